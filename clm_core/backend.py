@@ -1,0 +1,192 @@
+"""The contract between clm and a framework: what a backend implements, and the data that cross the seam.
+
+No tensor crosses it: blocks of token ids go in as NumPy arrays, and counts, sums and token ids come
+back. A backend speaks one framework and decides nothing that the core can decide: the order of the
+blocks, the learning rate of each step, when to evaluate and when to save all come with the job.
+
+A distribution makes its backend known by an entry point in the group `clm.backends`. The module that
+the entry point names is loaded to print help, so it imports no framework at module level.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.config import EvaluationOptions, SamplingOptions, TrainConfig
+from clm_core.schedule import Schedule
+
+Blocks = npt.NDArray[np.unsignedinteger[Any]]
+"""Token ids of shape (blocks, block_size), uint16 or uint32, a read-only view of a file on disk.
+
+Every id is below the model's vocabulary size. The first token of a block is context only; the
+other block_size - 1 are predicted. There is no padding, and the mask is all ones.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a model makes of some blocks: sums, so that scores of parts add up to the score of the whole."""
+
+    loss_sum: float
+    """Negative log likelihood of the predicted tokens, in nats, summed."""
+    correct: int
+    """Predicted tokens that were the likeliest ones."""
+    tokens: int
+    """Predicted tokens: block_size - 1 for each block."""
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(
+            loss_sum=self.loss_sum + other.loss_sum,
+            correct=self.correct + other.correct,
+            tokens=self.tokens + other.tokens,
+        )
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log likelihood of a token, in nats."""
+        return self.loss_sum / self.tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """An update of the weights was made."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """The training loss, reported where `schedule.logs_at(step)`."""
+
+    step: int
+    loss: float
+    """Mean of the loss of each update since the last report; of an update, the mean over its tokens, in nats."""
+    learning_rate: float
+    """Of the last update."""
+    grad_norm: float | None = None
+    """Global norm of the last update's gradient before clipping, where the backend has gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchScored:
+    """An evaluation got through another batch."""
+
+    blocks: int
+    """How many blocks the batch had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The validation blocks were scored, where `schedule.evaluates_at(step)`; step 0 is before the training."""
+
+    step: int
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint is complete on disk."""
+
+    step: int
+    path: Path
+
+
+Event = StepDone | Logged | BatchScored | Evaluated | Saved
+Report = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which weights to work on: those at `name_or_path`, or, where that is None, new ones drawn with `seed`."""
+
+    name_or_path: str | None
+    revision: str
+    architecture: Any
+    """A `transformers.PretrainedConfig`."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """All that a backend needs to train a model."""
+
+    model: Model
+    train: Blocks
+    validation: Blocks | None
+    schedule: Schedule
+    config: TrainConfig
+    options: Any
+    """An instance of the backend's own `options` class."""
+    output_dir: Path
+    """Where checkpoints go, through `clm_core.checkpoints`."""
+    model_dir: Path
+    """An empty folder for the trained model: config.json, model.safetensors, generation_config.json."""
+    resume_from: Path | None
+    """A checkpoint that this backend wrote, to go on from as if nothing had happened."""
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationJob:
+    """All that a backend needs to score blocks."""
+
+    model: Model
+    blocks: Blocks
+    config: EvaluationOptions
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationJob:
+    """All that a backend needs to continue a prompt."""
+
+    model: Model
+    prompt: tuple[int, ...]
+    """Token ids, at least one."""
+    eos_token_id: int | None
+    """Generation ends after this token."""
+    config: SamplingOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The options of a backend that has none of its own."""
+
+
+class Backend(ABC):
+    """A framework, as clm sees it. `clm_core.testing.BackendContract` is the suite that an implementation passes."""
+
+    name: ClassVar[str]
+    """What `--backend` takes; the same as the name of the entry point."""
+    install: ClassVar[str]
+    """The command that installs what the backend needs."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Requirements as in pyproject.toml, checked before a job is handed over."""
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    """Options of `TrainConfig`, `EvaluateConfig` or `GenerateConfig` that the backend cannot honour, and why; clm refuses them."""
+    options: ClassVar[type] = NoOptions
+    """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
+
+    def start(self, *, verbose: bool) -> None:  # noqa: B027  (a hook that may stay empty)
+        """Called once before the framework is imported, to quiet what it prints unless `verbose`."""
+
+    @abstractmethod
+    def train(self, job: TrainingJob) -> None:
+        """Train, report what happens, and write the model to `job.model_dir`.
+
+        Raises:
+            TrainingError: the loss is not a number any more.
+        """
+
+    @abstractmethod
+    def evaluate(self, job: EvaluationJob) -> Score:
+        """Score blocks in inference mode."""
+
+    @abstractmethod
+    def generate(self, job: GenerationJob) -> Sequence[int]:
+        """Return the ids of the tokens that follow the prompt, without the prompt."""

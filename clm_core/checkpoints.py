@@ -1,0 +1,86 @@
+"""Checkpoints of a run: complete or not there, the last one found, the old ones removed.
+
+A checkpoint is a folder `checkpoint-STEP`. It counts once it holds `checkpoint.json`, which is written
+last; what a crash left without it is never resumed from.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clm_core.backend import TrainingJob
+from clm_core.errors import ModelError
+
+MARKER = "checkpoint.json"
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@contextmanager
+def writing(job: TrainingJob, step: int) -> Iterator[Path]:
+    """A temporary folder that becomes the checkpoint of `step` when the block ends well, and vanishes when it does not."""
+    with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=job.output_dir, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+        final = job.output_dir / f"checkpoint-{step}"
+        shutil.rmtree(final, ignore_errors=True)
+        Path(folder).rename(final)
+
+
+def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
+    """Mark the checkpoint of `step` as whole, remove those beyond `save_total_limit`, and return its folder."""
+    folder = job.output_dir / f"checkpoint-{step}"
+    record = {"step": step, "backend": backend, **job.schedule.identity()}
+    temporary = folder / f".{MARKER}"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(record, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / MARKER)
+    if job.config.save_total_limit:
+        for old in list_complete(job.output_dir)[: -job.config.save_total_limit]:
+            shutil.rmtree(old)
+    return folder
+
+
+def list_complete(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    found = [(int(match[1]), path) for path in run.iterdir() if (match := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found) if (path / MARKER).is_file()]
+
+
+def find(place: Path) -> Path:
+    """The checkpoint at `place`, which is one, or a run that has some.
+
+    Raises:
+        ModelError: there is no whole checkpoint.
+    """
+    if (place / MARKER).is_file():
+        return place
+    if not place.is_dir():
+        raise ModelError(f"resume_from_checkpoint: there is no folder {place}")
+    if found := list_complete(place):
+        return found[-1]
+    started = sorted(path.name for path in place.iterdir() if NAME.fullmatch(path.name))
+    why = f"{', '.join(started)} never got complete" if started else f"no {MARKER} in it, and no checkpoint-STEP folder"
+    raise ModelError(f"resume_from_checkpoint: {place} is neither a checkpoint nor a run that has one ({why})")
+
+
+def check_continues(checkpoint: Path, job_identity: dict[str, int], *, backend: str) -> None:
+    """Make sure that a run with these options goes on where the checkpoint stopped.
+
+    Raises:
+        ModelError: the checkpoint is another backend's, or its blocks come in another order.
+    """
+    record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    if record["backend"] != backend:
+        raise ModelError(
+            f"{checkpoint} was written by backend {record['backend']}: resume with --backend {record['backend']}, or "
+            f"start a new training from its weights with --model-name-or-path {checkpoint}"
+        )
+    for key, value in job_identity.items():
+        if record[key] != value:
+            raise ModelError(f"{checkpoint} was trained with {key} {record[key]}, this run has {value}: use the same")

@@ -1,0 +1,208 @@
+"""Every option of clm, declared once: its name, type, default and help, from which flags, YAML keys and the reference follow.
+
+The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Check = Callable[[Any], str | None]
+"""Takes a value and says what it must be, or None if it is that."""
+
+
+def option(default: Any, help: str, *, check: Check | None = None, metavar: str | None = None) -> Any:
+    """A dataclass field with its help, and a check that values from the command line, a file or a call all go through."""
+    return field(default=default, metadata={"help": help, "check": check, "metavar": metavar})
+
+
+def at_least(least: int) -> Check:
+    """The value is a number no smaller than `least`."""
+    return lambda value: None if math.isfinite(value) and value >= least else f"at least {least}"
+
+
+def between(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> Check:
+    """The value lies between two numbers, which count unless they are open."""
+
+    def check(value: float) -> str | None:
+        above = value > low if open_low else value >= low
+        below = value < high if open_high else value <= high
+        if above and below:
+            return None
+        return f"{'more than' if open_low else 'at least'} {low:g} and {'less than' if open_high else 'at most'} {high:g}"
+
+    return check
+
+
+def positive(value: float) -> str | None:
+    """The value is a finite number above zero."""
+    return None if math.isfinite(value) and value > 0 else "a finite number above 0"
+
+
+def not_negative(value: float) -> str | None:
+    """The value is a finite number, zero or above."""
+    return None if math.isfinite(value) and value >= 0 else "a finite number, 0 or above"
+
+
+def positive_or_unlimited(value: int) -> str | None:
+    """The value is above zero, or the -1 that means no limit."""
+    return None if value > 0 or value == -1 else "above 0, or -1 for no limit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """Which tokenizer, and which model it goes with."""
+
+    model_name_or_path: str | None = option(
+        None, "a model to start from: a folder, or a name on the Hub; its tokenizer is used with it"
+    )
+    model_revision: str = option("main", "the branch, tag or commit of the model on the Hub")
+    tokenizer_name: str | None = option(
+        None, "a tokenizer of its own: a folder, a name on the Hub, or `sample`; default: the model's"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureOptions:
+    """A model from scratch, instead of `model_name_or_path`."""
+
+    config_name: str | None = option(None, "train from scratch with this configuration: a folder, or a name on the Hub")
+    model_type: str | None = option(None, "train from scratch with this architecture's defaults, such as `gpt2`")
+    config_overrides: str | None = option(
+        None, "changes to the configuration, such as `n_embd=256,n_layer=4,n_head=4`", metavar="KEY=VALUE,..."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where the text comes from; with neither `dataset_name` nor files, the built-in sample."""
+
+    dataset_name: str | None = option(None, "a data set on the Hub")
+    dataset_config_name: str | None = option(None, "the configuration of that data set")
+    dataset_split: str = option("train", "the split to train on, or a slice of it such as `train[:5000]`")
+    revision: str | None = option(None, "the branch, tag or commit of the data set on the Hub")
+    train_file: tuple[str, ...] = option(
+        (), "text to train on: paths or globs of .txt, .json, .jsonl, .csv or .parquet, plain or .gz", metavar="PATH"
+    )
+    validation_file: tuple[str, ...] = option((), "text to validate on, of the same kinds", metavar="PATH")
+    validation_split_percentage: int = option(
+        20,
+        "percent of the documents held out where the data bring no validation split; 0 for no validation",
+        check=between(0, 99),
+    )
+    text_column: str = option("text", "the column of the text; a dotted path reaches into nested ones: `answers.text`")
+    sample_by: Literal["line", "paragraph", "document"] = option(
+        "paragraph", "what a document is in a .txt file: a line, text between blank lines, or the whole file"
+    )
+    max_train_samples: int | None = option(None, "train on at most so many documents", check=at_least(1))
+    max_eval_samples: int | None = option(None, "validate on at most so many documents", check=at_least(1))
+    seed: int = option(42, "of the split, the order of the blocks, new weights and dropout", check=between(0, 2**32 - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessingOptions:
+    """From text to blocks of tokens."""
+
+    block_size: int = option(128, "tokens in a block", check=at_least(2))
+    append_eos: bool = option(True, "put the end-of-sequence token between documents")
+    preprocessing_num_workers: int | None = option(
+        None, "threads that tokenize; default: one for each core", check=at_least(1)
+    )
+    prepared: str | None = option(None, "a folder written by `clm prepare`, instead of data options", metavar="DIR")
+    overwrite_cache: bool = option(False, "tokenize again, even if the same data were tokenized before")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How the validation blocks are scored."""
+
+    per_device_eval_batch_size: int = option(8, "blocks in a batch of the evaluation", check=at_least(1))
+    bf16: bool = option(False, "compute in bfloat16 where that is safe, and keep the weights in float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationOptions:
+    """How the weights are updated."""
+
+    num_train_epochs: float = option(3.0, "epochs to train; a fraction ends within one", check=positive)
+    max_steps: int = option(-1, "updates of the weights to make, whatever num_train_epochs", check=positive_or_unlimited)
+    per_device_train_batch_size: int = option(8, "blocks in a batch", check=at_least(1))
+    gradient_accumulation_steps: int = option(1, "batches in one update of the weights", check=at_least(1))
+    learning_rate: float = option(2e-5, "the learning rate after the warmup", check=positive)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = option(
+        "linear", "how the learning rate goes on after the warmup"
+    )
+    warmup_steps: int = option(0, "updates over which the learning rate rises from 0", check=at_least(0))
+    warmup_ratio: float = option(0.0, "the same, as a fraction of all updates", check=between(0, 1, open_high=True))
+    weight_decay: float = option(0.01, "decoupled decay of weights; norms and biases have none", check=not_negative)
+    adam_beta1: float = option(0.9, "AdamW's decay of the first moment", check=between(0, 1, open_high=True))
+    adam_beta2: float = option(0.999, "AdamW's decay of the second moment", check=between(0, 1, open_high=True))
+    adam_epsilon: float = option(1e-8, "AdamW's epsilon, outside the root", check=positive)
+    max_grad_norm: float = option(1.0, "clip gradients to this global norm; 0 for no clipping", check=not_negative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is written, and when."""
+
+    output_dir: str | None = option(None, "where the run is written; default: the first free runs/NAME-BACKEND", metavar="DIR")
+    overwrite_output_dir: bool = option(False, "delete what an earlier run left in output_dir")
+    resume_from_checkpoint: str | None = option(
+        None, "go on from this checkpoint, or from the last one of this run, with the options of the run", metavar="DIR"
+    )
+    eval_strategy: Literal["no", "steps", "epoch"] = option(
+        "epoch", "when to validate during the training; unless `no`, also before it and after it"
+    )
+    eval_steps: int = option(500, "updates between validations, for eval_strategy `steps`", check=at_least(1))
+    save_strategy: Literal["no", "steps", "epoch"] = option("epoch", "when to write a checkpoint")
+    save_steps: int = option(500, "updates between checkpoints, for save_strategy `steps`", check=at_least(1))
+    save_total_limit: int | None = option(2, "checkpoints to keep; `none` for all", check=at_least(1))
+    logging_steps: int = option(10, "updates between reports of the loss", check=at_least(1))
+    report_to: Literal["none", "tensorboard"] = option("none", "also write the curves for this program, under output_dir")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How the next token is chosen."""
+
+    max_new_tokens: int = option(100, "tokens to add to the prompt", check=at_least(1))
+    do_sample: bool = option(False, "draw the next token at random instead of taking the likeliest")
+    top_k: int = option(50, "draw from so many of the likeliest tokens; 0 for all", check=at_least(0))
+    top_p: float = option(
+        1.0, "draw from the likeliest tokens that have this probability together", check=between(0, 1, open_low=True)
+    )
+    temperature: float = option(1.0, "above 1 more varied, below 1 less", check=positive)
+    seed: int = option(42, "of the draws", check=between(0, 2**32 - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(
+    RunOptions,
+    OptimizationOptions,
+    EvaluationOptions,
+    PreprocessingOptions,
+    DataOptions,
+    ArchitectureOptions,
+    TokenizerOptions,
+):
+    """The options of `train`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(EvaluationOptions, PreprocessingOptions, DataOptions, TokenizerOptions):
+    """The options of `evaluate`; what is not given comes from the run that is evaluated, where it is one."""
+
+    output_file: str | None = option(None, "also write the result to this JSON file", metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(SamplingOptions, TokenizerOptions):
+    """The options of `generate`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(PreprocessingOptions, DataOptions, TokenizerOptions):
+    """The options of `prepare`."""
+
+    output_dir: str | None = option(None, "write the prepared folder here, instead of into the cache", metavar="DIR")

@@ -1,0 +1,29 @@
+"""The errors a person can act on: each names the value, the place and the way out, and ends the command with code 2."""
+
+
+class ClmError(Exception):
+    """Base of all errors that are the input's, not the program's; `clm` prints the message alone and exits with 2."""
+
+
+class OptionError(ClmError):
+    """An option is unknown, malformed, out of range, in conflict with another, or not supported by the backend."""
+
+
+class DataError(ClmError):
+    """The data cannot be read, has no such column, or is too small for what was asked."""
+
+
+class ModelError(ClmError):
+    """A model, tokenizer or checkpoint cannot be found, read, or used with these data."""
+
+
+class BackendError(ClmError):
+    """No such backend, or its framework is missing or of the wrong version."""
+
+
+class TrainingError(ClmError):
+    """The training cannot go on, for example because the loss is no longer a number."""
+
+
+class OutputError(ClmError):
+    """The output folder cannot be written, or already holds something that would be lost."""
