@@ -1,1 +1,40 @@
-"""Causal language models: one recipe, two frameworks."""
+"""Causal language models: one recipe, two frameworks.
+
+The verbs `train`, `evaluate`, `generate` and `prepare`, and what they take and give. Importing this
+imports no framework, nor transformers or datasets: they are imported when a verb needs them.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "train": "api",
+    "evaluate": "api",
+    "generate": "api",
+    "prepare": "api",
+    "Backend": "backend",
+    "Prepared": "prepared",
+    "Progress": "progress",
+    "Schedule": "schedule",
+    "ClmError": "errors",
+    "epoch_order": "schedule",
+    "get_backend": "registry",
+    "list_backends": "registry",
+    "list_recipes": "recipes",
+    "EvaluateConfig": "config",
+    "GenerateConfig": "config",
+    "PrepareConfig": "config",
+    "TrainConfig": "config",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

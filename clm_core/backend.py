@@ -8,19 +8,23 @@ A distribution makes its backend known by an entry point in the group `clm.backe
 the entry point names is loaded to print help, so it imports no framework at module level.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from clm_core.config import EvaluationOptions, SamplingOptions, TrainConfig
-from clm_core.schedule import Schedule
 
-Blocks = npt.NDArray[np.unsignedinteger[Any]]
+if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait for NumPy.
+    import numpy as np
+    import numpy.typing as npt
+
+    from clm_core.schedule import Schedule
+
+Blocks: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
 """Token ids of shape (blocks, block_size), uint16 or uint32, a read-only view of a file on disk.
 
 Every id is below the model's vocabulary size. The first token of a block is context only; the
@@ -39,7 +43,7 @@ class Score:
     tokens: int
     """Predicted tokens: block_size - 1 for each block."""
 
-    def __add__(self, other: "Score") -> "Score":
+    def __add__(self, other: Score) -> Score:
         return Score(
             loss_sum=self.loss_sum + other.loss_sum,
             correct=self.correct + other.correct,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
+from clm_core.schedule import Schedule
 
 MARKER = "checkpoint.json"
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -46,6 +47,11 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     return folder
 
 
+def step_of(checkpoint: Path) -> int:
+    """How many updates of the weights a whole checkpoint has seen."""
+    return int(json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["step"])
+
+
 def list_complete(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     found = [(int(match[1]), path) for path in run.iterdir() if (match := NAME.fullmatch(path.name))]
@@ -69,11 +75,11 @@ def find(place: Path) -> Path:
     raise ModelError(f"resume_from_checkpoint: {place} is neither a checkpoint nor a run that has one ({why})")
 
 
-def check_continues(checkpoint: Path, job_identity: dict[str, int], *, backend: str) -> None:
-    """Make sure that a run with these options goes on where the checkpoint stopped.
+def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> int:
+    """Make sure that a training goes on where the checkpoint stopped, and return the step that it stopped at.
 
     Raises:
-        ModelError: the checkpoint is another backend's, or its blocks come in another order.
+        ModelError: the checkpoint is another backend's, its blocks came in another order, or nothing is left to do.
     """
     record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
     if record["backend"] != backend:
@@ -81,6 +87,10 @@ def check_continues(checkpoint: Path, job_identity: dict[str, int], *, backend: 
             f"{checkpoint} was written by backend {record['backend']}: resume with --backend {record['backend']}, or "
             f"start a new training from its weights with --model-name-or-path {checkpoint}"
         )
-    for key, value in job_identity.items():
+    for key, value in schedule.identity().items():
         if record[key] != value:
             raise ModelError(f"{checkpoint} was trained with {key} {record[key]}, this run has {value}: use the same")
+    step: int = record["step"]
+    if step >= schedule.total_steps:
+        raise ModelError(f"{checkpoint} is at the end of its {schedule.total_steps} steps already: raise --max-steps")
+    return step

@@ -36,6 +36,8 @@ class Schedule:
     """
 
     blocks: int
+    data: str
+    """SHA-256 of the tokens that the blocks are cut from."""
     batch_size: int
     accumulation: int
     seed: int
@@ -48,7 +50,7 @@ class Schedule:
     save_every: int | None
 
     @classmethod
-    def from_config(cls, config: TrainConfig, blocks: int) -> "Schedule":
+    def from_config(cls, config: TrainConfig, blocks: int, data: str = "") -> "Schedule":
         """Resolve epochs, ratios and strategies to integers.
 
         Raises:
@@ -66,6 +68,7 @@ class Schedule:
         every = {"no": None, "epoch": steps_per_epoch}
         return cls(
             blocks=blocks,
+            data=data,
             batch_size=batch,
             accumulation=accumulation,
             seed=config.seed,
@@ -127,9 +130,10 @@ class Schedule:
         """Whether a checkpoint is written after this many updates."""
         return self.save_every is not None and step > 0 and (step % self.save_every == 0 or step == self.total_steps)
 
-    def identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, int | str]:
         """What a checkpoint must share with the run that continues it, for the order of the blocks to go on."""
         return {
+            "data": self.data,
             "blocks": self.blocks,
             "per_device_train_batch_size": self.batch_size,
             "gradient_accumulation_steps": self.accumulation,

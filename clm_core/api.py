@@ -1,0 +1,65 @@
+"""The verbs as Python functions: options as arguments, by the names that the flags have, the same for every backend.
+
+    import clm_core as clm
+    run = clm.train(backend="pt", train_file="my.jsonl", text_column="body", model_type="gpt2", tokenizer_name="sample")
+    print(clm.evaluate(backend="tf", model_name_or_path=run.output_dir).metrics["perplexity"])
+
+What belongs to one backend stands in a mapping under its name: `pt={"torch_compile": True}`. A recipe or a
+file is given as `config`. Nothing is printed, unless `progress` says where.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from clm_core import requests, runs
+from clm_core.options import from_arguments
+from clm_core.progress import Progress
+from clm_core.registry import get_backend
+from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
+
+SILENT = Progress()
+
+
+def train(
+    *, backend: str | None = None, config: str | Path | None = None, progress: Progress = SILENT, **options: Any
+) -> TrainingResult:
+    """Train a model; takes the options of `TrainConfig`.
+
+    Raises:
+        ClmError: an option, the data, the model, the backend or the output folder cannot be used as asked.
+    """
+    request = requests.training(from_arguments(options), file=config, backend=get_backend(backend))
+    return runs.train(request, progress)
+
+
+def evaluate(
+    *, backend: str | None = None, config: str | Path | None = None, progress: Progress = SILENT, **options: Any
+) -> EvaluationResult:
+    """Score a model on a validation split; takes the options of `EvaluateConfig`.
+
+    Raises:
+        ClmError: an option, the data, the model or the backend cannot be used as asked.
+    """
+    request = requests.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
+    return runs.evaluate(request, progress)
+
+
+def generate(
+    prompt: str, *, backend: str | None = None, config: str | Path | None = None, **options: Any
+) -> GenerationResult:
+    """Continue a prompt; takes the options of `GenerateConfig`.
+
+    Raises:
+        ClmError: an option, the model or the backend cannot be used as asked.
+    """
+    request = requests.generation(from_arguments(options), file=config, backend=get_backend(backend))
+    return runs.generate(request, prompt)
+
+
+def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> PreparationResult:
+    """Tokenize data into a folder that every backend reads; takes the options of `PrepareConfig`.
+
+    Raises:
+        ClmError: an option, the data, the tokenizer or the output folder cannot be used as asked.
+    """
+    return runs.prepare(requests.preparation(from_arguments(options), file=config), progress)

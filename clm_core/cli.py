@@ -1,0 +1,192 @@
+"""The command `clm`: parse, dispatch, print."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import NoReturn
+
+from clm_core import noise, options, progress
+from clm_core.backend import Backend
+from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.errors import ClmError, OptionError
+from clm_core.options import Given
+from clm_core.recipes import list_recipes
+from clm_core.registry import VARIABLE, get_backend, list_backends
+from clm_core.results import Result
+
+VERBS: dict[str, tuple[type | None, str]] = {
+    "train": (TrainConfig, "fine-tune a model, or train one from scratch"),
+    "evaluate": (EvaluateConfig, "loss, perplexity, accuracy and bits per byte on a validation split"),
+    "generate": (GenerateConfig, "continue a prompt"),
+    "prepare": (PrepareConfig, "tokenize data once, for every backend"),
+    "backends": (None, "the frameworks that are here, and how to get the others"),
+}
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, by the shells' convention."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 2 where the input is at fault, 130 after Ctrl-C."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except ClmError as error:
+        print(f"clm: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("clm: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message} (see {self.prog} --help)")
+
+
+def _run(argv: list[str]) -> int:
+    parser = _parser(argv)
+    namespace, unknown = parser.parse_known_args(argv)
+    verb = getattr(namespace, "verb", None)
+    if verb is None:
+        parser.print_help()
+        return 0
+    if unknown:
+        raise _unknown_argument(unknown[0], VERBS[verb][0])
+    for name in ("backend", "json", "verbose", "config"):
+        setattr(namespace, name, getattr(namespace, name, None))
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    handlers: dict[str, Callable[[argparse.Namespace], None]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "generate": _generate,
+        "prepare": _prepare,
+        "backends": _backends,
+    }
+    handlers[verb](namespace)
+    return 0
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    common = _common_flags()
+    parser = _Parser(
+        prog="clm",
+        description="Causal language models: one recipe, two frameworks.",
+        epilog="`clm train` alone trains a small model on the built-in sample, in about a minute and without a network.",
+        parents=[common],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"clm {version('clm')}")
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", parser_class=_Parser)
+    for verb, (config, help) in VERBS.items():
+        sub = verbs.add_parser(
+            verb, help=help, description=help[0].upper() + help[1:] + ".", parents=[common], allow_abbrev=False
+        )
+        if config is not None and verb in argv:
+            _add_verb_flags(sub, verb, config)
+    return parser
+
+
+def _common_flags() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--backend", metavar="NAME", help=f"the framework (or {VARIABLE}; default: the only one here)")
+    common.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    common.add_argument("--verbose", action="store_true", help="show what the framework prints, and tracebacks")
+    return common
+
+
+def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) -> None:
+    if verb == "generate":
+        parser.add_argument("prompt", nargs="?", help="the text to continue; default: standard input")
+    recipes = ", ".join(list_recipes())
+    parser.add_argument("--config", metavar="FILE", help=f"options from a YAML file, or from a recipe: {recipes}")
+    options.add_flags(parser, config)
+    if verb == "train":
+        for status in list_backends():
+            if status.backend is not None:
+                title = f"Options of backend {status.name} alone"
+                options.add_flags(parser, status.backend.options, prefix=f"{status.name}-", group=title)
+
+
+def _unknown_argument(argument: str, config: type | None) -> OptionError:
+    if not argument.startswith("-"):
+        return OptionError(f"unexpected argument {argument!r}: every option begins with --")
+    known = [option.name for option in options.list_options(config)] if config else []
+    flag = argument.split("=")[0]
+    name = flag.lstrip("-").replace("-", "_")
+    return options.unknown(name, [*known, "config", "backend", "json", "verbose"], flag)
+
+
+def _given(namespace: argparse.Namespace) -> dict[str, Given]:
+    return options.from_flags(namespace, set(vars(namespace)) - {"verb", "backend", "json", "verbose", "config", "prompt"})
+
+
+def _train(namespace: argparse.Namespace) -> None:
+    from clm_core import requests, runs, summary
+
+    with _session(namespace) as (backend, progress):
+        request = requests.training(_given(namespace), file=namespace.config, backend=backend)
+        result = runs.train(request, progress)
+        completion = None if namespace.json else summary.complete_sample(request, result)
+    _print(namespace, result, lambda: summary.of_training(request.config, result, completion))
+
+
+def _evaluate(namespace: argparse.Namespace) -> None:
+    from clm_core import requests, runs, summary
+
+    with _session(namespace) as (backend, progress):
+        request = requests.evaluation(_given(namespace), file=namespace.config, backend=backend)
+        result = runs.evaluate(request, progress)
+    _print(namespace, result, lambda: summary.of_evaluation(result))
+
+
+def _generate(namespace: argparse.Namespace) -> None:
+    from clm_core import requests, runs
+
+    prompt = namespace.prompt if namespace.prompt is not None else _read_prompt()
+    with _session(namespace) as (backend, _):
+        request = requests.generation(_given(namespace), file=namespace.config, backend=backend)
+        result = runs.generate(request, prompt)
+    _print(namespace, result, lambda: result.prompt + result.completion)
+
+
+def _prepare(namespace: argparse.Namespace) -> None:
+    from clm_core import requests, runs, summary
+
+    with noise.hushed(verbose=namespace.verbose) as stream:
+        config = requests.preparation(_given(namespace), file=namespace.config)
+        result = runs.prepare(config, progress.for_stream(stream))
+    _print(namespace, result, lambda: summary.of_preparation(result))
+
+
+def _backends(namespace: argparse.Namespace) -> None:
+    found = list_backends()
+    if namespace.json:
+        print(json.dumps({status.name: status.problem or "ready" for status in found}))
+        return
+    for status in found:
+        print(f"{status.name:12} {status.problem or 'ready'}")
+    if not found:
+        print("no backend is installed")
+
+
+@contextmanager
+def _session(namespace: argparse.Namespace) -> Iterator[tuple[Backend, progress.Progress]]:
+    """The chosen backend, with its framework kept quiet, and where progress is shown."""
+    backend = get_backend(namespace.backend)
+    with noise.hushed(verbose=namespace.verbose) as stream:
+        backend.start(verbose=namespace.verbose)
+        yield backend, progress.for_stream(stream)
+
+
+def _read_prompt() -> str:
+    if sys.stdin.isatty():
+        print("prompt, ended by Ctrl-D:", file=sys.stderr)
+    return sys.stdin.read().removesuffix("\n")
+
+
+def _print(namespace: argparse.Namespace, result: Result, text: Callable[[], str]) -> None:
+    print(result.to_json() if namespace.json else text())

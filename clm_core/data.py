@@ -1,0 +1,166 @@
+"""Where documents come from: a data set on the Hub, local files or the built-in sample; and which of them are held out.
+
+The split is by document, before anything is cut into blocks, and is decided document by document from
+the seed alone, so that it needs no second pass and does not depend on how the documents are read.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from clm_core import files, sample
+from clm_core.columns import arrow_texts, check_column, row_text
+from clm_core.config import DataOptions
+from clm_core.errors import DataError, OptionError
+
+SLICE = 1000
+"""Rows read from Arrow at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A sequence of documents that can be read again and again, and a name for its content."""
+
+    name: str
+    fingerprint: str
+    """Changes when the documents do; SHA-256 of the content, or the identity of a data set on the Hub."""
+    documents: Callable[[], Iterator[str | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The documents to train on and those to validate on; where `validation` is None, some of the first are held out."""
+
+    train: Source | None
+    validation: Source | None
+    held_out_percentage: int
+
+
+def open_sources(options: DataOptions) -> Sources:
+    """Find the data that the options name.
+
+    Raises:
+        OptionError: the options name two kinds of data.
+        DataError: the data cannot be found or read.
+    """
+    if options.dataset_name and (options.train_file or options.validation_file):
+        raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
+    for name in ("dataset_config_name", "revision"):
+        if getattr(options, name) and not options.dataset_name:
+            raise OptionError(f"{name} {getattr(options, name)!r} was given without the dataset_name it belongs to")
+    if options.dataset_name:
+        return _from_hub(options)
+    if options.train_file or options.validation_file:
+        return _from_files(options)
+    train = _sample_source(options)
+    return Sources(train=train, validation=None, held_out_percentage=options.validation_split_percentage)
+
+
+def is_held_out(document: int, *, seed: int, percentage: int) -> bool:
+    """Whether the document of this number goes to the validation split.
+
+    Of every 100 / gcd(100, percentage) documents in a row, an exact share is held out, drawn at random.
+    """
+    if not percentage:
+        return False
+    whole = 100 // math.gcd(100, percentage)
+    group, place = divmod(document, whole)
+    return place in _held_out_places(seed, group, whole, percentage * whole // 100)
+
+
+@lru_cache(maxsize=4)
+def _held_out_places(seed: int, group: int, whole: int, share: int) -> frozenset[int]:
+    def draw(place: int) -> bytes:
+        return hashlib.blake2b(f"{seed} {group} {place}".encode(), digest_size=8).digest()
+
+    return frozenset(sorted(range(whole), key=draw)[:share])
+
+
+def _from_files(options: DataOptions) -> Sources:
+    train = _file_source("train_file", options.train_file, options)
+    validation = _file_source("validation_file", options.validation_file, options)
+    return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
+
+
+def _percentage(options: DataOptions, validation: Source | None) -> int:
+    return 0 if validation else options.validation_split_percentage
+
+
+def _file_source(option: str, patterns: tuple[str, ...], options: DataOptions) -> Source | None:
+    if not patterns:
+        return None
+    paths = files.expand(option, patterns)
+    layout = files.Layout(text_column=options.text_column, sample_by=options.sample_by)
+    return Source(
+        name=f"{option} {', '.join(patterns)}",
+        fingerprint=_hash_of_files(paths, layout),
+        documents=lambda: (text for path in paths for text in files.read(path, layout)),
+    )
+
+
+def _hash_of_files(paths: Iterable[Path], layout: files.Layout) -> str:
+    """SHA-256 over the content of the files and how they are read; their names play no part, only their kinds."""
+    digest = hashlib.sha256(repr(layout).encode())
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest() + "".join(path.suffixes[-2:]).encode())
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _sample_source(options: DataOptions) -> Source:
+    rows = list(sample.rows())
+    check_column(options.text_column, rows, "the built-in sample")
+    texts = [row_text(row, options.text_column, "the built-in sample") for row in rows]
+    content = "\0".join(text or "" for text in texts)
+    return Source(
+        name="the built-in sample",
+        fingerprint=hashlib.sha256(content.encode()).hexdigest(),
+        documents=lambda: iter(texts),
+    )
+
+
+def _from_hub(options: DataOptions) -> Sources:
+    builder = _builder(options)
+    train = _hub_source(builder, options.dataset_split, options)
+    own = "validation" if "validation" in builder.info.splits and options.validation_split_percentage else None
+    validation = _hub_source(builder, own, options) if own and not options.dataset_split.startswith(own) else None
+    return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
+
+
+def _builder(options: DataOptions) -> Any:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    name = options.dataset_name
+    try:
+        builder = datasets.load_dataset_builder(name, options.dataset_config_name, revision=options.revision)
+        builder.download_and_prepare()
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"cannot load data set {name!r} from the Hub: {reason}") from None
+    return builder
+
+
+def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
+    name = f"{options.dataset_name} {split}"
+    try:
+        dataset = builder.as_dataset(split=split)
+    except ValueError as error:
+        known = ", ".join(builder.info.splits)
+        raise DataError(f"data set {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})") from None
+    column = check_column(options.text_column, dataset.features.arrow_schema, f"data set {name}")
+    table = dataset.select_columns([column]).with_format("arrow")
+    return Source(
+        name=f"data set {name}",
+        fingerprint=f"{dataset._fingerprint} {options.text_column}",
+        documents=lambda: (
+            text for rows in table.iter(SLICE) for text in arrow_texts(rows, options.text_column, f"data set {name}")
+        ),
+    )

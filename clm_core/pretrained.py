@@ -1,0 +1,143 @@
+"""The tokenizer and the architecture, through the calls of transformers that need no framework."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clm_core import sample
+from clm_core.config import TokenizerOptions, TrainConfig
+from clm_core.errors import ModelError, OptionError
+
+T = TypeVar("T")
+
+SAMPLE = "sample"
+"""What `tokenizer_name` calls the tokenizer of the built-in sample."""
+
+
+def load_tokenizer(options: TokenizerOptions) -> Any:
+    """The tokenizer that the options name, or the one of the model.
+
+    Raises:
+        OptionError: the options name neither.
+        ModelError: it cannot be found or read.
+    """
+    from transformers import AutoTokenizer
+
+    name = str(sample.TOKENIZER) if options.tokenizer_name == SAMPLE else options.tokenizer_name
+    revision = "main" if name else options.model_revision
+    name = name or options.model_name_or_path
+    if name is None:
+        raise OptionError("a tokenizer is needed: --tokenizer-name with a folder, a name on the Hub, or `sample`")
+    more = {"tokenizer_type": "gpt2"} if _is_bare_gpt2(Path(name)) else {}
+    return _found(
+        "tokenizer",
+        name,
+        lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more),
+    )
+
+
+def load_architecture(options: TokenizerOptions) -> Any:
+    """The configuration of the model at `model_name_or_path`.
+
+    Raises:
+        OptionError: no model is named.
+        ModelError: it cannot be found or read.
+    """
+    if options.model_name_or_path is None:
+        raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
+    return _load_config("model", options.model_name_or_path, options.model_revision)
+
+
+def new_architecture(options: TrainConfig, tokenizer: Any) -> Any:
+    """The configuration of a model from scratch, with as many embeddings as the tokenizer has entries.
+
+    Raises:
+        OptionError: not exactly one of config_name and model_type is given, or the overrides do not fit.
+        ModelError: the configuration cannot be found or read.
+    """
+    if options.config_name and options.model_type:
+        raise OptionError("config_name and model_type were both given: keep one of them")
+    if options.config_name:
+        architecture = _load_config("configuration", options.config_name, "main")
+    else:
+        architecture = _default_config(options.model_type)
+    architecture.update(
+        {
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+    )
+    return _overridden(architecture, options.config_overrides)
+
+
+def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
+    """Make sure that every id has an embedding, and every place in a block a position.
+
+    Raises:
+        ModelError: the tokenizer has more entries than the model has embeddings.
+        OptionError: block_size is above the positions of the model.
+    """
+    rows = getattr(architecture, "vocab_size", None)
+    if rows is not None and len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} entries, the model has embeddings for {rows}: use the model's own "
+            "tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
+        )
+    positions = getattr(architecture, "max_position_embeddings", None)
+    if positions is not None and block_size > positions:
+        raise OptionError(f"block_size {block_size} is above the {positions} positions of the model: use {positions}")
+
+
+def _load_config(what: str, name: str, revision: str) -> Any:
+    from transformers import AutoConfig
+
+    return _found(
+        what, name, lambda: AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    )
+
+
+def _default_config(model_type: str | None) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if model_type is None:
+        raise OptionError("a model from scratch needs --model-type, such as gpt2, or --config-name")
+    if model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(model_type, list(CONFIG_MAPPING.keys()), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise OptionError(f"model_type {model_type!r} is unknown to transformers{hint}")
+    return AutoConfig.for_model(model_type)
+
+
+def _overridden(architecture: Any, overrides: str | None) -> Any:
+    if overrides:
+        try:
+            architecture.update_from_string(overrides)
+        except (ValueError, AttributeError) as error:
+            raise OptionError(f"config_overrides {overrides!r}: {error}") from None
+    return architecture
+
+
+def _found(what: str, name: str, load: Callable[[], T]) -> T:
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return load()
+    except HFValidationError:
+        raise ModelError(f"{what}: there is no folder {name}, and it cannot be a name on the Hub") from None
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if Path(name).exists():
+            raise ModelError(f"{what}: cannot read {name}: {reason}") from None
+        raise ModelError(
+            f"{what} {name!r} is no folder here, and could not be had from the Hub: {reason} "
+            "(check the name and the network; the built-in sample needs neither: --config sample)"
+        ) from None
+
+
+def _is_bare_gpt2(folder: Path) -> bool:
+    """Whether a folder has a byte-level BPE as GPT-2 published it, with nothing that says so."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {"vocab.json", "merges.txt"} <= present and not {"tokenizer.json", "tokenizer_config.json", "config.json"} & present

@@ -1,0 +1,94 @@
+"""Backends by name: found through the entry points in the group `clm.backends`, checked for what they require, chosen."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from importlib import metadata
+
+from clm_core.backend import Backend
+from clm_core.errors import BackendError
+
+GROUP = "clm.backends"
+VARIABLE = "CLM_BACKEND"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A backend that some installed distribution brings, and whether it can run here."""
+
+    name: str
+    distribution: str
+    backend: Backend | None
+    problem: str | None
+    """Why it cannot run: what is missing, with the command that installs it."""
+
+
+def list_backends() -> list[Status]:
+    """All backends that are known here, usable or not, by name."""
+    return [_status(point) for point in sorted(_entry_points().values(), key=lambda point: point.name)]
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """The backend of this name, or of the variable CLM_BACKEND, or the only one that can run here.
+
+    Raises:
+        BackendError: there is no such backend, it cannot run here, or there are several to choose from.
+    """
+    name = name or os.environ.get(VARIABLE) or None
+    if name is None:
+        return _only_usable(list_backends())
+    points = _entry_points()
+    if name not in points:
+        raise BackendError(_unknown(name, list_backends()))
+    status = _status(points[name])
+    if status.backend is None or status.problem:
+        raise BackendError(f"backend {name} cannot run here: {status.problem}")
+    return status.backend
+
+
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+
+
+def _status(point: metadata.EntryPoint) -> Status:
+    distribution = point.dist.name if point.dist else "?"
+    try:
+        backend = point.load()()
+    except (ImportError, AttributeError, TypeError) as error:
+        problem = f"{point.value} of {distribution} does not load: {error}"
+        return Status(name=point.name, distribution=distribution, backend=None, problem=problem)
+    return Status(name=point.name, distribution=distribution, backend=backend, problem=_missing(backend))
+
+
+def _missing(backend: Backend) -> str | None:
+    from packaging.requirements import Requirement
+
+    wrong = [found for line in backend.requires if (found := _unmet(Requirement(line)))]
+    return f"it needs {', '.join(wrong)}: {backend.install}" if wrong else None
+
+
+def _unmet(requirement: "Requirement") -> str | None:  # type: ignore[name-defined]  # noqa: F821
+    try:
+        installed = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"{requirement} (not installed)"
+    return None if requirement.specifier.contains(installed, prereleases=True) else f"{requirement} (here: {installed})"
+
+
+def _only_usable(found: list[Status]) -> Backend:
+    usable = [status.backend for status in found if status.backend and not status.problem]
+    if len(usable) == 1:
+        return usable[0]
+    if usable:
+        names = ", ".join(backend.name for backend in usable)
+        raise BackendError(f"several backends can run here: choose one of {names} with --backend, or in {VARIABLE}")
+    ways = [status.backend.install for status in found if status.backend]
+    raise BackendError(f"no backend can run here yet: {' or '.join(ways) or 'none is installed'}")
+
+
+def _unknown(name: str, found: list[Status]) -> str:
+    near = difflib.get_close_matches(name, [status.name for status in found], n=2, cutoff=0.3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    ready = ", ".join(status.name for status in found if not status.problem) or "none"
+    others = [f"{status.name} ({status.problem})" for status in found if status.problem]
+    return f"unknown backend {name!r}: {hint}installed: {ready}" + (f"; not ready: {'; '.join(others)}" if others else "")

@@ -1,0 +1,91 @@
+"""What a verb gives back, the same for every backend, and as JSON for programs."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Metrics = dict[str, float | int]
+"""loss (nats), perplexity, accuracy, bits_per_byte, tokens_scored."""
+
+
+class Result:
+    """Base of all results."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result in the types of JSON; a number that is infinite or not a number becomes None."""
+        plain: dict[str, Any] = _plain(asdict(self))  # type: ignore[call-overload]
+        return plain
+
+    def to_json(self) -> str:
+        """The result as one JSON object."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult(Result):
+    """What a training did."""
+
+    backend: str
+    output_dir: Path
+    steps: int
+    epochs: float
+    tokens_trained: int
+    """Predicted tokens that the weights were updated on, of all epochs, those before a resumption included."""
+    seconds: float
+    """Of this process, from the first step to the last, validation and checkpoints included."""
+    before: Metrics | None
+    """The metrics on the validation split before the first step; None where there was no validation."""
+    after: Metrics | None
+    """The same after the last."""
+    history: tuple[dict[str, Any], ...]
+    """Every report of the loss and every validation, in order."""
+    ledger: dict[str, Any]
+    """Where every document and token went."""
+    checkpoint: Path | None
+    """The last checkpoint."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult(Result):
+    """What a model makes of a validation split."""
+
+    backend: str
+    model: str
+    metrics: Metrics
+    ledger: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationResult(Result):
+    """How a model continues a prompt."""
+
+    backend: str
+    model: str
+    prompt: str
+    completion: str
+    tokens: int
+    """New tokens, the end-of-sequence token included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationResult(Result):
+    """Prepared data, and what went into them."""
+
+    folder: Path
+    reused: bool
+    """Whether they were there already, so that nothing was tokenized."""
+    ledger: dict[str, Any]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,76 @@
+"""What a person reads at the end of a command: the figures, what was written, and what to run next."""
+
+import shlex
+from typing import Any
+
+from clm_core import requests, runs
+from clm_core.config import TrainConfig
+from clm_core.options import Given
+from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
+
+
+
+PROMPT = "Good question!"
+"""Begins an answer of the built-in sample."""
+
+
+def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:
+    """The summary of a training, with a completion where the sample was trained on."""
+    folder = shlex.quote(str(result.output_dir))
+    command = f"clm --backend {result.backend}"
+    lines = [
+        f"trained     {result.steps:,} steps, {result.epochs:.2f} epochs, {result.tokens_trained:,} tokens "
+        f"in {result.seconds:.0f} s",
+        *_before_and_after(result),
+        *([f"completion  {completion.prompt}{completion.completion.rstrip()}"] if completion else []),
+        f"written     {folder}: model, tokenizer, run.yaml, results.json, checkpoints",
+        f"next        {command} generate --model-name-or-path {folder} {shlex.quote(PROMPT)}",
+        *([f"            {command} evaluate --model-name-or-path {folder}"] if result.after else []),
+    ]
+    if on_sample(config):
+        lines.append(f"the guide   {command} train --config eli5   (DistilGPT2 on ELI5, from the Hub)")
+    return "\n".join(lines)
+
+
+def of_evaluation(result: EvaluationResult) -> str:
+    """The summary of an evaluation."""
+    metrics = result.metrics
+    return "\n".join(
+        [
+            f"loss           {metrics['loss']:.4f} nats a token",
+            f"perplexity     {metrics['perplexity']:,.2f}",
+            f"accuracy       {metrics['accuracy']:.2%}",
+            f"bits per byte  {metrics['bits_per_byte']:.4f}",
+            f"tokens scored  {metrics['tokens_scored']:,} in {result.seconds:.1f} s",
+        ]
+    )
+
+
+def of_preparation(result: PreparationResult) -> str:
+    """The summary of a preparation."""
+    folder = shlex.quote(str(result.folder))
+    return f"{'found' if result.reused else 'written'}  {folder}\nnext   clm train --prepared {folder}"
+
+
+def complete_sample(request: requests.Request[TrainConfig], result: TrainingResult) -> GenerationResult | None:
+    """How the model that was trained on the built-in sample continues one of its openings."""
+    if not on_sample(request.config):
+        return None
+    positions = request.config.block_size
+    wanted = {"model_name_or_path": str(result.output_dir), "max_new_tokens": min(48, positions - 16)}
+    given = {name: Given(value, "the summary") for name, value in wanted.items()}
+    return runs.generate(requests.generation(given, file=None, backend=request.backend), PROMPT)
+
+
+def on_sample(config: Any) -> bool:
+    """Whether no data were named, so that they are the built-in sample."""
+    return not any(getattr(config, name) for name in requests.DATA)
+
+
+def _before_and_after(result: TrainingResult) -> list[str]:
+    if not result.after:
+        return []
+    after = f"perplexity  {result.after['perplexity']:,.2f}"
+    if result.before:
+        after += f", {result.before['perplexity']:,.2f} before the training"
+    return [f"{after} (loss {result.after['loss']:.4f}, {result.after['tokens_scored']:,} tokens scored)"]

@@ -1,0 +1,51 @@
+"""From clm's options to transformers' TrainingArguments: the one place that knows how its versions differ."""
+
+import os
+from dataclasses import fields
+from typing import Any
+
+import torch
+from clm_core.backend import TrainingJob
+from transformers import TrainingArguments
+
+
+def training_arguments(job: TrainingJob) -> TrainingArguments:
+    """The arguments of a job; when to log, evaluate and save is the schedule's to say, not theirs."""
+    known = {field.name for field in fields(TrainingArguments)}
+    if "logging_dir" in known:
+        return TrainingArguments(**_common(job), logging_dir=str(job.output_dir / "logs"), overwrite_output_dir=True)
+    # transformers 5 takes the folder of the logs from the environment alone.
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.output_dir / "logs")
+    return TrainingArguments(**_common(job))
+
+
+def _common(job: TrainingJob) -> dict[str, Any]:
+    config, schedule, options = job.config, job.schedule, job.options
+    return {
+        "output_dir": str(job.output_dir),
+        "max_steps": schedule.total_steps,
+        "per_device_train_batch_size": schedule.batch_size,
+        "gradient_accumulation_steps": schedule.accumulation,
+        "learning_rate": schedule.learning_rate,
+        "lr_scheduler_type": schedule.lr_scheduler_type,
+        "warmup_steps": schedule.warmup_steps,
+        "weight_decay": config.weight_decay,
+        "adam_beta1": config.adam_beta1,
+        "adam_beta2": config.adam_beta2,
+        "adam_epsilon": config.adam_epsilon,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": "adamw_torch",
+        "seed": config.seed,
+        "bf16": config.bf16,
+        "torch_compile": options.torch_compile,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "use_cpu": options.use_cpu,
+        "report_to": [] if config.report_to == "none" else [config.report_to],
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "logging_nan_inf_filter": False,  # It would log a loss that is not a number as 0.0, and go on.
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": not options.use_cpu and torch.accelerator.is_available(),
+    }

@@ -1,0 +1,54 @@
+"""PyTorch as a backend of clm: light, so that it can be listed and asked for its options without importing torch."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Score, TrainingJob
+from clm_core.config import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyTorchOptions:
+    """The options that only PyTorch has."""
+
+    torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
+    gradient_checkpointing: bool = option(False, "compute activations twice, to need less memory")
+    use_cpu: bool = option(False, "stay on the CPU, even if there is an accelerator")
+
+
+class PyTorchBackend(Backend):
+    """AutoModelForCausalLM and Trainer."""
+
+    name = "pt"
+    install = 'pip install "clm[pt]"'
+    requires = ("torch>=2.6", "accelerate>=1.1", "transformers>=4.57,<6")
+    options = PyTorchOptions
+
+    def start(self, *, verbose: bool) -> None:
+        """Keep transformers from importing TensorFlow where that is installed too, and from showing loading bars."""
+        os.environ.setdefault("USE_TF", "0")
+        if not verbose:
+            from transformers.utils import logging
+
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+
+    def train(self, job: TrainingJob) -> None:
+        """Train with Trainer."""
+        from clm_pt.training import train
+
+        train(job)
+
+    def evaluate(self, job: EvaluationJob) -> Score:
+        """Score blocks without gradients."""
+        from clm_pt.modeling import load
+        from clm_pt.scoring import place, score
+
+        return score(place(load(job.model)), job.blocks, job.config, job.report)
+
+    def generate(self, job: GenerationJob) -> Sequence[int]:
+        """Continue a prompt with `model.generate`."""
+        from clm_pt.generation import generate
+
+        return generate(job)

@@ -1,0 +1,32 @@
+"""Continuing a prompt with `model.generate`."""
+
+from typing import Any
+
+import torch
+from clm_core.backend import GenerationJob
+from clm_core.config import SamplingOptions
+from transformers import GenerationConfig, set_seed
+
+from clm_pt.modeling import load, place
+
+
+def generate(job: GenerationJob) -> list[int]:
+    """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
+    model = place(load(job.model))
+    prompt = torch.tensor([job.prompt], device=model.device)
+    model.generation_config = GenerationConfig(
+        max_new_tokens=job.config.max_new_tokens,
+        eos_token_id=job.eos_token_id,
+        pad_token_id=job.eos_token_id,
+        **_sampling(job.config),
+    )
+    set_seed(job.config.seed)
+    ids = model.generate(prompt, attention_mask=torch.ones_like(prompt))
+    return ids[0, prompt.shape[1] :].tolist()
+
+
+def _sampling(config: SamplingOptions) -> dict[str, Any]:
+    """What `generate` warns about when it is given without do_sample, only with it."""
+    if not config.do_sample:
+        return {"do_sample": False}
+    return {"do_sample": True, "top_k": config.top_k, "top_p": config.top_p, "temperature": config.temperature}

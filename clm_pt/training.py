@@ -1,0 +1,118 @@
+"""Training with transformers' Trainer, on the course that the schedule lays down."""
+
+import math
+from typing import Any
+
+from clm_core import checkpoints
+from clm_core.backend import Evaluated, Logged, Saved, StepDone, TrainingJob
+from clm_core.errors import TrainingError
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from clm_pt.arguments import training_arguments
+from clm_pt.datasets import BlockDataset, EpochSampler, collate
+from clm_pt.modeling import load, save
+from clm_pt.scoring import score, token_loss
+
+
+def train(job: TrainingJob) -> None:
+    """Train, and write the model.
+
+    Raises:
+        ModelError: the model cannot be loaded, or not be written.
+        TrainingError: the loss is not a number any more.
+    """
+    trainer = create_trainer(job)
+    if job.resume_from is None and trainer.validates_at(0):
+        trainer.evaluate()
+    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
+
+
+def create_trainer(job: TrainingJob) -> "ScheduledTrainer":
+    """The Trainer of a job, ready for `train()`."""
+    trainer = ScheduledTrainer(job)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_FollowSchedule(job))
+    return trainer
+
+
+class ScheduledTrainer(Trainer):
+    """A Trainer that takes the order of the blocks from the schedule, and reports to the job."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.losses: list[Any] = []
+        super().__init__(
+            model=load(job.model),
+            args=training_arguments(job),
+            train_dataset=BlockDataset(job.train),
+            data_collator=collate,
+            compute_loss_func=token_loss,
+        )
+
+    def validates_at(self, step: int) -> bool:
+        """Whether there is something to validate on, and it is the time for it."""
+        return self.job.validation is not None and self.job.schedule.evaluates_at(step)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return EpochSampler(self.job.schedule)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Keep each batch's share of the step's loss, which Trainer rounds before it logs."""
+        loss = super().training_step(*args, **kwargs)
+        self.losses.append(loss)
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Report the exact loss, and log it too."""
+        if "loss" in logs:
+            logs["loss"] = self._take_loss()
+            self._report_loss(logs)
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the validation blocks, each token counting once; Trainer's own is a mean of means."""
+        model = self.accelerator.unwrap_model(self.model)
+        found = score(model, self.job.validation, self.job.config, self.job.report)
+        self.job.report(Evaluated(step=self.state.global_step, score=found))
+        metrics = {"eval_loss": found.loss}
+        self.log(metrics)
+        return metrics
+
+    def _take_loss(self) -> float:
+        """The mean loss of a step since it was last taken."""
+        steps = self.state.global_step - self._globalstep_last_logged
+        total = math.fsum(loss.item() for loss in self.losses)
+        self.losses.clear()
+        return total / steps
+
+    def _report_loss(self, logs: dict[str, float]) -> None:
+        step, loss = self.state.global_step, logs["loss"]
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step}: a lower --learning-rate or a longer warmup may keep it finite"
+            )
+        rate = self.job.schedule.learning_rate_at(step - 1)
+        self.job.report(Logged(step=step, loss=loss, learning_rate=rate, grad_norm=_number(logs.get("grad_norm"))))
+
+
+class _FollowSchedule(TrainerCallback):
+    """Tells Trainer when to log, evaluate and save, and the job what was done."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step, schedule = state.global_step, self.job.schedule
+        self.job.report(StepDone(step=step))
+        control.should_log = schedule.logs_at(step)
+        control.should_evaluate = schedule.evaluates_at(step) and self.job.validation is not None
+        control.should_save = schedule.saves_at(step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = checkpoints.complete(self.job, state.global_step, backend="pt")
+        self.job.report(Saved(step=state.global_step, path=folder))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,183 @@
+"""A complete backend for clm in one file, without any framework: it counts which token follows which.
+
+    pip install ./examples/third_party_backend
+    clm --backend bigram train
+
+A token's probability is its share of what followed the previous token, smoothed by its share of all
+tokens (Jelinek and Mercer, 1980, with a weight that falls with the count). "Training" adds counts, step
+by step in the order that clm decides; "checkpoints" and "weights" are those counts.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from clm_core import checkpoints
+from clm_core.backend import (
+    Backend,
+    BatchScored,
+    Evaluated,
+    EvaluationJob,
+    GenerationJob,
+    Logged,
+    Model,
+    Saved,
+    Score,
+    StepDone,
+    TrainingJob,
+)
+from clm_core.errors import ModelError
+from safetensors.numpy import load_file, save_file
+
+NO_GRADIENT = "bigram counts have no gradient"
+FILE = "model.safetensors"
+SMOOTHING = 8.0
+
+
+class Bigrams:
+    """Counts of pairs of tokens, as sorted codes `previous * vocabulary + next`, int64, and of single tokens."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.codes, self.pairs = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.singles, self.followed = np.ones(vocabulary, np.int64), np.zeros(vocabulary, np.int64)
+
+    def add(self, blocks: np.ndarray) -> None:
+        """Count the pairs of some blocks, (blocks, block_size)."""
+        previous, following = blocks[:, :-1].ravel(), blocks[:, 1:].ravel()
+        codes = np.concatenate([self.codes, previous * len(self.singles) + following])
+        self.codes, places = np.unique(codes, return_inverse=True)
+        weights = np.concatenate([self.pairs, np.ones(len(previous), np.int64)])
+        self.pairs = np.bincount(places, weights).astype(np.int64)
+        np.add.at(self.singles, following, 1)
+        np.add.at(self.followed, previous, 1)
+
+    def probabilities(self, previous: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """The probability of each `following` token after each `previous` one, arrays of one shape."""
+        codes = previous * len(self.singles) + following
+        places = np.minimum(np.searchsorted(self.codes, codes), max(0, len(self.codes) - 1))
+        seen = np.where(self.codes[places] == codes, self.pairs[places], 0) if len(self.codes) else 0
+        smooth = self.singles[following] / self.singles.sum()
+        return (seen + SMOOTHING * smooth) / (self.followed[previous] + SMOOTHING)
+
+    def after(self, token: int) -> np.ndarray:
+        """The probability of every token of the vocabulary after this one."""
+        vocabulary = np.arange(len(self.singles))
+        return self.probabilities(np.full_like(vocabulary, token), vocabulary)
+
+    def score(self, blocks: np.ndarray) -> Score:
+        """Score blocks of token ids, int64 of shape (blocks, block_size)."""
+        previous, following = blocks[:, :-1].ravel(), blocks[:, 1:].ravel()
+        loss = -np.log(self.probabilities(previous, following)).sum()
+        likeliest = {token: int(self.after(token).argmax()) for token in np.unique(previous).tolist()}
+        hits = sum(likeliest[a] == b for a, b in zip(previous.tolist(), following.tolist(), strict=True))
+        return Score(loss_sum=float(loss), correct=hits, tokens=following.size)
+
+    def save(self, folder: Path) -> None:
+        """Write the counts; no pickle, as everywhere in clm."""
+        save_file(vars(self), folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Bigrams":
+        """Read what `save` wrote."""
+        if not (folder / FILE).is_file() or "pairs" not in (arrays := load_file(folder / FILE)):
+            raise ModelError(f"{folder} holds no bigram counts: train some with --backend bigram")
+        bigrams = cls(0)
+        vars(bigrams).update(arrays)
+        return bigrams
+
+
+class BigramBackend(Backend):
+    """Bigram counts behind the contract of clm."""
+
+    name = "bigram"
+    install = "pip install clm-bigram"
+    unsupported = {
+        "learning_rate": NO_GRADIENT,
+        "lr_scheduler_type": NO_GRADIENT,
+        "warmup_steps": NO_GRADIENT,
+        "warmup_ratio": NO_GRADIENT,
+        "weight_decay": NO_GRADIENT,
+        "adam_beta1": NO_GRADIENT,
+        "adam_beta2": NO_GRADIENT,
+        "adam_epsilon": NO_GRADIENT,
+        "max_grad_norm": NO_GRADIENT,
+        "bf16": "counts are whole numbers",
+        "report_to": "only the history in the output folder is written",
+        "top_p": "use top_k",
+    }
+
+    def train(self, job: TrainingJob) -> None:
+        """Add the counts of every step's blocks."""
+        schedule = job.schedule
+        bigrams = Bigrams.load(job.resume_from) if job.resume_from else _start(job.model)
+        first = checkpoints.step_of(job.resume_from) if job.resume_from else 0
+        if first == 0:
+            self._validate(job, bigrams, 0)
+        losses: list[float] = []
+        for step, rows in enumerate(_steps(job, first), first + 1):
+            blocks = job.train[rows].astype(np.int64)
+            losses.append(bigrams.score(blocks).loss)
+            bigrams.add(blocks)
+            job.report(StepDone(step=step))
+            if schedule.logs_at(step):
+                rate = schedule.learning_rate_at(step - 1)
+                job.report(Logged(step=step, loss=float(np.mean(losses)), learning_rate=rate))
+                losses.clear()
+            self._validate(job, bigrams, step)
+            if schedule.saves_at(step):
+                with checkpoints.writing(job, step) as folder:
+                    bigrams.save(folder)
+                job.report(Saved(step=step, path=checkpoints.complete(job, step, backend=self.name)))
+        bigrams.save(job.model_dir)
+        job.model.architecture.save_pretrained(job.model_dir)
+
+    def evaluate(self, job: EvaluationJob) -> Score:
+        """Score blocks, batch by batch."""
+        return _score(Bigrams.load(Path(job.model.name_or_path)), job.blocks, job.config, job.report)
+
+    def generate(self, job: GenerationJob) -> Sequence[int]:
+        """Append one token after the other."""
+        bigrams = Bigrams.load(Path(job.model.name_or_path))
+        random = np.random.default_rng(job.config.seed)
+        ids = list(job.prompt)
+        while len(ids) < len(job.prompt) + job.config.max_new_tokens:
+            ids.append(_choose(bigrams.after(ids[-1]), job.config, random))
+            if ids[-1] == job.eos_token_id:
+                break
+        return ids[len(job.prompt) :]
+
+    def _validate(self, job: TrainingJob, bigrams: Bigrams, step: int) -> None:
+        if job.validation is not None and job.schedule.evaluates_at(step):
+            score = _score(bigrams, job.validation, job.config, job.report)
+            job.report(Evaluated(step=step, score=score))
+
+
+def _start(model: Model) -> Bigrams:
+    return Bigrams.load(Path(model.name_or_path)) if model.name_or_path else Bigrams(model.architecture.vocab_size)
+
+
+def _steps(job: TrainingJob, first: int) -> Iterator[np.ndarray]:
+    """The rows of each step from `first` on: the batches that are accumulated, in one array."""
+    schedule = job.schedule
+    for step in range(first, schedule.total_steps):
+        epoch, batch = schedule.first_batch(step)
+        batches = list(schedule.batches(epoch))[batch : batch + schedule.accumulation]
+        yield np.concatenate(batches)
+
+
+def _score(bigrams: Bigrams, blocks: np.ndarray, config, report) -> Score:
+    total = Score(loss_sum=0.0, correct=0, tokens=0)
+    for start in range(0, len(blocks), config.per_device_eval_batch_size):
+        batch = blocks[start : start + config.per_device_eval_batch_size].astype(np.int64)
+        total += bigrams.score(batch)
+        report(BatchScored(blocks=len(batch)))
+    return total
+
+
+def _choose(probabilities: np.ndarray, config, random: np.random.Generator) -> int:
+    if not config.do_sample:
+        return int(probabilities.argmax())
+    weights = probabilities ** (1 / config.temperature)
+    if config.top_k:
+        weights[np.argsort(weights)[: -config.top_k]] = 0.0
+    return int(random.choice(len(weights), p=weights / weights.sum()))
