@@ -67,6 +67,7 @@ def staging(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".model-", dir=folder) as temporary:
         yield Path(temporary)
         for path in sorted(Path(temporary).iterdir()):
+            path.chmod(path.stat().st_mode | 0o044 & folder.stat().st_mode)  # safetensors writes for the owner alone.
             path.replace(folder / path.name)
 
 

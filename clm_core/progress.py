@@ -107,7 +107,8 @@ class _PlainBar:
         self.text = text
 
     def close(self) -> None:
-        self._show()
+        if time.monotonic() - self.started > PLAIN_INTERVAL:
+            self._show()
 
     def _show(self) -> None:
         self.shown = time.monotonic()
@@ -115,4 +116,4 @@ class _PlainBar:
         of = f" of {self.total:,}" if self.total else ""
         left = f", {elapsed / self.done * (self.total - self.done):.0f} s left" if self.total and self.done else ""
         note = f", {self.text}" if self.text else ""
-        self.progress.say(f"{self.description}: {self.done:,}{of} {self.unit}, {elapsed:.0f} s{left}{note}")
+        self.progress.say(f"{self.description}: {self.done:,}{of} {self.unit}s, {elapsed:.0f} s{left}{note}")

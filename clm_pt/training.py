@@ -42,6 +42,7 @@ class ScheduledTrainer(Trainer):
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.losses: list[Any] = []
+        self.losses_since = checkpoints.step_of(job.resume_from) if job.resume_from else 0
         super().__init__(
             model=load(job.model),
             args=training_arguments(job),
@@ -77,14 +78,14 @@ class ScheduledTrainer(Trainer):
         self.job.report(Evaluated(step=self.state.global_step, score=found))
         metrics = {"eval_loss": found.loss}
         self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _take_loss(self) -> float:
         """The mean loss of a step since it was last taken."""
-        steps = self.state.global_step - self._globalstep_last_logged
-        total = math.fsum(loss.item() for loss in self.losses)
-        self.losses.clear()
-        return total / steps
+        mean = math.fsum(loss.item() for loss in self.losses) / (self.state.global_step - self.losses_since)
+        self.losses, self.losses_since = [], self.state.global_step
+        return mean
 
     def _report_loss(self, logs: dict[str, float]) -> None:
         step, loss = self.state.global_step, logs["loss"]
