@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     if resume_from and config.overwrite_output_dir:
         raise OptionError("overwrite_output_dir and resume_from_checkpoint were both given: keep one of them")
     output.check(folder, overwrite=config.overwrite_output_dir, resume=resume_from is not None)
+    if config.report_to != "none" and find_spec(config.report_to) is None:
+        raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
 
     tokenizer = load_tokenizer(config)
     model = _model_to_train(config, tokenizer)

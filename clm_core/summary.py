@@ -7,11 +7,8 @@ from clm_core import requests, runs
 from clm_core.config import TrainConfig
 from clm_core.options import Given
 from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
+from clm_core.sample import PROMPT
 
-
-
-PROMPT = "Good question!"
-"""Begins an answer of the built-in sample."""
 
 
 def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:

@@ -6,21 +6,41 @@ from typing import Any
 
 import torch
 from clm_core.backend import TrainingJob
+from clm_core.errors import OptionError
 from transformers import TrainingArguments
 
 
 def training_arguments(job: TrainingJob) -> TrainingArguments:
-    """The arguments of a job; when to log, evaluate and save is the schedule's to say, not theirs."""
+    """The arguments of a job; when to log, evaluate and save is the schedule's to say, not theirs.
+
+    Raises:
+        OptionError: the hardware cannot do what an option asks for.
+    """
+    # transformers 4 leaves bf16 in the environment, where the next training of the process would find it.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if job.config.bf16 else "no"
+    try:
+        return TrainingArguments(**_common(job), **_versioned(job))
+    except ValueError as error:  # Such as bf16 on an accelerator that has none.
+        raise OptionError(f"transformers refuses these options: {error}") from None
+
+
+def _versioned(job: TrainingJob) -> dict[str, Any]:
     known = {field.name for field in fields(TrainingArguments)}
+    found: dict[str, Any] = {}
+    logs = str(job.output_dir / "logs")
     if "logging_dir" in known:
-        return TrainingArguments(**_common(job), logging_dir=str(job.output_dir / "logs"), overwrite_output_dir=True)
-    # transformers 5 takes the folder of the logs from the environment alone.
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.output_dir / "logs")
-    return TrainingArguments(**_common(job))
+        found["logging_dir"] = logs
+    else:  # transformers 5 takes this folder from the environment alone.
+        os.environ["TENSORBOARD_LOGGING_DIR"] = logs
+    if job.options.gradient_checkpointing:
+        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+        found[name] = True
+    return found
 
 
 def _common(job: TrainingJob) -> dict[str, Any]:
     config, schedule, options = job.config, job.schedule, job.options
+    use_cpu = options.use_cpu or not torch.accelerator.is_available()
     return {
         "output_dir": str(job.output_dir),
         "max_steps": schedule.total_steps,
@@ -38,8 +58,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "seed": config.seed,
         "bf16": config.bf16,
         "torch_compile": options.torch_compile,
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "use_cpu": options.use_cpu,
+        "use_cpu": use_cpu,
         "report_to": [] if config.report_to == "none" else [config.report_to],
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -47,5 +66,5 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # It would log a loss that is not a number as 0.0, and go on.
         "remove_unused_columns": False,
         "disable_tqdm": True,
-        "dataloader_pin_memory": not options.use_cpu and torch.accelerator.is_available(),
+        "dataloader_pin_memory": not use_cpu,
     }

@@ -42,8 +42,8 @@ class PyTorchBackend(Backend):
 
     def evaluate(self, job: EvaluationJob) -> Score:
         """Score blocks without gradients."""
-        from clm_pt.modeling import load
-        from clm_pt.scoring import place, score
+        from clm_pt.modeling import load, place
+        from clm_pt.scoring import score
 
         return score(place(load(job.model)), job.blocks, job.config, job.report)
 

@@ -1,5 +1,6 @@
 """Training with transformers' Trainer, on the course that the schedule lays down."""
 
+import json
 import math
 from typing import Any
 
@@ -12,6 +13,9 @@ from clm_pt.arguments import training_arguments
 from clm_pt.datasets import BlockDataset, EpochSampler, collate
 from clm_pt.modeling import load, save
 from clm_pt.scoring import score, token_loss
+
+UNREPORTED = "unreported_losses.json"
+"""In a checkpoint: what the next report of the loss is a mean of, besides the steps to come."""
 
 
 def train(job: TrainingJob) -> None:
@@ -32,7 +36,7 @@ def create_trainer(job: TrainingJob) -> "ScheduledTrainer":
     """The Trainer of a job, ready for `train()`."""
     trainer = ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_FollowSchedule(job))
+    trainer.add_callback(_FollowSchedule(trainer))
     return trainer
 
 
@@ -42,7 +46,8 @@ class ScheduledTrainer(Trainer):
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.losses: list[Any] = []
-        self.losses_since = checkpoints.step_of(job.resume_from) if job.resume_from else 0
+        """Of each batch since the last report: its share of the mean loss of its step."""
+        self.reported = 0
         super().__init__(
             model=load(job.model),
             args=training_arguments(job),
@@ -83,8 +88,8 @@ class ScheduledTrainer(Trainer):
 
     def _take_loss(self) -> float:
         """The mean loss of a step since it was last taken."""
-        mean = math.fsum(loss.item() for loss in self.losses) / (self.state.global_step - self.losses_since)
-        self.losses, self.losses_since = [], self.state.global_step
+        mean = math.fsum(map(float, self.losses)) / (self.state.global_step - self.reported)
+        self.losses, self.reported = [], self.state.global_step
         return mean
 
     def _report_loss(self, logs: dict[str, float]) -> None:
@@ -100,8 +105,13 @@ class ScheduledTrainer(Trainer):
 class _FollowSchedule(TrainerCallback):
     """Tells Trainer when to log, evaluate and save, and the job what was done."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        self.job = job
+    def __init__(self, trainer: ScheduledTrainer) -> None:
+        self.trainer, self.job = trainer, trainer.job
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.job.resume_from:
+            unreported = json.loads((self.job.resume_from / UNREPORTED).read_text(encoding="utf-8"))
+            self.trainer.losses, self.trainer.reported = unreported["losses"], unreported["since"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step, schedule = state.global_step, self.job.schedule
@@ -111,7 +121,10 @@ class _FollowSchedule(TrainerCallback):
         control.should_save = schedule.saves_at(step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = checkpoints.complete(self.job, state.global_step, backend="pt")
+        folder = self.job.output_dir / f"checkpoint-{state.global_step}"
+        unreported = {"since": self.trainer.reported, "losses": [float(loss) for loss in self.trainer.losses]}
+        (folder / UNREPORTED).write_text(json.dumps(unreported), encoding="utf-8")
+        checkpoints.complete(self.job, state.global_step, backend="pt")
         self.job.report(Saved(step=state.global_step, path=folder))
 
 

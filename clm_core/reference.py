@@ -1,0 +1,60 @@
+"""`python -m clm_core.reference README.md` writes the option reference into a page, between two marks."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.options import Option, list_options, shown
+from clm_core.registry import list_backends
+
+BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
+BACKENDS = ("pt", "tf")
+"""Those of this distribution; a reader's page is not to depend on what else is installed."""
+
+
+def reference() -> str:
+    """All options, as Markdown tables: those of `train` first, of the other verbs what they have besides."""
+    known: set[str] = set()
+    parts = [
+        *_tables("train", TrainConfig, known),
+        *_tables("evaluate", EvaluateConfig, known),
+        *_tables("generate", GenerateConfig, known),
+        *_tables("prepare", PrepareConfig, known),
+    ]
+    for status in list_backends():
+        if status.name in BACKENDS and status.backend:
+            options = list_options(status.backend.options)
+            title = f"`train`, on backend `{status.name}` alone (in a file: under the key `{status.name}`)"
+            parts.append(_table(title, options, prefix=f"{status.name}-"))
+    return "\n".join(parts)
+
+
+def insert(page: str) -> str:
+    """A page with the reference of today between the marks."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{reference()}\n{END}{rest.split(END)[1]}"
+
+
+def _tables(verb: str, config: type, known: set[str]) -> Iterator[str]:
+    options = [option for option in list_options(config) if option.name not in known]
+    for group in dict.fromkeys(option.group for option in options):
+        yield _table(f"`{verb}`: {group[0].lower()}{group[1:]}", [o for o in options if o.group == group])
+    known.update(option.name for option in options)
+
+
+def _table(title: str, options: list[Option], prefix: str = "") -> str:
+    rows = [
+        f"| `--{prefix}{option.flag[2:]}` | {_default(option)} | {option.help.replace('|', chr(92) + '|')} |"
+        for option in options
+    ]
+    return "\n".join([f"**{title}**", "", "| option | default | |", "| --- | --- | --- |", *rows, ""])
+
+
+def _default(option: Option) -> str:
+    return f"`{shown(option.default)}`" if option.default not in (None, ()) else ""
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        Path(name).write_text(insert(Path(name).read_text(encoding="utf-8")), encoding="utf-8")

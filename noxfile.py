@@ -1,0 +1,82 @@
+"""The sessions that prove clm: `nox` runs them all, `nox -s pt5` one; each in an environment of its own."""
+
+import shutil
+
+import nox
+
+TORCH = "torch==2.13.0"  # The CPU build where a wheel of it is provided locally; newer ones bring gigabytes of CUDA.
+TOY = "./examples/third_party_backend"
+PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if shutil.which(f"python{version}")]
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = True
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style."""
+    session.install("ruff==0.14.5")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Types, strictly in the core."""
+    session.install("mypy==1.18.2", "types-PyYAML", "types-tqdm", ".[test]")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def core(session: nox.Session) -> None:
+    """The core alone, with no framework installed, on every Python that is here."""
+    session.install("-e", ".[test]", TOY)
+    session.run("pytest", "tests/core", "tests/contract/test_bigram.py", "tests/contract/test_options.py", *session.posargs)
+
+
+@nox.session
+def pt5(session: nox.Session) -> None:
+    """PyTorch, on transformers 5."""
+    session.install("-e", ".[pt,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
+    session.run("pytest", "tests/pt", "tests/contract/test_pt.py", *session.posargs)
+
+
+@nox.session
+def pt4(session: nox.Session) -> None:
+    """PyTorch, on the last transformers 4."""
+    session.install("-e", ".[pt,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
+    session.run("pytest", "tests/pt", "tests/contract/test_pt.py", *session.posargs)
+
+
+@nox.session
+def tf(session: nox.Session) -> None:
+    """TensorFlow."""
+    session.install("-e", ".[tf,tensorboard,test]", TOY)
+    session.run("pytest", "tests/core", "tests/tf", "tests/contract/test_tf.py", *session.posargs)
+
+
+@nox.session
+def both(session: nox.Session) -> None:
+    """Both frameworks in one environment: every test there is."""
+    session.install("-e", ".[pt,tf,tensorboard,test]", TOY, TORCH)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """What examples/ shows, as it stands there."""
+    session.install(".[pt,tf,test]", TOY, TORCH)
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The built wheel, in a clean environment: what is shipped is all that is needed."""
+    dist = session.create_tmp()
+    session.install("build")
+    session.run("python", "-m", "build", "--wheel", "--outdir", dist, ".")
+    session.install("--force-reinstall", "--no-deps", "--find-links", dist, "--no-index", "clm")
+    session.install("clm", TOY)
+    session.cd(dist)
+    session.run("clm", "--backend", "bigram", "train", "--max-steps", "20", "--output-dir", "run", "--overwrite-output-dir")
+    session.run("clm", "--backend", "bigram", "generate", "--model-name-or-path", "run", "Good question!")
