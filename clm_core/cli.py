@@ -158,7 +158,7 @@ def _prepare(namespace: argparse.Namespace) -> None:
 
     with noise.hushed(verbose=namespace.verbose) as stream:
         config = requests.preparation(_given(namespace), file=namespace.config)
-        result = runs.prepare(config, progress.for_stream(stream))
+        result = runs.prepare(config, progress.terminal_progress(stream))
     _print(namespace, result, lambda: summary.of_preparation(result))
 
 
@@ -179,7 +179,7 @@ def _session(namespace: argparse.Namespace) -> Iterator[tuple[Backend, progress.
     backend = get_backend(namespace.backend)
     with noise.hushed(verbose=namespace.verbose) as stream:
         backend.start(verbose=namespace.verbose)
-        yield backend, progress.for_stream(stream)
+        yield backend, progress.terminal_progress(stream)
 
 
 def _read_prompt() -> str:

@@ -67,7 +67,7 @@ class PlainProgress(Progress):
         bar.close()
 
 
-def for_stream(stream: TextIO | None = None) -> Progress:
+def terminal_progress(stream: TextIO | None = None) -> Progress:
     """The progress that fits a stream, standard error by default."""
     stream = stream or sys.stderr
     return TerminalProgress(stream) if stream.isatty() else PlainProgress(stream)

@@ -1,0 +1,59 @@
+"""The TensorFlow backend as clm sees it; TensorFlow is imported when a job comes."""
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Score, TrainingJob
+from clm_core.config import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFlowOptions:
+    """The options that only this backend has."""
+
+    jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
+
+
+class TensorFlowBackend(Backend):
+    """transformers' TensorFlow models, trained by Keras."""
+
+    name: ClassVar[str] = "tf"
+    install: ClassVar[str] = 'pip install "clm[tf]"'
+    requires: ClassVar[tuple[str, ...]] = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    options: ClassVar[type] = TensorFlowOptions
+
+    def start(self, *, verbose: bool) -> None:
+        """Quiet TensorFlow and transformers' notes on it; what the user has set in the environment stays."""
+        if verbose:
+            return
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        for name in ("tensorflow", "absl", "transformers.modeling_tf_utils"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=r"(tensorflow|tf_keras)\b")
+
+    def train(self, job: TrainingJob) -> None:
+        """Train, report what happens, and write the model to `job.model_dir`."""
+        from clm_tf.training import train
+
+        train(job)
+
+    def evaluate(self, job: EvaluationJob) -> Score:
+        """Score blocks in inference mode."""
+        from clm_tf.modeling import load, precision
+        from clm_tf.scoring import score
+
+        with precision(job.config.bf16):
+            return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
+
+    def generate(self, job: GenerationJob) -> Sequence[int]:
+        """Return the ids of the tokens that follow the prompt, without the prompt."""
+        from clm_tf.generation import generate
+        from clm_tf.modeling import precision
+
+        with precision(bf16=False):
+            return generate(job)

@@ -1,0 +1,127 @@
+"""Keras callbacks that make `model.fit` report, evaluate and save where the schedule says.
+
+At a step they act in the order in which `fit` is given them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tf_keras as keras
+
+from clm_core import checkpoints as complete_checkpoints
+from clm_core.backend import Blocks, Evaluated, Logged, Report, Saved, StepDone, TrainingJob
+from clm_core.errors import TrainingError
+from clm_core.schedule import Schedule
+from clm_tf import checkpoints
+from clm_tf.scoring import scorer
+
+
+class StepCallback(keras.callbacks.Callback):
+    """Calls `on_step_end(step)` after each update of the weights; Keras itself counts batches."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin at the optimizer's count, which is not 0 in a continued training."""
+        self.step = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare the optimizer's count with the last one."""
+        step = int(self.model.optimizer.iterations)
+        if step != self.step:
+            self.step = step
+            self.on_step_end(step)
+
+    def on_step_end(self, step: int) -> None:
+        """What to do after `step` updates."""
+        raise NotImplementedError
+
+
+class LossReport(StepCallback):
+    """Reports each step, and the loss and the gradient where `schedule.logs_at(step)`; stops where one is not a number.
+
+    Needs the optimizer that `create_optimizer` returns for the same schedule. `unreported` is what
+    `unreported` was when the checkpoint was written from which the training goes on.
+    """
+
+    def __init__(self, schedule: Schedule, report: Report, unreported: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.unreported = list(unreported)
+        self._schedule = schedule
+        self._report = report
+        self._batches: list[tuple[int, float]] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Make Keras forget the batches before: its loss is a running mean over an epoch."""
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep the batch's loss until its step is over."""
+        self._batches.append((self._rows_of_batch(), float(logs["loss"])))
+        super().on_train_batch_end(batch, logs)
+
+    def on_step_end(self, step: int) -> None:
+        """Report, after having made sure that the training still makes sense."""
+        self.unreported.append(self._loss_of_step())
+        grad_norm = float(self.model.optimizer.last_grad_norm)
+        rate = self._schedule.learning_rate_at(step - 1)
+        for name, value in (("loss", self.unreported[-1]), ("gradient's norm", grad_norm)):
+            if not math.isfinite(value):
+                raise TrainingError(f"the {name} is {value} at step {step}: lower --learning-rate, which was {rate:g}")
+        self._report(StepDone(step=step))
+        if self._schedule.logs_at(step):
+            mean = math.fsum(self.unreported) / len(self.unreported)
+            self.unreported.clear()
+            self._report(Logged(step=step, loss=mean, learning_rate=rate, grad_norm=grad_norm))
+
+    def _rows_of_batch(self) -> int:
+        """Of the batch that follows those kept: all but the last of an epoch are full."""
+        schedule = self._schedule
+        batch = self.step % schedule.steps_per_epoch * schedule.accumulation + len(self._batches)
+        return min(schedule.batch_size, schedule.blocks - batch * schedule.batch_size)
+
+    def _loss_of_step(self) -> float:
+        rows = sum(rows for rows, _ in self._batches)
+        loss = math.fsum(rows * loss for rows, loss in self._batches) / rows
+        self._batches.clear()
+        return loss
+
+
+class Evaluation(StepCallback):
+    """Scores the validation blocks where `schedule.evaluates_at(step)`, before the first step too."""
+
+    def __init__(self, schedule: Schedule, blocks: Blocks, batch_size: int, report: Report) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self._blocks = blocks
+        self._batch_size = batch_size
+        self._report = report
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Score what the training starts from, unless it is a continued one, which did so long ago."""
+        super().on_train_begin(logs)
+        self._score = scorer(self.model)
+        if self.step == 0:
+            self.on_step_end(0)
+
+    def on_step_end(self, step: int) -> None:
+        """Score if it is time."""
+        if self._schedule.evaluates_at(step):
+            self._report(Evaluated(step=step, score=self._score(self._blocks, self._batch_size, self._report)))
+
+
+class Checkpoints(StepCallback):
+    """Writes a checkpoint where `job.schedule.saves_at(step)`; stands behind `losses` in the list."""
+
+    def __init__(self, job: TrainingJob, losses: LossReport) -> None:
+        super().__init__()
+        self._job = job
+        self._losses = losses
+
+    def on_step_end(self, step: int) -> None:
+        """Save if it is time."""
+        if not self._job.schedule.saves_at(step):
+            return
+        with complete_checkpoints.writing(self._job, step) as folder:
+            checkpoints.write(folder, self.model, self.model.optimizer, self._losses.unreported)
+        path = complete_checkpoints.complete(self._job, step, backend="tf")
+        self._job.report(Saved(step=step, path=path))

@@ -1,0 +1,50 @@
+"""Continuing a prompt with a TensorFlow model."""
+
+from typing import Any
+
+import tensorflow as tf
+from transformers import GenerationConfig, TFPreTrainedModel
+
+from clm_core.backend import GenerationJob
+from clm_core.errors import ModelError
+from clm_tf.modeling import load
+
+
+def generate(job: GenerationJob) -> list[int]:
+    """The tokens that follow the prompt, of which the model sees the last ones that fit.
+
+    Raises:
+        ModelError: the model cannot hold so many new tokens.
+    """
+    model = load(job.model)
+    prompt = _fitting(job.prompt, model, job.config.max_new_tokens)
+    # Not generate's own `seed`, with which every token would be drawn with the same random number.
+    tf.random.set_seed(job.config.seed)
+    input_ids = tf.constant([prompt], tf.int32)
+    output = model.generate(input_ids, attention_mask=tf.ones_like(input_ids), generation_config=_settings(job))
+    return output[0, len(prompt) :].numpy().tolist()
+
+
+def _fitting(prompt: tuple[int, ...], model: TFPreTrainedModel, new_tokens: int) -> tuple[int, ...]:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:
+        return prompt
+    if new_tokens >= positions:
+        raise ModelError(f"max_new_tokens {new_tokens}: the model has {positions} positions, and the prompt takes some")
+    return prompt[new_tokens - positions :]
+
+
+def _settings(job: GenerationJob) -> GenerationConfig:
+    """All from the job, whatever the model's generation_config.json says."""
+    config = job.config
+    sampling: dict[str, Any] = {}
+    if config.do_sample:
+        sampling = {"top_k": config.top_k, "top_p": config.top_p, "temperature": config.temperature}
+    return GenerationConfig(
+        max_new_tokens=config.max_new_tokens,
+        do_sample=config.do_sample,
+        eos_token_id=job.eos_token_id,
+        # Nothing is padded in a batch of one, but without it transformers says which token it took.
+        pad_token_id=job.eos_token_id or 0,
+        **sampling,
+    )

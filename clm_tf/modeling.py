@@ -1,0 +1,142 @@
+"""TensorFlow models: built from a configuration, filled with weights, and saved so that PyTorch opens them too."""
+
+import contextlib
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from transformers import (
+    TF_MODEL_FOR_CAUSAL_LM_MAPPING,
+    GenerationConfig,
+    TFAutoModelForCausalLM,
+    TFPreTrainedModel,
+)
+
+from clm_core.backend import Model
+from clm_core.errors import ModelError, OptionError
+from clm_tf import weights
+
+WITHOUT_BF16 = {"ctrl", "mistral"}
+HEAD = re.compile(r"(lm_head|decoder)\.weight$")
+"""PyTorch's name of an output layer that is not the input embeddings."""
+
+
+def load(model: Model) -> TFPreTrainedModel:
+    """Build the model in the current Keras precision policy; its weights are float32 in every policy.
+
+    The loss that it computes from `labels` is float32 too, and each of its dropout layers draws from
+    a generator of its own, seeded with `model.seed`.
+
+    Raises:
+        ModelError: there is no TensorFlow class, no readable weights, or some weights are missing.
+    """
+    keras.utils.set_random_seed(model.seed)
+    with _own_random_generators():
+        built = _build(model)
+    for index, generator in enumerate(dropout_generators(built)):
+        # A key of its own for each: with keys equal and counters apart, one layer's numbers would be another's, later.
+        key = np.random.SeedSequence([model.seed, index]).generate_state(1, np.uint64).astype(np.int64)[0]
+        generator.reset_from_key_counter(key, [0, 0])
+    if model.name_or_path is not None:
+        weights.fill(built, model.name_or_path, model.revision)
+        # A checkpoint need not have it, and then the configuration says how to generate.
+        with contextlib.suppress(OSError):
+            built.generation_config = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
+    built.hf_compute_loss = _in_float32(built.hf_compute_loss)
+    return built
+
+
+def save(model: TFPreTrainedModel, folder: Path) -> None:
+    """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
+
+    Raises:
+        OutputError: what is on disk differs from the model.
+    """
+    weights.write(model, folder / weights.WEIGHTS)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__.removeprefix("TF")]
+    # A checkpoint that was float16 is not any more, and transformers 5 opens a model in the type its config names.
+    config.dtype = "float32"
+    config.save_pretrained(folder)
+    # transformers refuses to write settings that contradict each other; without the file it uses its defaults.
+    with contextlib.suppress(ValueError):
+        model.generation_config.save_pretrained(folder)
+
+
+def dropout_generators(model: TFPreTrainedModel) -> list[tf.random.Generator]:
+    """The generators that a model loaded here draws its dropout from, in the order of its layers."""
+    wrappers = [layer._random_generator for layer in model._flatten_layers() if hasattr(layer, "_random_generator")]
+    for wrapper in wrappers:
+        wrapper._maybe_init()
+    return [wrapper._generator for wrapper in wrappers]
+
+
+@contextlib.contextmanager
+def precision(bf16: bool) -> Iterator[None]:
+    """Build models that compute in bfloat16 if `bf16`, else in float32; Keras' global setting comes back after."""
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if bf16 else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def _build(model: Model) -> TFPreTrainedModel:
+    kind = model.architecture.model_type
+    if type(model.architecture) not in TF_MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"model type {kind}: transformers has no TensorFlow class for it; another backend may have one"
+        )
+    try:
+        built = TFAutoModelForCausalLM.from_config(model.architecture)
+        built.build_in_name_scope()
+    except (ValueError, AssertionError) as error:
+        raise ModelError(
+            f"model type {kind}: its configuration cannot be built: {error or 'check its sizes'}"
+        ) from error
+    if not _predicts_next_token(built):
+        raise ModelError(
+            f"model type {kind}: its TensorFlow class cannot generate, or has no loss for predicting the next token; "
+            "another backend may do both"
+        )
+    if kind in WITHOUT_BF16 and keras.mixed_precision.global_policy().compute_dtype == "bfloat16":
+        raise OptionError(
+            f"bf16: transformers' TensorFlow class for {kind} mixes it with float32 and fails: leave it out"
+        )
+    own_head = any(HEAD.search(name) for name in weights.pytorch_names(built))
+    if own_head == model.architecture.tie_word_embeddings:
+        raise ModelError(
+            f"tie_word_embeddings {str(own_head).lower()}: {type(built).__name__} {'always' if own_head else 'never'} "
+            "has output weights of its own; another backend may leave the choice"
+        )
+    return built
+
+
+def _predicts_next_token(model: TFPreTrainedModel) -> bool:
+    has_loss = hasattr(model, "hf_compute_loss") and "labels" in inspect.signature(model.call).parameters
+    # XLNet's class compares each label with the logits at its own place.
+    return has_loss and model.can_generate() and model.config.model_type != "xlnet"
+
+
+@contextlib.contextmanager
+def _own_random_generators() -> Iterator[None]:
+    """Give every dropout layer built inside a generator whose state can be saved and restored."""
+    experimental = keras.backend.experimental
+    before = experimental.is_tf_random_generator_enabled()
+    experimental.enable_tf_random_generator()
+    try:
+        yield
+    finally:
+        if not before:
+            experimental.disable_tf_random_generator()
+
+
+def _in_float32(compute_loss: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """In mixed precision the class would round every token's loss, and their sum, to bfloat16."""
+    return lambda labels, logits: compute_loss(labels, tf.cast(logits, tf.float32))

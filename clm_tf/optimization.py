@@ -1,0 +1,156 @@
+"""AdamW for Keras, with the updates of PyTorch's under `Trainer`: decay, clipping, accumulation, schedule."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+import transformers
+
+from clm_core.config import OptimizationOptions
+from clm_core.schedule import Schedule
+
+NOT_DECAYED = re.compile(r"norm|gamma|beta|bias", re.IGNORECASE)
+"""In the last two parts of a variable's name: the norms and biases, which `Trainer` does not decay either."""
+
+Pairs = Iterable[tuple[Any, tf.Variable]]
+
+
+def create_optimizer(schedule: Schedule, config: OptimizationOptions) -> "AdamWeightDecay":
+    """The optimizer of a training, for `model.compile`."""
+    return AdamWeightDecay(
+        learning_rate=ScheduledLearningRate(schedule),
+        beta_1=config.adam_beta1,
+        beta_2=config.adam_beta2,
+        epsilon=config.adam_epsilon,
+        weight_decay_rate=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        schedule=schedule,
+    )
+
+
+class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """`Schedule.learning_rate_at` in TensorFlow; in float64, because a float32 cosine differs in the sixth digit."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """The learning rate of the update after `step` updates, float32."""
+        warmup = self.schedule.warmup_steps
+        step = tf.cast(step, tf.float64)
+        rising = step / max(1, warmup)
+        factor = tf.where(step < warmup, rising, self._after_warmup(step - warmup))
+        return tf.cast(self.schedule.learning_rate * factor, tf.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras stores of it."""
+        return {"schedule": dataclasses.asdict(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ScheduledLearningRate":
+        """The opposite of `get_config`."""
+        return cls(Schedule(**config["schedule"]))
+
+    def _after_warmup(self, step: tf.Tensor) -> tf.Tensor:
+        if self.schedule.lr_scheduler_type.startswith("constant"):
+            return tf.ones_like(step)
+        remaining = max(1, self.schedule.total_steps - self.schedule.warmup_steps)
+        progress = tf.minimum(step / remaining, 1.0)
+        if self.schedule.lr_scheduler_type == "linear":
+            return 1.0 - progress
+        return 0.5 * (1.0 + tf.cos(3.141592653589793 * progress))
+
+
+class AdamWeightDecay(transformers.AdamWeightDecay):
+    """transformers' optimizer with PyTorch's epsilon, `Trainer`'s choice of what to decay, clipping and accumulation.
+
+    With a `schedule`, the gradients of the batches of a step are averaged, each weighted with its
+    rows, and one update is made at the end of the step; `iterations` counts updates.
+
+    The state is `iterations` and the slots m and v: between two steps there is no other.
+    """
+
+    def __init__(self, *args: Any, max_grad_norm: float = 0.0, schedule: Schedule | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.max_grad_norm = max_grad_norm
+        self.schedule = schedule
+        self.last_grad_norm = tf.Variable(0.0, trainable=False, name="last_grad_norm")
+        self._batch_of_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch_of_step")
+        self._sums: list[tf.Variable] = []
+
+    def apply_gradients(self, grads_and_vars: Pairs, name: str | None = None, **kwargs: Any) -> Any:
+        """Take the gradient of a batch's mean loss, and update the variables if it is the last batch of a step."""
+        # A tied embedding gets a sparse gradient as input and a dense one as output; as dense, both are one.
+        pairs = [(tf.convert_to_tensor(grad), variable) for grad, variable in grads_and_vars if grad is not None]
+        if self.schedule is None or self.schedule.accumulation == 1:
+            return super().apply_gradients(self._clipped(pairs), name=name, **kwargs)
+        variables = [variable for _, variable in pairs]
+        with tf.init_scope():
+            self._create_all_weights(variables)
+            self._create_sums(variables)
+        weight, is_last = self._place_in_step(self.schedule)
+        added = [total.assign_add(weight * grad) for total, (grad, _) in zip(self._sums, pairs, strict=True)]
+
+        def update() -> tf.Tensor:
+            super(AdamWeightDecay, self).apply_gradients(self._clipped(zip(self._sums, variables, strict=True)), name)
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+            return self._batch_of_step.assign(0)
+
+        with tf.control_dependencies(added):
+            return tf.cond(is_last, update, lambda: self._batch_of_step.assign_add(1))
+
+    def state(self, variables: dict[str, tf.Variable]) -> dict[str, tf.Variable]:
+        """What a checkpoint keeps, created if it is not there yet: `iterations`, and m and v of each named variable."""
+        self._create_all_weights(list(variables.values()))
+        slots = {f"{slot}.{name}": self.get_slot(v, slot) for name, v in variables.items() for slot in ("m", "v")}
+        return {"iterations": self.iterations, **slots}
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras stores of it."""
+        schedule = self.schedule and dataclasses.asdict(self.schedule)
+        return {**super().get_config(), "max_grad_norm": self.max_grad_norm, "schedule": schedule}
+
+    def _create_sums(self, variables: list[tf.Variable]) -> None:
+        if not self._sums:
+            self._sums = [tf.Variable(tf.zeros(v.shape, tf.float32), trainable=False) for v in variables]
+
+    def _place_in_step(self, schedule: Schedule) -> tuple[tf.Tensor, tf.Tensor]:
+        """The weight of the batch's rows among those of its step, and whether the step ends with it.
+
+        Only the last step of an epoch differs from the others: it may have fewer batches, the last of them short.
+        """
+        first = self.iterations % schedule.steps_per_epoch * schedule.accumulation
+        batch = first + self._batch_of_step
+        rows = tf.minimum(schedule.blocks - batch * schedule.batch_size, schedule.batch_size)
+        rows_of_step = tf.minimum(
+            schedule.blocks - first * schedule.batch_size, schedule.batch_size * schedule.accumulation
+        )
+        is_last = (self._batch_of_step + 1 == schedule.accumulation) | (batch + 1 == schedule.batches_per_epoch)
+        return tf.cast(rows / rows_of_step, tf.float32), is_last
+
+    def _clipped(self, pairs: Pairs) -> list[tuple[tf.Tensor, tf.Variable]]:
+        """As `torch.nn.utils.clip_grad_norm_` does it; the norm before is kept for the report."""
+        gradients, variables = zip(*((tf.convert_to_tensor(grad), variable) for grad, variable in pairs), strict=True)
+        norm = self.last_grad_norm.assign(tf.linalg.global_norm(gradients), read_value=True)
+        if self.max_grad_norm:
+            scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
+            gradients = [gradient * scale for gradient in gradients]
+        return list(zip(gradients, variables, strict=True))
+
+    def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict[Any, Any]) -> None:
+        """Move epsilon outside the bias correction of the second moment, where PyTorch has it.
+
+        PyTorch divides by sqrt(v) / sqrt(1 - beta2^t) + epsilon, Keras by sqrt(v) + epsilon with the
+        correction in the step size; they are equal if Keras' epsilon is epsilon * sqrt(1 - beta2^t).
+        """
+        super()._prepare_local(var_device, var_dtype, apply_state)
+        state = apply_state[(var_device, var_dtype)]
+        state["epsilon"] *= tf.sqrt(1.0 - state["beta_2_power"])
+
+    def _do_use_weight_decay(self, param_name: str) -> bool:
+        return self.weight_decay_rate != 0 and not NOT_DECAYED.search("/".join(param_name.split("/")[-2:]))

@@ -1,0 +1,37 @@
+"""Scores of blocks: likelihoods and hits, summed over tokens so that no batch counts for more than its size."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+from transformers import TFPreTrainedModel
+
+from clm_core.backend import BatchScored, Blocks, Report, Score
+from clm_tf.datasets import evaluation_dataset
+
+
+def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int, report: Report) -> Score:
+    """Score blocks in inference mode, in the order on disk."""
+    return scorer(model)(blocks, batch_size, report)
+
+
+def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
+    """`score` for a model that is scored more than once, which is traced only the first time."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int64)])
+    def sums(input_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = tf.cast(model(input_ids, training=False, return_dict=True).logits[:, :-1], tf.float32)
+        labels = input_ids[:, 1:]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        hits = tf.argmax(logits, axis=-1) == labels
+        return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.math.count_nonzero(hits)
+
+    def run(blocks: Blocks, batch_size: int, report: Report) -> Score:
+        total = Score(loss_sum=0.0, correct=0, tokens=0)
+        for input_ids, _ in evaluation_dataset(model, blocks, batch_size):
+            loss_sum, correct = sums(input_ids)
+            rows, length = input_ids.shape
+            total += Score(loss_sum=float(loss_sum), correct=int(correct), tokens=rows * (length - 1))
+            report(BatchScored(blocks=rows))
+        return total
+
+    return run
