@@ -172,7 +172,7 @@ class Backend(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     """Requirements as in pyproject.toml, checked before a job is handed over."""
     unsupported: ClassVar[Mapping[str, str]] = {}
-    """Options of `TrainConfig`, `EvaluateConfig` or `GenerateConfig` that the backend cannot honour, and why; clm refuses them."""
+    """Options of the verbs that the backend cannot honour, and why; clm refuses them for it."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
 

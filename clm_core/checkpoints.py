@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
@@ -23,9 +24,10 @@ NAME = re.compile(r"checkpoint-(\d+)")
 
 @contextmanager
 def writing(job: TrainingJob, step: int) -> Iterator[Path]:
-    """A temporary folder that becomes the checkpoint of `step` when the block ends well, and vanishes when it does not."""
+    """A temporary folder that becomes the checkpoint of `step` when the block ends well, and else vanishes."""
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=job.output_dir, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+        Path(folder).chmod(0o755)  # A temporary folder is for its owner alone.
         final = job.output_dir / f"checkpoint-{step}"
         shutil.rmtree(final, ignore_errors=True)
         Path(folder).rename(final)
@@ -42,20 +44,27 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
         os.fsync(file.fileno())
     temporary.rename(folder / MARKER)
     if job.config.save_total_limit:
-        for old in list_complete(job.output_dir)[: -job.config.save_total_limit]:
+        # Those after this step are there when a run is done again from an earlier one: not old, and not counted.
+        until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
+        for old in until[: -job.config.save_total_limit]:
             shutil.rmtree(old)
     return folder
 
 
 def step_of(checkpoint: Path) -> int:
-    """How many updates of the weights a whole checkpoint has seen."""
-    return int(json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["step"])
+    """How many updates of the weights a whole checkpoint has seen.
+
+    Raises:
+        ModelError: its marker cannot be read.
+    """
+    step: int = _record(checkpoint)["step"]
+    return step
 
 
 def list_complete(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
-    found = [(int(match[1]), path) for path in run.iterdir() if (match := NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found) if (path / MARKER).is_file()]
+    found = [path for path in run.iterdir() if NAME.fullmatch(path.name) and (path / MARKER).is_file()]
+    return sorted(found, key=_step_in)
 
 
 def find(place: Path) -> Path:
@@ -81,16 +90,30 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
     Raises:
         ModelError: the checkpoint is another backend's, its blocks came in another order, or nothing is left to do.
     """
-    record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    record = _record(checkpoint)
     if record["backend"] != backend:
         raise ModelError(
             f"{checkpoint} was written by backend {record['backend']}: resume with --backend {record['backend']}, or "
             f"start a new training from its weights with --model-name-or-path {checkpoint}"
         )
     for key, value in schedule.identity().items():
-        if record[key] != value:
-            raise ModelError(f"{checkpoint} was trained with {key} {record[key]}, this run has {value}: use the same")
+        if record.get(key) != value:
+            raise ModelError(
+                f"{checkpoint} was trained with {key} {record.get(key)}, this run has {value}: use the same"
+            )
     step: int = record["step"]
     if step >= schedule.total_steps:
         raise ModelError(f"{checkpoint} is at the end of its {schedule.total_steps} steps already: raise --max-steps")
     return step
+
+
+def _step_in(folder: Path) -> int:
+    return int(folder.name.removeprefix("checkpoint-"))
+
+
+def _record(checkpoint: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+        return {**record, "step": int(record["step"]), "backend": str(record["backend"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{checkpoint / MARKER} is damaged ({error}): use another checkpoint") from None

@@ -26,6 +26,9 @@ VERBS: dict[str, tuple[type | None, str]] = {
     "backends": (None, "the frameworks that are here, and how to get the others"),
 }
 
+NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt"}
+"""What a command line holds besides the options of the verb."""
+
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, by the shells' convention."""
 
@@ -75,7 +78,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="clm",
         description="Causal language models: one recipe, two frameworks.",
-        epilog="`clm train` alone trains a small model on the built-in sample, in about a minute and without a network.",
+        epilog="`clm train` alone trains a small model on the built-in sample, in a minute and without a network.",
         parents=[common],
         allow_abbrev=False,
     )
@@ -90,8 +93,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _common_flags() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+def _common_flags() -> _Parser:
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--backend", metavar="NAME", help=f"the framework (or {VARIABLE}; default: the only one here)")
     common.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     common.add_argument("--verbose", action="store_true", help="show what the framework prints, and tracebacks")
@@ -121,7 +124,7 @@ def _unknown_argument(argument: str, config: type | None) -> OptionError:
 
 
 def _given(namespace: argparse.Namespace) -> dict[str, Given]:
-    return options.from_flags(namespace, set(vars(namespace)) - {"verb", "backend", "json", "verbose", "config", "prompt"})
+    return options.from_flags(namespace, set(vars(namespace)) - NOT_OPTIONS)
 
 
 def _train(namespace: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ The column may lie in the rows of any source: dictionaries from JSON and CSV, or
 
 import difflib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from clm_core.errors import DataError
@@ -58,6 +57,11 @@ def check_column(column: str, source: Any, place: Any) -> str:
     return column if column in _top_level(source) else column.split(".")[0]
 
 
+def has_column(row: dict[str, Any], column: str) -> bool:
+    """Whether a row has the column."""
+    return column in set(_nested(row))
+
+
 def _joined(value: Any, column: str, place: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
@@ -78,10 +82,7 @@ def _top_level(source: Any) -> Sequence[str]:
     return [name for row in source for name in row] if isinstance(source, list) else source.names
 
 
-def _row_columns(rows: list[Any]) -> dict[str, None]:
-    for row in rows:
-        if not isinstance(row, dict):
-            raise DataError(f"a row is {str(row)[:40]!r}, not an object with columns: expected one object for each row")
+def _row_columns(rows: list[dict[str, Any]]) -> dict[str, None]:
     return dict.fromkeys(name for row in rows for name in _nested(row))
 
 

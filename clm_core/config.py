@@ -1,4 +1,4 @@
-"""Every option of clm, declared once: its name, type, default and help, from which flags, YAML keys and the reference follow.
+"""Every option of clm, declared once: name, type, default and help. Flags, YAML keys and the reference follow.
 
 The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
 """
@@ -13,7 +13,7 @@ Check = Callable[[Any], str | None]
 
 
 def option(default: Any, help: str, *, check: Check | None = None, metavar: str | None = None) -> Any:
-    """A dataclass field with its help, and a check that values from the command line, a file or a call all go through."""
+    """A dataclass field with its help, and a check that its values go through, wherever they were given."""
     return field(default=default, metadata={"help": help, "check": check, "metavar": metavar})
 
 
@@ -30,7 +30,8 @@ def between(low: float, high: float, *, open_low: bool = False, open_high: bool 
         below = value < high if open_high else value <= high
         if above and below:
             return None
-        return f"{'more than' if open_low else 'at least'} {low:g} and {'less than' if open_high else 'at most'} {high:g}"
+        lower, upper = "more than" if open_low else "at least", "less than" if open_high else "at most"
+        return f"{lower} {low:g} and {upper} {high:g}"
 
     return check
 
@@ -97,7 +98,7 @@ class DataOptions:
     )
     max_train_samples: int | None = option(None, "train on at most so many documents", check=at_least(1))
     max_eval_samples: int | None = option(None, "validate on at most so many documents", check=at_least(1))
-    seed: int = option(42, "of the split, the order of the blocks, new weights and dropout", check=between(0, 2**32 - 1))
+    seed: int = option(42, "of the split, the order of the blocks, new weights, dropout", check=between(0, 2**32 - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,7 @@ class OptimizationOptions:
     """How the weights are updated."""
 
     num_train_epochs: float = option(3.0, "epochs to train; a fraction ends within one", check=positive)
-    max_steps: int = option(-1, "updates of the weights to make, whatever num_train_epochs", check=positive_or_unlimited)
+    max_steps: int = option(-1, "updates of the weights, whatever num_train_epochs", check=positive_or_unlimited)
     per_device_train_batch_size: int = option(8, "blocks in a batch", check=at_least(1))
     gradient_accumulation_steps: int = option(1, "batches in one update of the weights", check=at_least(1))
     learning_rate: float = option(2e-5, "the learning rate after the warmup", check=positive)
@@ -146,7 +147,9 @@ class OptimizationOptions:
 class RunOptions:
     """What is written, and when."""
 
-    output_dir: str | None = option(None, "where the run is written; default: the first free runs/NAME-BACKEND", metavar="DIR")
+    output_dir: str | None = option(
+        None, "where the run is written; default: the first free runs/NAME-BACKEND", metavar="DIR"
+    )
     overwrite_output_dir: bool = option(False, "delete what an earlier run left in output_dir")
     resume_from_checkpoint: str | None = option(
         None, "go on from this checkpoint, or from the last one of this run, with the options of the run", metavar="DIR"
@@ -159,7 +162,7 @@ class RunOptions:
     save_steps: int = option(500, "updates between checkpoints, for save_strategy `steps`", check=at_least(1))
     save_total_limit: int | None = option(2, "checkpoints to keep; `none` for all", check=at_least(1))
     logging_steps: int = option(10, "updates between reports of the loss", check=at_least(1))
-    report_to: Literal["none", "tensorboard"] = option("none", "also write the curves for this program, under output_dir")
+    report_to: Literal["none", "tensorboard"] = option("none", "also write the curves for this program, in output_dir")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ the seed alone, so that it needs no second pass and does not depend on how the d
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +32,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The documents to train on and those to validate on; where `validation` is None, some of the first are held out."""
+    """The documents to train on and to validate on; where `validation` is None, some of the first are held out."""
 
     train: Source | None
     validation: Source | None
@@ -63,21 +62,23 @@ def open_sources(options: DataOptions) -> Sources:
 def is_held_out(document: int, *, seed: int, percentage: int) -> bool:
     """Whether the document of this number goes to the validation split.
 
-    Of every 100 / gcd(100, percentage) documents in a row, an exact share is held out, drawn at random.
+    The documents fall into groups of 100 / percentage in a row, and of each group one is drawn at random, so
+    that the share is exact to one document wherever the documents end.
     """
+    if percentage > 50:
+        return not is_held_out(document, seed=seed, percentage=100 - percentage)
     if not percentage:
         return False
-    whole = 100 // math.gcd(100, percentage)
-    group, place = divmod(document, whole)
-    return place in _held_out_places(seed, group, whole, percentage * whole // 100)
+    group = document * percentage // 100
+    first, end = (-(-100 * number // percentage) for number in (group, group + 1))
+    return document - first == _drawn(seed, group, end - first)
 
 
 @lru_cache(maxsize=4)
-def _held_out_places(seed: int, group: int, whole: int, share: int) -> frozenset[int]:
-    def draw(place: int) -> bytes:
-        return hashlib.blake2b(f"{seed} {group} {place}".encode(), digest_size=8).digest()
-
-    return frozenset(sorted(range(whole), key=draw)[:share])
+def _drawn(seed: int, group: int, size: int) -> int:
+    return min(
+        range(size), key=lambda place: hashlib.blake2b(f"{seed} {group} {place}".encode(), digest_size=8).digest()
+    )
 
 
 def _from_files(options: DataOptions) -> Sources:
@@ -108,7 +109,7 @@ def _hash_of_files(paths: Iterable[Path], layout: files.Layout) -> str:
     for path in paths:
         try:
             with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest() + "".join(path.suffixes[-2:]).encode())
+                digest.update(hashlib.file_digest(file, "sha256").digest() + files.kind(path).encode())
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
     return digest.hexdigest()
@@ -154,7 +155,9 @@ def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
         dataset = builder.as_dataset(split=split)
     except ValueError as error:
         known = ", ".join(builder.info.splits)
-        raise DataError(f"data set {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})") from None
+        raise DataError(
+            f"data set {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})"
+        ) from None
     column = check_column(options.text_column, dataset.features.arrow_schema, f"data set {name}")
     table = dataset.select_columns([column]).with_format("arrow")
     return Source(

@@ -13,7 +13,7 @@ import evaluate
 from clm_core.backend import Score
 
 
-class _TokenMetric(evaluate.Metric):
+class _TokenMetric(evaluate.Metric):  # type: ignore[misc]
     """A metric over `loss_sum` (nats), `correct` and `tokens` of each batch."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -61,8 +61,9 @@ def compute(score: Score, *, bytes_per_token: float) -> dict[str, float | int]:
     """All metrics of a score, with the number of tokens it is of."""
     sums = {"loss_sum": [score.loss_sum], "correct": [score.correct], "tokens": [score.tokens]}
     results: dict[str, float | int] = {}
-    for metric, more in ((Loss, {}), (Perplexity, {}), (Accuracy, {}), (BitsPerByte, {"bytes_per_token": bytes_per_token})):
-        results |= metric(keep_in_memory=True).compute(**sums, **more)
+    for metric in (Loss, Perplexity, Accuracy):
+        results |= metric(keep_in_memory=True).compute(**sums)
+    results |= BitsPerByte(keep_in_memory=True).compute(**sums, bytes_per_token=bytes_per_token)
     return {**results, "tokens_scored": score.tokens}
 
 

@@ -28,7 +28,7 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     logging.disable(logging.WARNING)
     sys.stderr.flush()
     real = os.dup(2)
-    with tempfile.TemporaryFile() as kept, open(real, "w", buffering=1, encoding="utf-8", errors="replace") as stream:
+    with tempfile.TemporaryFile() as kept, os.fdopen(real, "w", buffering=1, errors="replace") as stream:
         os.dup2(kept.fileno(), 2)
         usual, sys.stderr = sys.stderr, stream
         try:

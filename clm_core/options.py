@@ -7,6 +7,7 @@ of the field decides what it means, so that a flag, a YAML key and an argument a
 import argparse
 import dataclasses
 import difflib
+import inspect
 import os
 import types
 import typing
@@ -72,9 +73,9 @@ class Option:
 def list_options(cls: type) -> list[Option]:
     """The options of a dataclass, those of the same base class together, in the order of their declaration."""
     hints = typing.get_type_hints(cls)
-    found = []
+    found: list[Option] = []
     for base in reversed(cls.__mro__):
-        for name in base.__dict__.get("__annotations__", {}):
+        for name in inspect.get_annotations(base):
             if name in hints and name not in {option.name for option in found} and dataclasses.is_dataclass(base):
                 field = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
                 found.append(
@@ -117,7 +118,7 @@ def from_flags(namespace: argparse.Namespace, known: Iterable[str]) -> dict[str,
 
 def from_arguments(arguments: Mapping[str, Any]) -> dict[str, Given]:
     """The options of a call from Python; a mapping holds the options of the backend it is named after."""
-    given = {}
+    given: dict[str, Given] = {}
     for name, value in arguments.items():
         if isinstance(value, Mapping):
             given |= {f"{name}.{key}": Given(item, f"argument {name}[{key!r}]") for key, item in value.items()}
@@ -142,6 +143,8 @@ def from_file(path: Path) -> dict[str, Given]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise OptionError(f"{path}, line {line}: not YAML: {error.problem}") from None
+    except yaml.reader.ReaderError as error:
+        raise OptionError(f"{path}: not YAML: {error.reason} (character {error.position + 1})") from None
     return {} if root is None else _mapping(root, path)
 
 
@@ -176,7 +179,8 @@ def to_yaml(config: Any, sections: Mapping[str, Any]) -> str:
 
     content = {**_changed(config), **{name: _changed(section) for name, section in sections.items()}}
     content = {key: value for key, value in content.items() if value != {}}
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def shown(value: Any) -> str:
@@ -201,24 +205,30 @@ def _mapping(node: Any, path: Path, section: str = "") -> dict[str, Given]:
         raise OptionError(f"{path}, line {node.start_mark.line + 1}: expected `option: value`")
     given: dict[str, Given] = {}
     for key_node, value_node in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise OptionError(f"{path}, line {key_node.start_mark.line + 1}: expected `option: value`")
         name, place = f"{section}{key_node.value}", f"{path}, line {key_node.start_mark.line + 1}"
         if name in given:
             raise OptionError(f"{place}: {name} is given twice")
         if isinstance(value_node, yaml.MappingNode) and not section:
             given |= _mapping(value_node, path, section=f"{name}.")
         else:
-            given[name] = Given(_plain(value_node), place)
+            given[name] = Given(_plain(value_node, f"{place}: {name}"), place)
     return given
 
 
-def _plain(node: Any) -> Any:
-    return node.value if isinstance(node.value, str) else [_plain(item) for item in node.value]
+def _plain(node: Any, place: str) -> Any:
+    """A text, or a list of texts."""
+    items = [item.value for item in node.value] if node.id == "sequence" else [node.value]
+    if not all(isinstance(item, str) for item in items):
+        raise OptionError(f"{place} must be a value, or a list of values, and nothing nested")
+    return items if node.id == "sequence" else node.value
 
 
 def _converted(option: Option, given: Given) -> Any:
     try:
         value = _value(option, given.value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _wrong(option, given, _expected(option)) from None
     check = option.metadata["check"]
     if value is not None and check and (expected := check(value)):
@@ -246,11 +256,10 @@ def _one_of(choices: Sequence[str], value: Any) -> str:
 
 
 def _truth(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value.lower() in TRUE | FALSE:
-        return value.lower() in TRUE
-    raise ValueError
+    text = str(value).lower()
+    if text not in TRUE | FALSE:
+        raise ValueError
+    return text in TRUE
 
 
 def _whole(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The folder of a run: chosen, checked before anything is written, and filled so that a file is there whole or not at all."""
+"""The folder of a run: chosen, checked before anything is written, filled with files that are whole or not there."""
 
 import os
 import shutil

@@ -21,9 +21,12 @@ import numpy as np
 from clm_core.backend import Blocks
 from clm_core.errors import DataError
 
+AGAIN = "prepare again, with --overwrite-cache"
 FORMAT = 1
 MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
+FILES = {MANIFEST, *(f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends"))}
+"""All that a folder of prepared data holds."""
 FLUSH_DOCUMENTS = 1000
 
 
@@ -92,9 +95,8 @@ class Prepared:
         manifest = _read_manifest(folder)
         prepared = cls(folder=folder, manifest=manifest)
         for split, record in manifest.splits.items():
-            size, expected = prepared._path(split).stat().st_size, record.tokens_written * np.dtype(manifest.dtype).itemsize
-            if size != expected:
-                raise DataError(f"{prepared._path(split)} has {size} bytes where {MANIFEST} says {expected}: prepare again")
+            _check_size(folder / f"{split}.bin", record.tokens_written * np.dtype(manifest.dtype).itemsize)
+            _check_size(folder / f"{split}.ends", record.documents * np.dtype("<u8").itemsize)
         return prepared
 
     def has(self, split: str) -> bool:
@@ -144,7 +146,7 @@ class Prepared:
 
 
 class SplitWriter:
-    """Writes the tokens of a split, document by document, in constant memory."""
+    """Writes the tokens of a split, document by document, in constant memory; a context, so that no file stays open."""
 
     def __init__(self, folder: Path, split: str, dtype: str) -> None:
         self.dtype = np.dtype(dtype)
@@ -163,7 +165,14 @@ class SplitWriter:
         if len(self._pending) == FLUSH_DOCUMENTS:
             self._flush()
 
-    def close(self) -> SplitRecord:
+    def __enter__(self) -> "SplitWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._tokens.close()
+        self._ends.close()
+
+    def finish(self) -> SplitRecord:
         """Write what is left, make sure that it is on the disk, and say what it is."""
         self._flush()
         return SplitRecord(
@@ -171,8 +180,8 @@ class SplitWriter:
             bytes=self.bytes,
             tokens=self.tokens,
             eos_added=self.eos_added,
-            sha256=self._tokens.close(),
-            ends_sha256=self._ends.close(),
+            sha256=self._tokens.finish(),
+            ends_sha256=self._ends.finish(),
         )
 
     def _flush(self) -> None:
@@ -199,11 +208,13 @@ class _HashedFile:
         self._digest.update(array.data)
         self.size += self._file.write(array.data)
 
-    def close(self) -> str:
+    def finish(self) -> str:
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
         return self._digest.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -219,12 +230,19 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def _read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise DataError(f"{folder} has format {content['format']}, this version reads {FORMAT}: {AGAIN}")
         splits = {split: SplitRecord(**record) for split, record in content.pop("splits").items()}
-        manifest = Manifest(splits=splits, **content)
+        return Manifest(splits=splits, **content)
     except OSError:
-        raise DataError(f"{folder} holds no prepared data ({MANIFEST} is missing): write some with `clm prepare`") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{folder / MANIFEST} is damaged ({error}): prepare again") from None
-    if manifest.format != FORMAT:
-        raise DataError(f"{folder} has format {manifest.format}, this version reads {FORMAT}: prepare again")
-    return manifest
+        raise DataError(
+            f"{folder} holds no prepared data ({MANIFEST} is missing): write some with `clm prepare`"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{folder / MANIFEST} is damaged ({error}): {AGAIN}") from None
+
+
+def _check_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size if path.is_file() else 0
+    if size != expected:
+        raise DataError(f"{path} has {size} bytes where {MANIFEST} says {expected}: {AGAIN}")

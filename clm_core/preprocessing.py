@@ -5,20 +5,32 @@ the tokenizer and the options; never the number of threads. The temporary folder
 was interrupted is never taken for prepared data.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clm_core.config import DataOptions, PrepareConfig, PreprocessingOptions
 from clm_core.data import Sources, is_held_out, open_sources
 from clm_core.errors import DataError, OptionError, OutputError
-from clm_core.prepared import FORMAT, MANIFEST, TRAIN, VALIDATION, Manifest, Prepared, SplitWriter, write_manifest
+from clm_core.prepared import (
+    FILES,
+    FORMAT,
+    MANIFEST,
+    TRAIN,
+    VALIDATION,
+    Manifest,
+    Prepared,
+    SplitWriter,
+    write_manifest,
+)
 from clm_core.tokenization import Document, encoder, tokenize
 
 Advance = Callable[[int], None]
@@ -33,6 +45,11 @@ CONTENT_OPTIONS = (
 )
 """The options that decide the content of prepared data, besides the documents and the tokenizer."""
 
+TEMPORARY = ".clm-preparing-"
+"""Begins the name of a folder that is being filled."""
+
+ABANDONED = 24 * 60 * 60
+"""Seconds without a write after which such a folder is taken for what a killed process left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +113,7 @@ def prepare(
         if recipe.describes(prepared.manifest):
             return prepared, True
     _check_replaceable(target, overwrite)
-    _write(recipe, target, workers, advance)
+    _write(recipe, target, workers, overwrite, advance)
     return Prepared.open(target), False
 
 
@@ -107,12 +124,15 @@ def cache_folder() -> Path:
 
 
 def digest_tokenizer(tokenizer: Any) -> str:
-    """SHA-256 of what a tokenizer does with text."""
+    """SHA-256 of what a tokenizer does with text: the same in every version of transformers that loads it alike."""
     if tokenizer.is_fast:
-        content = tokenizer.backend_tokenizer.to_str()
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        content: list[Any] = [state[part] for part in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
     else:
-        content = json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
-    return hashlib.sha256(f"{content} {tokenizer.eos_token_id}".encode()).hexdigest()
+        content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
+    content += [encoder(tokenizer)(["a"]), tokenizer.eos_token_id]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None:
@@ -139,38 +159,78 @@ def _eos(tokenizer: Any) -> list[int]:
 
 
 def _check_replaceable(target: Path, overwrite: bool) -> None:
+    """Make sure that nothing but prepared data would be lost, and that only if this was asked for."""
     if not target.exists():
         return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
-        raise OutputError(f"{target} is there already and holds no prepared data: choose another folder")
-    if (target / MANIFEST).is_file() and not overwrite:
+    names = {path.name for path in target.iterdir()} if target.is_dir() else None
+    if names is None or names - FILES or (names and MANIFEST not in names):
+        raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")
+    if names and not overwrite:
         raise OutputError(f"{target} holds other prepared data: choose another folder, or --overwrite-cache")
 
 
-def _write(recipe: Recipe, target: Path, workers: int | None, advance: Advance) -> None:
+def _write(recipe: Recipe, target: Path, workers: int | None, overwrite: bool, advance: Advance) -> None:
     """Fill a temporary folder beside the target, and put it in its place when it is whole."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        _remove_abandoned(target.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
     except OSError as error:
         raise OutputError(f"cannot write prepared data to {target}: {error.strerror}") from None
     try:
         _fill(recipe, temporary, workers, advance)
         temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone.
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        _publish(recipe, temporary, target, overwrite)
+    except OSError as error:
+        raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed preparations left; a live one writes to its files all the time."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        try:
+            last = max(entry.stat().st_mtime for entry in (path, *path.iterdir()))
+        except FileNotFoundError:  # Another process is at it, too.
+            continue
+        if time.time() - last > ABANDONED:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _publish(recipe: Recipe, temporary: Path, target: Path, overwrite: bool) -> None:
+    """Put a whole folder in its place; where another process was first with the same, keep what it has written."""
+    if not overwrite and (target / MANIFEST).is_file():
+        if not recipe.describes(Prepared.open(target).manifest):
+            raise OutputError(f"{target} holds other prepared data by now: choose another folder")
+        return
+    try:
+        temporary.rename(target)  # Onto nothing, or an empty folder.
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not (overwrite or (target / MANIFEST).is_file()):
+            raise
+        if overwrite:
+            _discard(target)
+        _publish(recipe, temporary, target, overwrite)
+
+
+def _discard(target: Path) -> None:
+    """Take a folder out of the way in one step, so that nobody meets it half deleted."""
+    aside = tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent, ignore_cleanup_errors=True)
+    with aside, suppress(FileNotFoundError):  # Another process took it away.
+        target.rename(Path(aside.name) / target.name)
 
 
 def _fill(recipe: Recipe, folder: Path, workers: int | None, advance: Advance) -> None:
     router = _Router(recipe)
     dtype = "<u2" if len(recipe.tokenizer) <= 2**16 else "<u4"
-    writers = {split: SplitWriter(folder, split, dtype) for split in router.splits}
-    for (split, text), ids in tokenize(router.documents(), encoder(recipe.tokenizer), workers):
-        writers[split].add(ids, eos=recipe.eos, size=len(text.encode()))
-        advance(1)
-    router.check_complete()
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(SplitWriter(folder, split, dtype)) for split in router.splits}
+        for (split, text), ids in tokenize(router.documents(), encoder(recipe.tokenizer), workers):
+            writers[split].add(ids, eos=recipe.eos, size=len(text.encode()))
+            advance(1)
+        router.check_complete()
+        records = {split: writer.finish() for split, writer in writers.items()}
     manifest = Manifest(
         source=recipe.source,
         tokenizer=recipe.tokenizer_digest,
@@ -180,7 +240,7 @@ def _fill(recipe: Recipe, folder: Path, workers: int | None, advance: Advance) -
         documents_read=router.read,
         documents_empty=router.empty,
         documents_skipped=router.skipped,
-        splits={split: writer.close() for split, writer in writers.items()},
+        splits=records,
     )
     _check_balance(manifest)
     write_manifest(folder, manifest)
@@ -206,8 +266,8 @@ class _Router:
         for split, source in ((TRAIN, self.sources.train), (VALIDATION, self.sources.validation)):
             number = 0
             for text in source.documents() if source else ():
-                if self._all_full():
-                    return
+                if all(self._full(target) for target in self._targets(split)):
+                    break
                 self.read += 1
                 if text is None or not text.strip():
                     self.empty += 1
@@ -242,8 +302,9 @@ class _Router:
         limit = self.limits[split]
         return limit is not None and self.used[split] >= limit
 
-    def _all_full(self) -> bool:
-        return all(self._full(split) for split in self.splits)
+    def _targets(self, split: str) -> list[str]:
+        """The splits that a source's documents may go to."""
+        return self.splits if split == TRAIN and self.sources.held_out_percentage else [split]
 
     def _names(self) -> str:
         return " and ".join(source.name for source in (self.sources.train, self.sources.validation) if source)

@@ -94,9 +94,7 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
 def _load_config(what: str, name: str, revision: str) -> Any:
     from transformers import AutoConfig
 
-    return _found(
-        what, name, lambda: AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    )
+    return _found(what, name, lambda: AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
 
 
 def _default_config(model_type: str | None) -> Any:
@@ -127,7 +125,7 @@ def _found(what: str, name: str, load: Callable[[], T]) -> T:
         return load()
     except HFValidationError:
         raise ModelError(f"{what}: there is no folder {name}, and it cannot be a name on the Hub") from None
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # Whatever a damaged file makes a loader raise; tokenizers raises plain Exception.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if Path(name).exists():
             raise ModelError(f"{what}: cannot read {name}: {reason}") from None
@@ -140,4 +138,8 @@ def _found(what: str, name: str, load: Callable[[], T]) -> T:
 def _is_bare_gpt2(folder: Path) -> bool:
     """Whether a folder has a byte-level BPE as GPT-2 published it, with nothing that says so."""
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return {"vocab.json", "merges.txt"} <= present and not {"tokenizer.json", "tokenizer_config.json", "config.json"} & present
+    return {"vocab.json", "merges.txt"} <= present and not {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "config.json",
+    } & present

@@ -1,4 +1,4 @@
-"""Progress for the person who waits: bars on a terminal, plain lines elsewhere, nothing from Python unless asked for."""
+"""Progress for the person who waits: bars on a terminal, lines elsewhere, nothing from Python unless asked for."""
 
 import sys
 import time
@@ -95,7 +95,8 @@ class _TqdmBar:
 class _PlainBar:
     def __init__(self, progress: PlainProgress, description: str, total: int | None, unit: str) -> None:
         self.progress, self.description, self.total, self.unit = progress, description, total, unit
-        self.done, self.text = 0, ""
+        self.done = self.done_when_shown = 0
+        self.text = ""
         self.started = self.shown = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
@@ -111,9 +112,16 @@ class _PlainBar:
             self._show()
 
     def _show(self) -> None:
-        self.shown = time.monotonic()
-        elapsed = self.shown - self.started
+        now = time.monotonic()
         of = f" of {self.total:,}" if self.total else ""
-        left = f", {elapsed / self.done * (self.total - self.done):.0f} s left" if self.total and self.done else ""
         note = f", {self.text}" if self.text else ""
-        self.progress.say(f"{self.description}: {self.done:,}{of} {self.unit}s, {elapsed:.0f} s{left}{note}")
+        elapsed = f"{now - self.started:.0f} s{self._left(now)}"
+        self.progress.say(f"{self.description}: {self.done:,}{of} {self.unit}s, {elapsed}{note}")
+        self.shown, self.done_when_shown = now, self.done
+
+    def _left(self, now: float) -> str:
+        """The time left at the pace since the last line; what came before may have been slower or faster."""
+        done = self.done - self.done_when_shown
+        if not self.total or not done or self.done == self.total:
+            return ""
+        return f", {(now - self.shown) / done * (self.total - self.done):.0f} s left"

@@ -38,7 +38,10 @@ class Recorder:
         self.checkpoint: Path | None = None
         self.started = time.monotonic()
         self._file = folder / HISTORY_FILE
+        self.validating = 0.0
+        """Seconds spent on validation, which do not count for the speed of the training."""
         self._evaluation: tuple[ExitStack, Bar] | None = None
+        self._evaluation_started = 0.0
         self._handlers = {
             StepDone: self._step_done,
             Logged: self._logged,
@@ -80,7 +83,7 @@ class Recorder:
         self._bar.advance()
 
     def _logged(self, event: Logged) -> None:
-        seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self.started - self.validating
         tokens = self._tokens_until(event.step)
         rate = (tokens - self._tokens_until(self.start_step)) / seconds
         line = {
@@ -97,15 +100,17 @@ class Recorder:
 
     def _batch_scored(self, event: BatchScored) -> None:
         if self._evaluation is None:
-            stack = ExitStack()
-            self._evaluation = stack, stack.enter_context(
-                self.progress.bar("validating", self.validation_blocks, "block")
+            stack, self._evaluation_started = ExitStack(), time.monotonic()
+            self._evaluation = (
+                stack,
+                stack.enter_context(self.progress.bar("validating", self.validation_blocks, "block")),
             )
         self._evaluation[1].advance(event.blocks)
 
     def _evaluated(self, event: Evaluated) -> None:
         if self._evaluation:
             self._evaluation[0].close()
+            self.validating += time.monotonic() - self._evaluation_started
             self._evaluation = None
         metrics = self._metrics(event.score)
         self._record({"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}})

@@ -15,7 +15,7 @@ BACKENDS = ("pt", "tf")
 
 def reference() -> str:
     """All options, as Markdown tables: those of `train` first, of the other verbs what they have besides."""
-    known: set[str] = set()
+    known: set[tuple[str, str]] = set()
     parts = [
         *_tables("train", TrainConfig, known),
         *_tables("evaluate", EvaluateConfig, known),
@@ -36,11 +36,11 @@ def insert(page: str) -> str:
     return f"{before}{BEGIN}\n\n{reference()}\n{END}{rest.split(END)[1]}"
 
 
-def _tables(verb: str, config: type, known: set[str]) -> Iterator[str]:
-    options = [option for option in list_options(config) if option.name not in known]
+def _tables(verb: str, config: type, known: set[tuple[str, str]]) -> Iterator[str]:
+    options = [option for option in list_options(config) if (option.name, option.help) not in known]
     for group in dict.fromkeys(option.group for option in options):
         yield _table(f"`{verb}`: {group[0].lower()}{group[1:]}", [o for o in options if o.group == group])
-    known.update(option.name for option in options)
+    known.update((option.name, option.help) for option in options)
 
 
 def _table(title: str, options: list[Option], prefix: str = "") -> str:

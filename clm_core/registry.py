@@ -1,4 +1,4 @@
-"""Backends by name: found through the entry points in the group `clm.backends`, checked for what they require, chosen."""
+"""Backends by name: found by the entry points in the group `clm.backends`, checked for what they require, chosen."""
 
 import difflib
 import os
@@ -54,10 +54,10 @@ def _status(point: metadata.EntryPoint) -> Status:
     distribution = point.dist.name if point.dist else "?"
     try:
         backend = point.load()()
-    except (ImportError, AttributeError, TypeError) as error:
-        problem = f"{point.value} of {distribution} does not load: {error}"
+        return Status(name=point.name, distribution=distribution, backend=backend, problem=_missing(backend))
+    except Exception as error:  # A stranger's code, which must not keep the help and the other backends from working.
+        problem = f"{point.value} of {distribution} does not load: {type(error).__name__}: {error}"
         return Status(name=point.name, distribution=distribution, backend=None, problem=problem)
-    return Status(name=point.name, distribution=distribution, backend=backend, problem=_missing(backend))
 
 
 def _missing(backend: Backend) -> str | None:
@@ -91,4 +91,6 @@ def _unknown(name: str, found: list[Status]) -> str:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     ready = ", ".join(status.name for status in found if not status.problem) or "none"
     others = [f"{status.name} ({status.problem})" for status in found if status.problem]
-    return f"unknown backend {name!r}: {hint}installed: {ready}" + (f"; not ready: {'; '.join(others)}" if others else "")
+    return f"unknown backend {name!r}: {hint}installed: {ready}" + (
+        f"; not ready: {'; '.join(others)}" if others else ""
+    )

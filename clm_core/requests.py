@@ -11,8 +11,8 @@ from clm_core.config import (
     DataOptions,
     EvaluateConfig,
     GenerateConfig,
-    PreprocessingOptions,
     PrepareConfig,
+    PreprocessingOptions,
     TrainConfig,
 )
 from clm_core.errors import OptionError
@@ -42,7 +42,7 @@ class Request(Generic[Config]):
 
 
 def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[TrainConfig]:
-    """The request for a training: of the built-in sample where nothing is named, with the run's options where it is resumed."""
+    """The request for a training: on the built-in sample where nothing is named, with its own options if resumed."""
     layers = [_read(file, TrainConfig), given]
     if "resume_from_checkpoint" in given:
         base = _resumed(given["resume_from_checkpoint"])
@@ -155,6 +155,9 @@ def _resumed(given: Given) -> dict[str, Given]:
 
 
 def _recorded(layers: Sequence[Layer]) -> dict[str, Given]:
-    model = next((layer["model_name_or_path"].value for layer in reversed(layers) if "model_name_or_path" in layer), None)
-    file = Path(model) / RUN_FILE if model else None
-    return options.from_file(file) if file and file.is_file() else {}
+    """The options of the run that the model is of, where it is one."""
+    for layer in reversed(layers):
+        if "model_name_or_path" in layer:
+            file = Path(layer["model_name_or_path"].value) / RUN_FILE
+            return options.from_file(file) if file.is_file() else {}
+    return {}

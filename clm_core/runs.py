@@ -23,6 +23,12 @@ from clm_core.results import EvaluationResult, GenerationResult, PreparationResu
 from clm_core.schedule import Schedule
 from clm_core.tokenization import encoder
 
+WAYS = {
+    TRAIN: "--train-file or --dataset-name",
+    VALIDATION: "--validation-file, or a --validation-split-percentage above 0",
+}
+"""Where the documents of a split can come from."""
+
 
 def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
     """Tokenize data into a folder that every backend reads."""
@@ -33,7 +39,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
 
 
 def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
-    """Train a model on the training split, validate it, and write it with all that belongs to it to the output folder."""
+    """Train a model, validate it, and write it with all that belongs to it to the output folder."""
     config, backend = request.config, request.backend
     folder = Path(config.output_dir) if config.output_dir else output.default_folder(config, backend.name)
     resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
@@ -174,13 +180,14 @@ def _prepared_for(
     if config.prepared:
         prepared, reused = Prepared.open(Path(config.prepared)), True
         if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
-            raise ModelError(f"{config.prepared} was prepared with another tokenizer than this model's: prepare it again")
+            raise ModelError(
+                f"{config.prepared} was prepared with another tokenizer than the model's: prepare it again"
+            )
     else:
         prepared, reused = _prepare(config, tokenizer, progress, None)
     for split in need:
         if not prepared.has(split):
-            way = "--train-file or --dataset-name" if split == TRAIN else "--validation-file or a percentage to hold out"
-            raise DataError(f"there are no documents for {split}: give {way}")
+            raise DataError(f"there are no documents for {split}: give {WAYS[split]}")
     used = [split for split in prepared.manifest.splits if split in need or TRAIN in need]
     check_blocks(prepared, config.block_size, used)
     return prepared, reused

@@ -1,7 +1,7 @@
-"""The course of a training, decided once for every backend: which blocks at which step, which learning rate, and when to log, evaluate and save.
+"""The course of a training: which blocks at which step, which learning rate, and when to log, evaluate and save.
 
-Everything here is a pure function of its arguments, so that two frameworks, or a run and its
-continuation, cannot disagree about it.
+It is decided here, once for every backend. Everything is a pure function of its arguments, so that two
+frameworks, or a run and its continuation, cannot disagree about it.
 """
 
 import math

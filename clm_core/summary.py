@@ -10,7 +10,6 @@ from clm_core.results import EvaluationResult, GenerationResult, PreparationResu
 from clm_core.sample import PROMPT
 
 
-
 def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:
     """The summary of a training, with a completion where the sample was trained on."""
     folder = shlex.quote(str(result.output_dir))

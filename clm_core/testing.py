@@ -165,7 +165,12 @@ class BackendContract:
         assert run(self.backend, tmp_path).facts() == baseline.facts()
 
     def test_steps_logs_validations_and_checkpoints_come_as_scheduled(self, tmp_path: Path) -> None:
-        options = {"logging_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps"}
+        options: dict[str, Any] = {
+            "logging_steps": 2,
+            "eval_strategy": "steps",
+            "eval_steps": 2,
+            "save_strategy": "steps",
+        }
         trace = run(self.backend, tmp_path, max_steps=5, save_steps=3, **options)
         assert [event.step for event in trace.of(StepDone)] == [1, 2, 3, 4, 5]
         assert [event.step for event in trace.of(Logged)] == [2, 4, 5]
@@ -190,7 +195,13 @@ class BackendContract:
         assert (parts.correct, parts.tokens) == (whole.correct, whole.tokens)
 
     def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(self, tmp_path: Path) -> None:
-        saving = {"max_steps": 8, "logging_steps": 2, "save_strategy": "steps", "save_steps": 3, "save_total_limit": 9}
+        saving: dict[str, Any] = {
+            "max_steps": 8,
+            "logging_steps": 2,
+            "save_strategy": "steps",
+            "save_steps": 3,
+            "save_total_limit": 9,
+        }
         whole = run(self.backend, tmp_path / "whole", **saving)
         rest = run(self.backend, tmp_path / "rest", resume_from=tmp_path / "whole" / "checkpoint-3", **saving)
         assert rest.of(StepDone) == whole.of(StepDone)[3:]
@@ -216,8 +227,14 @@ def run(
     backend: Backend, folder: Path, *, model: Model | None = None, resume_from: Path | None = None, **options: Any
 ) -> Trace:
     """Train a tiny model for a few steps and return what happened."""
-    settings: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1}
-    settings |= {"block_size": BLOCK_SIZE, "save_strategy": "no", "output_dir": str(folder), **options}
+    settings: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
+    settings |= {
+        "logging_steps": 1,
+        "block_size": BLOCK_SIZE,
+        "save_strategy": "no",
+        "output_dir": str(folder),
+        **options,
+    }
     config = build(TrainConfig, [{name: Given(value, "the contract") for name, value in settings.items()}])
     (folder / "model").mkdir(parents=True)
     trace = Trace()

@@ -25,7 +25,7 @@ SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**20
 
 
 def encoder(tokenizer: Any) -> Encode:
-    """How a `transformers` tokenizer encodes documents: with its own template, and special tokens in the text as plain text."""
+    """How a tokenizer encodes documents: with its own template, and special tokens in the text as plain text."""
     if not tokenizer.is_fast:
         return lambda texts: tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())

@@ -1,8 +1,8 @@
 """PyTorch, for clm: the backend, and its stages for people who bring their own loop.
 
-    training_arguments, create_trainer   a configured `transformers.Trainer`
-    load, save                           a model from, and to, a folder
-    score                                the loss of a model on blocks
+training_arguments, create_trainer   a configured `transformers.Trainer`
+load, save                           a model from, and to, a folder
+score                                the loss of a model on blocks
 """
 
 from importlib import import_module

@@ -5,9 +5,10 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from transformers import TrainingArguments
+
 from clm_core.backend import TrainingJob
 from clm_core.errors import OptionError
-from transformers import TrainingArguments
 
 
 def training_arguments(job: TrainingJob) -> TrainingArguments:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset, Sampler
+
 from clm_core.backend import Blocks
 from clm_core.schedule import Schedule, epoch_order
-from torch.utils.data import Dataset, Sampler
 
 IGNORED = -100
 """The label of a token that is context only."""

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from clm_core.backend import GenerationJob
-from clm_core.config import SamplingOptions
 from transformers import GenerationConfig, set_seed
 
+from clm_core.backend import GenerationJob
+from clm_core.config import SamplingOptions
 from clm_pt.modeling import load, place
 
 

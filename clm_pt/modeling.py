@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clm_core.backend import Model
-from clm_core.errors import ModelError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
+
+from clm_core.backend import Model
+from clm_core.errors import ModelError
 
 
 def load(model: Model) -> PreTrainedModel:
@@ -44,7 +45,8 @@ def _from_config(architecture: Any) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
     except ValueError as error:
-        raise ModelError(f"transformers cannot make a {architecture.model_type} that predicts tokens: {_head(error)}") from None
+        kind = architecture.model_type
+        raise ModelError(f"transformers cannot make a {kind} that predicts tokens: {_head(error)}") from None
 
 
 def _from_pretrained(model: Model) -> PreTrainedModel:

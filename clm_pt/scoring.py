@@ -4,11 +4,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from clm_core.backend import BatchScored, Blocks, Report, Score
-from clm_core.config import EvaluationOptions
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
+from clm_core.backend import BatchScored, Blocks, Report, Score
+from clm_core.config import EvaluationOptions
 from clm_pt.datasets import IGNORED, collate
 
 

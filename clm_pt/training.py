@@ -4,11 +4,11 @@ import json
 import math
 from typing import Any
 
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
 from clm_core import checkpoints
 from clm_core.backend import Evaluated, Logged, Saved, StepDone, TrainingJob
 from clm_core.errors import TrainingError
-from transformers import PrinterCallback, Trainer, TrainerCallback
-
 from clm_pt.arguments import training_arguments
 from clm_pt.datasets import BlockDataset, EpochSampler, collate
 from clm_pt.modeling import load, save

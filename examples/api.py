@@ -1,6 +1,6 @@
 """The Python API: train on one framework, score and continue on whichever.
 
-    python examples/api.py pt
+python examples/api.py pt
 """
 
 import sys

@@ -1,14 +1,15 @@
 """For people who call `model.fit` themselves: clm's blocks, order, optimizer and schedule in a plain Keras workflow.
 
-    python examples/keras_fit.py
+python examples/keras_fit.py
 """
 
 import sys
 
+from transformers import AutoTokenizer, GPT2Config, TFGPT2LMHeadModel
+
 import clm_core as clm
 import clm_tf
 from clm_core import sample
-from transformers import AutoTokenizer, GPT2Config, TFGPT2LMHeadModel
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 tokenizer = AutoTokenizer.from_pretrained(sample.TOKENIZER)

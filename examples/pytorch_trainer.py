@@ -1,16 +1,17 @@
 """For people who drive `Trainer` themselves: the one that clm configures, with a callback of one's own.
 
-    python examples/pytorch_trainer.py
+python examples/pytorch_trainer.py
 """
 
 import sys
 from pathlib import Path
 
+from transformers import AutoTokenizer, GPT2Config, TrainerCallback
+
 import clm_core as clm
 import clm_pt
 from clm_core import sample
 from clm_pt.backend import PyTorchOptions
-from transformers import AutoTokenizer, GPT2Config, TrainerCallback
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 tokenizer = AutoTokenizer.from_pretrained(sample.TOKENIZER)

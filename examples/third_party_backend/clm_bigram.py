@@ -10,8 +10,11 @@ by step in the order that clm decides; "checkpoints" and "weights" are those cou
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
+
 from clm_core import checkpoints
 from clm_core.backend import (
     Backend,
@@ -27,7 +30,6 @@ from clm_core.backend import (
     TrainingJob,
 )
 from clm_core.errors import ModelError
-from safetensors.numpy import load_file, save_file
 
 NO_GRADIENT = "bigram counts have no gradient"
 FILE = "model.safetensors"
@@ -91,7 +93,7 @@ class BigramBackend(Backend):
 
     name = "bigram"
     install = "pip install clm-bigram"
-    unsupported = {
+    unsupported: ClassVar[dict[str, str]] = {
         "learning_rate": NO_GRADIENT,
         "lr_scheduler_type": NO_GRADIENT,
         "warmup_steps": NO_GRADIENT,

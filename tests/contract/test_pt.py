@@ -1,6 +1,7 @@
 """The contract, for PyTorch."""
 
 import pytest
+
 from clm_core.testing import BackendContract
 from clm_pt.backend import PyTorchBackend
 

@@ -1,6 +1,7 @@
 """The contract, for TensorFlow."""
 
 import pytest
+
 from clm_core.testing import BackendContract
 from clm_tf.backend import TensorFlowBackend
 
