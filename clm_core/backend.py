@@ -58,22 +58,13 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """An update of the weights was made."""
-
-    step: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Logged:
-    """The training loss, reported where `schedule.logs_at(step)`."""
+    """An update of the weights was made, the `step`-th."""
 
     step: int
     loss: float
-    """Mean of the loss of each update since the last report; of an update, the mean over its tokens, in nats."""
-    learning_rate: float
-    """Of the last update."""
+    """On the blocks of this step, before the update: the mean over their predicted tokens, in nats."""
     grad_norm: float | None = None
-    """Global norm of the last update's gradient before clipping, where the backend has gradients."""
+    """Global norm of the gradient before clipping, where the backend has gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +91,7 @@ class Saved:
     path: Path
 
 
-Event = StepDone | Logged | BatchScored | Evaluated | Saved
+Event = StepDone | BatchScored | Evaluated | Saved
 Report = Callable[[Event], None]
 
 
@@ -183,8 +174,8 @@ class Backend(ABC):
     def train(self, job: TrainingJob) -> None:
         """Train, report what happens, and write the model to `job.model_dir`.
 
-        Raises:
-            TrainingError: the loss is not a number any more.
+        At a step, the order is StepDone, then Evaluated, then Saved. What `report` raises ends the training, as it
+        does where the loss is not a number any more, so that such weights are never saved.
         """
 
     @abstractmethod

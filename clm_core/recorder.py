@@ -8,12 +8,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from clm_core.backend import BatchScored, Evaluated, Event, Logged, Saved, Score, StepDone
+from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
+from clm_core.errors import TrainingError
 from clm_core.progress import Bar, Progress
 from clm_core.results import Metrics
 from clm_core.schedule import Schedule
 
 HISTORY_FILE = "history.jsonl"
+PENDING_FILE = "pending_losses.json"
+"""In a checkpoint: the losses of the steps since the last line of the history, for the mean in the next one."""
 
 
 class Recorder:
@@ -28,23 +31,25 @@ class Recorder:
         block_size: int,
         validation_blocks: int,
         bytes_per_token: float,
+        curves: Any = None,
+        resume_from: Path | None = None,
         start_step: int = 0,
     ) -> None:
-        self.schedule, self.progress = schedule, progress
+        self.schedule, self.progress, self.curves = schedule, progress, curves
         self.predicted = block_size - 1
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
         self.history = _history_until(folder / HISTORY_FILE, start_step)
-        self.checkpoint: Path | None = None
+        self.pending = _pending_losses(resume_from)
+        self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
-        self._file = folder / HISTORY_FILE
         self.validating = 0.0
         """Seconds spent on validation, which do not count for the speed of the training."""
+        self._file = folder / HISTORY_FILE
         self._evaluation: tuple[ExitStack, Bar] | None = None
         self._evaluation_started = 0.0
         self._handlers = {
             StepDone: self._step_done,
-            Logged: self._logged,
             BatchScored: self._batch_scored,
             Evaluated: self._evaluated,
             Saved: self._saved,
@@ -58,9 +63,15 @@ class Recorder:
             self._bar.advance(self.start_step)
             self.started = time.monotonic()
             yield self
+        if self.curves:
+            self.curves.close()
 
     def __call__(self, event: Event) -> None:
-        """Take in an event."""
+        """Take in an event.
+
+        Raises:
+            TrainingError: the loss of a step is not a number any more.
+        """
         self._handlers[type(event)](event)  # type: ignore[operator]
 
     @property
@@ -79,32 +90,42 @@ class Recorder:
         return self._tokens_until(self.step)
 
     def _step_done(self, event: StepDone) -> None:
+        if not math.isfinite(event.loss):
+            rate = self.schedule.learning_rate_at(event.step - 1)
+            raise TrainingError(
+                f"the loss is {event.loss} at step {event.step}, where the learning rate was {rate:g}: a lower "
+                "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite"
+            )
         self.step = event.step
+        self.pending.append(event.loss)
         self._bar.advance()
+        if self.schedule.logs_at(event.step):
+            self._log(event)
 
-    def _logged(self, event: Logged) -> None:
+    def _log(self, event: StepDone) -> None:
+        loss = math.fsum(self.pending) / len(self.pending)
+        self.pending.clear()
         seconds = time.monotonic() - self.started - self.validating
         tokens = self._tokens_until(event.step)
         rate = (tokens - self._tokens_until(self.start_step)) / seconds
-        line = {
-            "step": event.step,
-            "epoch": round(event.step / self.schedule.steps_per_epoch, 4),
-            "loss": event.loss,
-            "learning_rate": event.learning_rate,
-            "grad_norm": event.grad_norm,
-            "tokens": tokens,
-            "tokens_per_second": round(rate, 1),
-        }
-        self._record(line)
-        self._bar.note(f"loss {event.loss:.3f}, perplexity {_exp(event.loss):,.1f}, {rate:,.0f} tokens/s")
+        self._record(
+            {
+                "step": event.step,
+                "epoch": round(event.step / self.schedule.steps_per_epoch, 4),
+                "loss": loss,
+                "learning_rate": self.schedule.learning_rate_at(event.step - 1),
+                "grad_norm": event.grad_norm,
+                "tokens": tokens,
+                "tokens_per_second": round(rate, 1),
+            }
+        )
+        self._bar.note(f"loss {loss:.3f}, perplexity {_exp(loss):,.1f}, {rate:,.0f} tokens/s")
 
     def _batch_scored(self, event: BatchScored) -> None:
         if self._evaluation is None:
             stack, self._evaluation_started = ExitStack(), time.monotonic()
-            self._evaluation = (
-                stack,
-                stack.enter_context(self.progress.bar("validating", self.validation_blocks, "block")),
-            )
+            bar = stack.enter_context(self.progress.bar("validating", self.validation_blocks, "block"))
+            self._evaluation = stack, bar
         self._evaluation[1].advance(event.blocks)
 
     def _evaluated(self, event: Evaluated) -> None:
@@ -118,6 +139,7 @@ class Recorder:
         self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
 
     def _saved(self, event: Saved) -> None:
+        (event.path / PENDING_FILE).write_text(json.dumps(self.pending), encoding="utf-8")
         self.checkpoint = event.path
 
     def _metrics(self, score: Score) -> Metrics:
@@ -129,6 +151,8 @@ class Recorder:
         self.history.append(line)
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if self.curves:
+            self.curves.write(line)
 
     def _metrics_at(self, step: int) -> Metrics | None:
         for line in self.history:
@@ -149,6 +173,11 @@ def _history_until(file: Path, step: int) -> list[dict[str, Any]]:
         return []
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
     return [line for line in lines if line["step"] <= step]
+
+
+def _pending_losses(checkpoint: Path | None) -> list[float]:
+    file = checkpoint / PENDING_FILE if checkpoint else None
+    return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else []
 
 
 def _exp(loss: float) -> float:

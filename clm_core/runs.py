@@ -11,6 +11,7 @@ from typing import Any
 from clm_core import checkpoints, options, output
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TokenizerOptions, TrainConfig
+from clm_core.curves import CurveWriter
 from clm_core.errors import DataError, ModelError, OptionError
 from clm_core.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.preprocessing import Recipe, check_blocks, digest_tokenizer
@@ -63,7 +64,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     if not resume_from:
         output.clear(folder)
     output.write(folder / RUN_FILE, options.to_yaml(config, {backend.name: request.backend_options}))
-    recorder = _recorder(config, prepared, schedule, folder, progress, start)
+    recorder = _recorder(config, prepared, schedule, folder, progress, resume_from, start)
     with output.staging(folder) as model_dir:
         job = TrainingJob(
             model=model,
@@ -220,7 +221,13 @@ def _prepared_line(prepared: Prepared, block_size: int, reused: bool) -> str:
 
 
 def _recorder(
-    config: TrainConfig, prepared: Prepared, schedule: Schedule, folder: Path, progress: Progress, start: int
+    config: TrainConfig,
+    prepared: Prepared,
+    schedule: Schedule,
+    folder: Path,
+    progress: Progress,
+    resume_from: Path | None,
+    start: int,
 ) -> Recorder:
     validated = prepared.has(VALIDATION)
     return Recorder(
@@ -230,6 +237,8 @@ def _recorder(
         block_size=config.block_size,
         validation_blocks=prepared.count(VALIDATION, config.block_size).blocks if validated else 0,
         bytes_per_token=prepared.bytes_per_token(VALIDATION) if validated else 1.0,
+        curves=CurveWriter(folder / output.LOGS) if config.report_to == "tensorboard" else None,
+        resume_from=resume_from,
         start_step=start,
     )
 

@@ -30,14 +30,15 @@ from clm_core.backend import (
     EvaluationJob,
     Event,
     GenerationJob,
-    Logged,
     Model,
+    Report,
     Saved,
     Score,
     StepDone,
     TrainingJob,
 )
 from clm_core.config import EvaluateConfig, SamplingOptions, TrainConfig
+from clm_core.errors import TrainingError
 from clm_core.options import Given, build
 from clm_core.schedule import Schedule
 
@@ -70,8 +71,6 @@ TRAINING_PROBES: dict[str, Changes] = {
         {"save_strategy": "steps", "save_steps": 1},
         {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1},
     ),
-    "logging_steps": ({}, {"logging_steps": 2}),
-    "report_to": ({}, {"report_to": "tensorboard"}),
 }
 """For each option of a training that a backend carries out: two settings whose runs cannot be the same."""
 
@@ -90,7 +89,7 @@ CORE_OPTIONS = {
     *("dataset_name", "dataset_config_name", "dataset_split", "revision", "train_file", "validation_file"),
     *("validation_split_percentage", "text_column", "sample_by", "max_train_samples", "max_eval_samples"),
     *("block_size", "append_eos", "preprocessing_num_workers", "prepared", "overwrite_cache"),
-    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file"),
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
 }
 """The options that the core carries out itself, before and after a backend is called."""
 
@@ -107,15 +106,12 @@ class Trace:
         return [event for event in self.events if type(event) is kind]
 
     def facts(self) -> list[Any]:
-        """What two runs have in common if and only if they are the same; the schedule's own figures are left out."""
+        """What two runs have in common if and only if they are the same."""
         assert self.job
         folder = self.job.output_dir
-        losses = [(event.step, event.loss, event.grad_norm) for event in self.of(Logged)]
-        scores = [(event.step, event.score) for event in self.of(Evaluated)]
-        saved = [path.name for path in checkpoints.list_complete(folder)]
-        logs = (folder / "logs").is_dir() and any((folder / "logs").rglob("*"))
-        steps = [(type(event), event.step) for event in self.events if isinstance(event, StepDone | Saved)]
-        return [losses, scores, steps, self.of(BatchScored), saved, logs]
+        kept = [path.name for path in checkpoints.list_complete(folder)]
+        saved = [event.step for event in self.of(Saved)]
+        return [self.of(StepDone), self.of(Evaluated), self.of(BatchScored), saved, kept]
 
 
 class BackendContract:
@@ -164,18 +160,21 @@ class BackendContract:
     def test_the_same_options_give_the_same_run(self, tmp_path: Path, baseline: Trace) -> None:
         assert run(self.backend, tmp_path).facts() == baseline.facts()
 
-    def test_steps_logs_validations_and_checkpoints_come_as_scheduled(self, tmp_path: Path) -> None:
-        options: dict[str, Any] = {
-            "logging_steps": 2,
-            "eval_strategy": "steps",
-            "eval_steps": 2,
-            "save_strategy": "steps",
-        }
-        trace = run(self.backend, tmp_path, max_steps=5, save_steps=3, **options)
-        assert [event.step for event in trace.of(StepDone)] == [1, 2, 3, 4, 5]
-        assert [event.step for event in trace.of(Logged)] == [2, 4, 5]
-        assert [event.step for event in trace.of(Evaluated)] == [0, 2, 4, 5]
-        assert [event.step for event in trace.of(Saved)] == [3, 5]
+    def test_steps_validations_and_checkpoints_come_as_scheduled_and_in_this_order(self, tmp_path: Path) -> None:
+        options: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 3}
+        trace = run(self.backend, tmp_path, max_steps=4, **options)
+        order = [(type(event), event.step) for event in trace.events if not isinstance(event, BatchScored)]
+        first = [(Evaluated, 0), (StepDone, 1), (StepDone, 2), (Evaluated, 2)]
+        assert order == [*first, (StepDone, 3), (Saved, 3), (StepDone, 4), (Evaluated, 4), (Saved, 4)]
+
+    def test_a_report_that_raises_ends_the_training_before_anything_is_saved(self, tmp_path: Path) -> None:
+        def refuse(event: Event) -> None:
+            if isinstance(event, StepDone):
+                raise TrainingError("enough")
+
+        with pytest.raises(TrainingError, match="enough"):
+            run(self.backend, tmp_path, report=refuse, save_strategy="steps", save_steps=1)
+        assert checkpoints.list_complete(tmp_path) == []
 
     def test_training_lowers_the_loss(self, tmp_path: Path) -> None:
         trace = run(self.backend, tmp_path, max_steps=30)
@@ -197,7 +196,6 @@ class BackendContract:
     def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(self, tmp_path: Path) -> None:
         saving: dict[str, Any] = {
             "max_steps": 8,
-            "logging_steps": 2,
             "save_strategy": "steps",
             "save_steps": 3,
             "save_total_limit": 9,
@@ -205,7 +203,6 @@ class BackendContract:
         whole = run(self.backend, tmp_path / "whole", **saving)
         rest = run(self.backend, tmp_path / "rest", resume_from=tmp_path / "whole" / "checkpoint-3", **saving)
         assert rest.of(StepDone) == whole.of(StepDone)[3:]
-        assert rest.of(Logged) == whole.of(Logged)[1:]
         assert rest.of(Evaluated)[-1] == whole.of(Evaluated)[-1]
 
     def test_a_training_starts_from_weights_that_were_written(self, tmp_path: Path, baseline: Trace) -> None:
@@ -224,12 +221,17 @@ class BackendContract:
 
 
 def run(
-    backend: Backend, folder: Path, *, model: Model | None = None, resume_from: Path | None = None, **options: Any
+    backend: Backend,
+    folder: Path,
+    *,
+    model: Model | None = None,
+    resume_from: Path | None = None,
+    report: Report = lambda event: None,
+    **options: Any,
 ) -> Trace:
     """Train a tiny model for a few steps and return what happened."""
     settings: dict[str, Any] = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
     settings |= {
-        "logging_steps": 1,
         "block_size": BLOCK_SIZE,
         "save_strategy": "no",
         "output_dir": str(folder),
@@ -238,6 +240,11 @@ def run(
     config = build(TrainConfig, [{name: Given(value, "the contract") for name, value in settings.items()}])
     (folder / "model").mkdir(parents=True)
     trace = Trace()
+
+    def follow(event: Event) -> None:
+        trace.events.append(event)
+        report(event)
+
     trace.job = TrainingJob(
         model=model or globals()["model"](None, seed=config.seed),
         train=training_blocks(),
@@ -248,7 +255,7 @@ def run(
         output_dir=folder,
         model_dir=folder / "model",
         resume_from=resume_from,
-        report=trace.events.append,
+        report=follow,
     )
     backend.train(trace.job)
     return trace

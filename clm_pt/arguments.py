@@ -27,16 +27,8 @@ def training_arguments(job: TrainingJob) -> TrainingArguments:
 
 def _versioned(job: TrainingJob) -> dict[str, Any]:
     known = {field.name for field in fields(TrainingArguments)}
-    found: dict[str, Any] = {}
-    logs = str(job.output_dir / "logs")
-    if "logging_dir" in known:
-        found["logging_dir"] = logs
-    else:  # transformers 5 takes this folder from the environment alone.
-        os.environ["TENSORBOARD_LOGGING_DIR"] = logs
-    if job.options.gradient_checkpointing:
-        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-        found[name] = True
-    return found
+    new, old = "activation_checkpointing", "gradient_checkpointing"
+    return {new if new in known else old: True} if job.options.gradient_checkpointing else {}
 
 
 def _common(job: TrainingJob) -> dict[str, Any]:
@@ -60,7 +52,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "bf16": config.bf16,
         "torch_compile": options.torch_compile,
         "use_cpu": use_cpu,
-        "report_to": [] if config.report_to == "none" else [config.report_to],
+        "report_to": [],
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_strategy": "no",

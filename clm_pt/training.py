@@ -1,21 +1,16 @@
 """Training with transformers' Trainer, on the course that the schedule lays down."""
 
-import json
 import math
 from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from clm_core import checkpoints
-from clm_core.backend import Evaluated, Logged, Saved, StepDone, TrainingJob
-from clm_core.errors import TrainingError
+from clm_core.backend import Evaluated, Saved, StepDone, TrainingJob
 from clm_pt.arguments import training_arguments
 from clm_pt.datasets import BlockDataset, EpochSampler, collate
 from clm_pt.modeling import load, save
 from clm_pt.scoring import score, token_loss
-
-UNREPORTED = "unreported_losses.json"
-"""In a checkpoint: what the next report of the loss is a mean of, besides the steps to come."""
 
 
 def train(job: TrainingJob) -> None:
@@ -23,7 +18,6 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model cannot be loaded, or not be written.
-        TrainingError: the loss is not a number any more.
     """
     trainer = create_trainer(job)
     if job.resume_from is None and trainer.validates_at(0):
@@ -36,7 +30,7 @@ def create_trainer(job: TrainingJob) -> "ScheduledTrainer":
     """The Trainer of a job, ready for `train()`."""
     trainer = ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_FollowSchedule(trainer))
+    trainer.add_callback(_FollowSchedule(job))
     return trainer
 
 
@@ -46,8 +40,7 @@ class ScheduledTrainer(Trainer):
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.losses: list[Any] = []
-        """Of each batch since the last report: its share of the mean loss of its step."""
-        self.reported = 0
+        """Of each batch of the step: its share of the step's loss."""
         super().__init__(
             model=load(job.model),
             args=training_arguments(job),
@@ -64,17 +57,22 @@ class ScheduledTrainer(Trainer):
         return EpochSampler(self.job.schedule)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Keep each batch's share of the step's loss, which Trainer rounds before it logs."""
+        """Keep each batch's share of the step's loss, which Trainer would round."""
         loss = super().training_step(*args, **kwargs)
         self.losses.append(loss)
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Report the exact loss, and log it too."""
-        if "loss" in logs:
-            logs["loss"] = self._take_loss()
-            self._report_loss(logs)
-        super().log(logs, *args, **kwargs)
+        """Report a step, which Trainer is made to log each time; its own callbacks hear of it where it is scheduled."""
+        if "loss" not in logs:
+            super().log(logs, *args, **kwargs)
+            return
+        step = self.state.global_step
+        logs["loss"] = math.fsum(map(float, self.losses))
+        self.losses.clear()
+        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=_number(logs.get("grad_norm"))))
+        if self.job.schedule.logs_at(step):
+            super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation blocks, each token counting once; Trainer's own is a mean of means."""
@@ -86,45 +84,21 @@ class ScheduledTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _take_loss(self) -> float:
-        """The mean loss of a step since it was last taken."""
-        mean = math.fsum(map(float, self.losses)) / (self.state.global_step - self.reported)
-        self.losses, self.reported = [], self.state.global_step
-        return mean
-
-    def _report_loss(self, logs: dict[str, float]) -> None:
-        step, loss = self.state.global_step, logs["loss"]
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {step}: a lower --learning-rate or a longer warmup may keep it finite"
-            )
-        rate = self.job.schedule.learning_rate_at(step - 1)
-        self.job.report(Logged(step=step, loss=loss, learning_rate=rate, grad_norm=_number(logs.get("grad_norm"))))
-
 
 class _FollowSchedule(TrainerCallback):
-    """Tells Trainer when to log, evaluate and save, and the job what was done."""
+    """Tells Trainer when to evaluate and save, and the job what was saved."""
 
-    def __init__(self, trainer: ScheduledTrainer) -> None:
-        self.trainer, self.job = trainer, trainer.job
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.job.resume_from:
-            unreported = json.loads((self.job.resume_from / UNREPORTED).read_text(encoding="utf-8"))
-            self.trainer.losses, self.trainer.reported = unreported["losses"], unreported["since"]
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step, schedule = state.global_step, self.job.schedule
-        self.job.report(StepDone(step=step))
-        control.should_log = schedule.logs_at(step)
+        control.should_log = True
         control.should_evaluate = schedule.evaluates_at(step) and self.job.validation is not None
         control.should_save = schedule.saves_at(step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = self.job.output_dir / f"checkpoint-{state.global_step}"
-        unreported = {"since": self.trainer.reported, "losses": [float(loss) for loss in self.trainer.losses]}
-        (folder / UNREPORTED).write_text(json.dumps(unreported), encoding="utf-8")
-        checkpoints.complete(self.job, state.global_step, backend="pt")
+        folder = checkpoints.complete(self.job, state.global_step, backend="pt")
         self.job.report(Saved(step=state.global_step, path=folder))
 
 

@@ -2,7 +2,7 @@
 
     model = load(Model(name_or_path="distilgpt2", revision="main", architecture=config, seed=42))
     model.compile(optimizer=create_optimizer(schedule, options))
-    model.fit(training_dataset(blocks, schedule), callbacks=[LossReport(schedule, print)])
+    model.fit(training_dataset(blocks, schedule), callbacks=[StepReport(schedule, print)])
     save(model, folder)
 
 The names are imported when they are used, because clm imports this package to print help.
@@ -15,7 +15,7 @@ _HOMES = {
     "AdamWeightDecay": "optimization",
     "Checkpoints": "callbacks",
     "Evaluation": "callbacks",
-    "LossReport": "callbacks",
+    "StepReport": "callbacks",
     "ScheduledLearningRate": "optimization",
     "StepCallback": "callbacks",
     "TensorFlowBackend": "backend",

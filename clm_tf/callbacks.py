@@ -4,14 +4,12 @@ At a step they act in the order in which `fit` is given them.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import tf_keras as keras
 
 from clm_core import checkpoints as complete_checkpoints
-from clm_core.backend import Blocks, Evaluated, Logged, Report, Saved, StepDone, TrainingJob
-from clm_core.errors import TrainingError
+from clm_core.backend import Blocks, Evaluated, Report, Saved, StepDone, TrainingJob
 from clm_core.schedule import Schedule
 from clm_tf import checkpoints
 from clm_tf.scoring import scorer
@@ -36,16 +34,14 @@ class StepCallback(keras.callbacks.Callback):
         raise NotImplementedError
 
 
-class LossReport(StepCallback):
-    """Reports each step, and the loss and the gradient where `schedule.logs_at(step)`; stops where one is not a number.
+class StepReport(StepCallback):
+    """Reports each step, with its loss and the norm of its gradient.
 
-    Needs the optimizer that `create_optimizer` returns for the same schedule. `unreported` is what
-    `unreported` was when the checkpoint was written from which the training goes on.
+    Needs the optimizer that `create_optimizer` returns for the same schedule.
     """
 
-    def __init__(self, schedule: Schedule, report: Report, unreported: Sequence[float] = ()) -> None:
+    def __init__(self, schedule: Schedule, report: Report) -> None:
         super().__init__()
-        self.unreported = list(unreported)
         self._schedule = schedule
         self._report = report
         self._batches: list[tuple[int, float]] = []
@@ -60,18 +56,9 @@ class LossReport(StepCallback):
         super().on_train_batch_end(batch, logs)
 
     def on_step_end(self, step: int) -> None:
-        """Report, after having made sure that the training still makes sense."""
-        self.unreported.append(self._loss_of_step())
-        grad_norm = float(self.model.optimizer.last_grad_norm)
-        rate = self._schedule.learning_rate_at(step - 1)
-        for name, value in (("loss", self.unreported[-1]), ("gradient's norm", grad_norm)):
-            if not math.isfinite(value):
-                raise TrainingError(f"the {name} is {value} at step {step}: lower --learning-rate, which was {rate:g}")
-        self._report(StepDone(step=step))
-        if self._schedule.logs_at(step):
-            mean = math.fsum(self.unreported) / len(self.unreported)
-            self.unreported.clear()
-            self._report(Logged(step=step, loss=mean, learning_rate=rate, grad_norm=grad_norm))
+        """Report."""
+        norm = float(self.model.optimizer.last_grad_norm)
+        self._report(StepDone(step=step, loss=self._loss_of_step(), grad_norm=norm))
 
     def _rows_of_batch(self) -> int:
         """Of the batch that follows those kept: all but the last of an epoch are full."""
@@ -110,18 +97,17 @@ class Evaluation(StepCallback):
 
 
 class Checkpoints(StepCallback):
-    """Writes a checkpoint where `job.schedule.saves_at(step)`; stands behind `losses` in the list."""
+    """Writes a checkpoint where `job.schedule.saves_at(step)`."""
 
-    def __init__(self, job: TrainingJob, losses: LossReport) -> None:
+    def __init__(self, job: TrainingJob) -> None:
         super().__init__()
         self._job = job
-        self._losses = losses
 
     def on_step_end(self, step: int) -> None:
         """Save if it is time."""
         if not self._job.schedule.saves_at(step):
             return
         with complete_checkpoints.writing(self._job, step) as folder:
-            checkpoints.write(folder, self.model, self.model.optimizer, self._losses.unreported)
+            checkpoints.write(folder, self.model, self.model.optimizer)
         path = complete_checkpoints.complete(self._job, step, backend="tf")
         self._job.report(Saved(step=step, path=path))

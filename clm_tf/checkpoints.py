@@ -1,4 +1,4 @@
-"""The state of a training beside its weights: the optimizer, the dropout generators, the losses not reported yet."""
+"""The state of a training beside its weights: the optimizer and the dropout generators."""
 
 import os
 from pathlib import Path
@@ -14,20 +14,19 @@ from clm_tf import modeling, weights
 from clm_tf.optimization import AdamWeightDecay
 
 STATE = "optimizer.safetensors"
-UNREPORTED = "unreported_losses"
 
 
-def write(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay, unreported: list[float]) -> None:
+def write(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> None:
     """Write the model, and all that a continued training needs for its next update to be the same bit for bit."""
     modeling.save(model, folder)
     state = {name: np.asarray(variable) for name, variable in _state(model, optimizer).items()}
-    save_file({**state, UNREPORTED: np.array(unreported, np.float64)}, folder / STATE)
+    save_file(state, folder / STATE)
     with (folder / STATE).open("rb") as file:
         os.fsync(file.fileno())
 
 
-def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> list[float]:
-    """Set the state that `write` wrote, except for the weights, and return the losses not reported yet.
+def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> None:
+    """Set the state that `write` wrote, except for the weights.
 
     Raises:
         ModelError: the state is missing, damaged or another model's.
@@ -37,7 +36,7 @@ def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) 
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder / STATE} cannot be read: {error}") from error
     state = _state(model, optimizer)
-    if different := sorted(arrays.keys() ^ {*state, UNREPORTED}):
+    if different := sorted(arrays.keys() ^ state.keys()):
         raise ModelError(f"{folder / STATE} is not the state of this model: {different[0]} is only in one of them")
     for name, variable in state.items():
         if arrays[name].shape != variable.shape:
@@ -45,7 +44,6 @@ def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) 
                 f"{folder / STATE}: {name} has shape {arrays[name].shape}, the model's is {variable.shape}"
             )
         variable.assign(arrays[name])
-    return arrays[UNREPORTED].tolist()
 
 
 def _state(model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> dict[str, tf.Variable]:

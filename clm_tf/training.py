@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import tf_keras as keras
 
-from clm_core.backend import Report, TrainingJob
+from clm_core.backend import TrainingJob
 from clm_tf import checkpoints, modeling
-from clm_tf.callbacks import Checkpoints, Evaluation, LossReport
-from clm_tf.curves import with_curves
+from clm_tf.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.datasets import training_dataset
 from clm_tf.optimization import create_optimizer
 
@@ -17,34 +16,28 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be used.
-        TrainingError: the loss is not a number any more.
     """
-    report = job.report
-    if job.config.report_to == "tensorboard":
-        report = with_curves(report, job.output_dir / "logs")
     source = job.model
     if job.resume_from is not None:
         source = replace(source, name_or_path=str(job.resume_from))
     with modeling.precision(job.config.bf16):
         model = modeling.load(source)
         optimizer = create_optimizer(job.schedule, job.config)
-        unreported = []
         if job.resume_from is not None:
-            unreported = checkpoints.restore(job.resume_from, model, optimizer)
+            checkpoints.restore(job.resume_from, model, optimizer)
         done = int(optimizer.iterations)
         model.compile(optimizer=optimizer, jit_compile=job.options.jit_compile)
         if done < job.schedule.total_steps:
             # One Keras epoch from here to the end, because a continued training may begin within one of the schedule's.
             dataset = training_dataset(job.train, job.schedule, start_step=done)
-            model.fit(dataset, verbose=0, callbacks=_callbacks(job, report, unreported))
+            model.fit(dataset, verbose=0, callbacks=_callbacks(job))
         modeling.save(model, job.model_dir)
 
 
-def _callbacks(job: TrainingJob, report: Report, unreported: list[float]) -> list[keras.callbacks.Callback]:
+def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
     """In the order in which they act at a step."""
-    losses = LossReport(job.schedule, report, unreported)
-    callbacks: list[keras.callbacks.Callback] = [losses]
+    callbacks: list[keras.callbacks.Callback] = [StepReport(job.schedule, job.report)]
     if job.validation is not None:
         size = job.config.per_device_eval_batch_size
-        callbacks.append(Evaluation(job.schedule, job.validation, size, report))
-    return [*callbacks, Checkpoints(job, losses)]
+        callbacks.append(Evaluation(job.schedule, job.validation, size, job.report))
+    return [*callbacks, Checkpoints(job)]

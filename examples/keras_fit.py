@@ -22,7 +22,7 @@ schedule = clm.Schedule.from_config(config, blocks=len(train))
 
 model = TFGPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=128, n_embd=128, n_layer=2, n_head=4))
 model.compile(optimizer=clm_tf.create_optimizer(schedule, config))  # No loss argument: the model has its own.
-model.fit(clm_tf.training_dataset(train, schedule), callbacks=[clm_tf.LossReport(schedule, print)], verbose=0)
+model.fit(clm_tf.training_dataset(train, schedule), callbacks=[clm_tf.StepReport(schedule, print)], verbose=0)
 
 score = clm_tf.score(model, validation, batch_size=8, report=lambda event: None)
 print(f"validation loss {score.loss:.4f} over {score.tokens:,} tokens")

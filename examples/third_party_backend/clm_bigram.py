@@ -22,7 +22,6 @@ from clm_core.backend import (
     Evaluated,
     EvaluationJob,
     GenerationJob,
-    Logged,
     Model,
     Saved,
     Score,
@@ -104,7 +103,6 @@ class BigramBackend(Backend):
         "adam_epsilon": NO_GRADIENT,
         "max_grad_norm": NO_GRADIENT,
         "bf16": "counts are whole numbers",
-        "report_to": "only the history in the output folder is written",
         "top_p": "use top_k",
     }
 
@@ -115,16 +113,11 @@ class BigramBackend(Backend):
         first = checkpoints.step_of(job.resume_from) if job.resume_from else 0
         if first == 0:
             self._validate(job, bigrams, 0)
-        losses: list[float] = []
         for step, rows in enumerate(_steps(job, first), first + 1):
             blocks = job.train[rows].astype(np.int64)
-            losses.append(bigrams.score(blocks).loss)
+            loss = bigrams.score(blocks).loss
             bigrams.add(blocks)
-            job.report(StepDone(step=step))
-            if schedule.logs_at(step):
-                rate = schedule.learning_rate_at(step - 1)
-                job.report(Logged(step=step, loss=float(np.mean(losses)), learning_rate=rate))
-                losses.clear()
+            job.report(StepDone(step=step, loss=loss))
             self._validate(job, bigrams, step)
             if schedule.saves_at(step):
                 with checkpoints.writing(job, step) as folder:

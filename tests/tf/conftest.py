@@ -56,7 +56,7 @@ def new_job(tmp_path: Path, blocks: Blocks, new_model: Callable[..., Model]) -> 
     def build(
         *, model: Model | None = None, validation: Any = None, resume_from: Path | None = None, **options: Any
     ) -> TrainingJob:
-        defaults = {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no"}
+        defaults = {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "save_strategy": "no"}
         config = TrainConfig(**(defaults | options))
         folders = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
         (folders / "model").mkdir(parents=True)
