@@ -23,6 +23,10 @@ Config = TypeVar("Config")
 TRUE, FALSE, NONE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}, {"none", "null", "~", ""}
 
 
+BREAKS = set("\x85\u2028\u2029")
+"""Line breaks of Unicode: PyYAML writes them into a value as they are, and does not read them back."""
+
+
 @dataclass(frozen=True)
 class Given:
     """A value as it was given, and where: a flag, a line of a file, an argument."""
@@ -180,6 +184,8 @@ def to_yaml(config: Any, sections: Mapping[str, Any]) -> str:
     content = {**_changed(config), **{name: _changed(section) for name, section in sections.items()}}
     content = {key: value for key, value in content.items() if value != {}}
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if set(text) & BREAKS:
+        text = yaml.safe_dump(content, sort_keys=False)
     return text
 
 

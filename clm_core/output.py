@@ -37,7 +37,9 @@ def check(folder: Path, *, overwrite: bool, resume: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"output_dir {folder} is a file: choose a folder")
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"output_dir {folder} cannot be written: no permission in {existing}")
     if not folder.is_dir() or resume:
@@ -50,6 +52,18 @@ def check(folder: Path, *, overwrite: bool, resume: bool) -> None:
             )
     elif any(folder.iterdir()):
         raise OutputError(f"output_dir {folder} is not empty and holds no run: choose another folder")
+
+
+def create(folder: Path) -> None:
+    """Make the folder.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"output_dir {folder} cannot be written: {error.strerror}") from None
 
 
 def clear(folder: Path) -> None:

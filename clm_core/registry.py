@@ -3,6 +3,7 @@
 import difflib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 
 from clm_core.backend import Backend
@@ -19,8 +20,12 @@ class Status:
     name: str
     distribution: str
     backend: Backend | None
-    problem: str | None
-    """Why it cannot run: what is missing, with the command that installs it."""
+    load_error: str | None = None
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why it cannot run: what is missing, with the command that installs it. Help has no need to find out."""
+        return self.load_error if self.backend is None else _missing(self.backend)
 
 
 def list_backends() -> list[Status]:
@@ -53,11 +58,10 @@ def _entry_points() -> dict[str, metadata.EntryPoint]:
 def _status(point: metadata.EntryPoint) -> Status:
     distribution = point.dist.name if point.dist else "?"
     try:
-        backend = point.load()()
-        return Status(name=point.name, distribution=distribution, backend=backend, problem=_missing(backend))
+        return Status(name=point.name, distribution=distribution, backend=point.load()())
     except Exception as error:  # A stranger's code, which must not keep the help and the other backends from working.
-        problem = f"{point.value} of {distribution} does not load: {type(error).__name__}: {error}"
-        return Status(name=point.name, distribution=distribution, backend=None, problem=problem)
+        reason = f"{point.value} of {distribution} does not load: {type(error).__name__}: {error}"
+        return Status(name=point.name, distribution=distribution, backend=None, load_error=reason)
 
 
 def _missing(backend: Backend) -> str | None:

@@ -58,11 +58,11 @@ def evaluation(given: Layer, *, file: str | Path | None, backend: Backend) -> Re
     layers = [_read(file, EvaluateConfig), given]
     run = _recorded(layers)
     kept = {field.name for field in fields(PreprocessingOptions)} - {"prepared", "overwrite_cache"}
-    base: dict[str, Given] = {}
     if not _names(layers, DATA):
         kept |= {field.name for field in fields(DataOptions)} | {"prepared"}
-        base = {**SAMPLE_DATA}
-    base |= {name: value for name, value in run.items() if name in kept}
+    base = {name: given for name, given in run.items() if name in kept}
+    if not run and not _names(layers, DATA):
+        base = SAMPLE_DATA
     return _request(EvaluateConfig, [base, *layers], backend)
 
 

@@ -19,7 +19,7 @@ from clm_core.preprocessing import prepare as prepare_data
 from clm_core.pretrained import check_fits, load_architecture, load_tokenizer, new_architecture
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
-from clm_core.requests import RUN_FILE, Request
+from clm_core.requests import DATA, RUN_FILE, Request
 from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
 from clm_core.schedule import Schedule
 from clm_core.tokenization import encoder
@@ -60,7 +60,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     )
     start = checkpoints.check_continues(resume_from, schedule, backend=backend.name) if resume_from else 0
 
-    folder.mkdir(parents=True, exist_ok=True)
+    output.create(folder)
     if not resume_from:
         output.clear(folder)
     output.write(folder / RUN_FILE, options.to_yaml(config, {backend.name: request.backend_options}))
@@ -179,6 +179,8 @@ def _prepared_for(
 ) -> tuple[Prepared, bool]:
     """Data for a verb, with at least one block in each split that it needs or would use."""
     if config.prepared:
+        if others := [name for name in DATA if name != "prepared" and getattr(config, name)]:
+            raise OptionError(f"prepared and {' and '.join(others)} were both given: choose one source of data")
         prepared, reused = Prepared.open(Path(config.prepared)), True
         if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
             raise ModelError(

@@ -1,0 +1,87 @@
+"""What the core's tests share: a cache of their own, warnings as errors, and the toy backend on a small corpus."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+import clm_core as clm
+from clm_core import cli, sample
+
+with warnings.catch_warnings():  # What others warn of while they are imported is not the core's.
+    warnings.simplefilter("ignore")
+    import datasets  # noqa: F401
+    import evaluate  # noqa: F401
+    import transformers
+
+HERE = Path(__file__).parent
+DOCUMENTS = [f"Why is sky number {number} so blue? Because light scatters {number * 7} times." for number in range(60)]
+SMALL = {
+    "model_type": "gpt2",
+    "tokenizer_name": "sample",
+    "block_size": 16,
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 1,
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CLM_BACKEND", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return transformers.AutoTokenizer.from_pretrained(sample.TOKENIZER)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A file of 60 documents."""
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def train(corpus):
+    """Train the toy backend on the corpus, in a tenth of a second."""
+    return lambda **options: clm.train(**{"backend": "bigram", "train_file": corpus, **SMALL, **options})
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Run a command that must fail: with code 2, one line, and no trace in the output folder. Returns the line."""
+
+    def run(*argv):
+        output = tmp_path / "output"
+        before = sorted(output.rglob("*")) if output.is_dir() else None
+        assert cli.main([str(argument) for argument in argv]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith("clm: error: ")
+        assert shown.err.count("\n") == 1
+        assert (sorted(output.rglob("*")) if output.is_dir() else None) == before
+        return shown.err
+
+    return run
+
+
+@pytest.fixture
+def train_refused(refused, corpus):
+    """The same for a training on the corpus, or on what is given in its place."""
+
+    def run(*argv, data=("--train-file", str(corpus))):
+        small = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+        return refused("--backend", "bigram", "train", *data, *small, "--output-dir", "output", *argv)
+
+    return run

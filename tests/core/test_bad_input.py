@@ -1,0 +1,224 @@
+"""What a person gets wrong: exit code 2, one line with the value, the place and the way out, and nothing written."""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import DOCUMENTS, SMALL
+
+import clm_core as clm
+from clm_core import cli
+
+TEXT = "".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS).encode()
+CSV = b"id,text\n1,fine\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", None, "there is no file a.txt"),
+        ("*.txt", None, "there is no file"),
+        ("a" * 300 + ".txt", None, "File name too long"),
+        ("a.txt", b"", "a.txt is empty"),
+        ("a.jsonl", b"", "a.jsonl is empty"),
+        ("a.csv", b"", "a.csv is empty"),
+        ("a.parquet", b"", "a.parquet: not a Parquet file"),
+        ("a.csv.gz", gzip.compress(b""), "a.csv.gz is empty"),
+        ("a.docx", b"word", "cannot tell what a.docx is from its name: expected .txt, .json, .jsonl, .csv, .parquet"),
+        ("a.jsonl.gz", gzip.compress(TEXT)[:-20], "gzip data end or break off after line"),
+        ("a.jsonl.gz", TEXT, "a.jsonl.gz: gzip data end or break off after line 0"),
+        ("a.parquet.gz", gzip.compress(b"PAR1" * 50)[:-9], "a.parquet.gz: not a Parquet file that can be read"),
+        ("a.parquet", b"PAR1" * 50, "a.parquet: not a Parquet file that can be read"),
+        ("a.jsonl", TEXT + b'{"text": "never closed\n', "a.jsonl, line 61, column 23: not valid JSON"),
+        ("a.json", b'[{"text": "a"},\n{"text" "b"}]', "a.json, line 2, column 9: not valid JSON"),
+        ("a.json", b'{\n"text": "a",\n}', "a.json, line 3, column 1: not valid JSON"),
+        ("a.jsonl", b'{"text": "a"}\n["b"]\n', "a.jsonl, row 2 is"),
+        ("a.json", b"[]", "a.json has no rows"),
+        ("a.json", b"[" * 100_000, "JSON that cannot be read"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}\n', r"a.jsonl, row 2: \ud83d is half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', "a.jsonl, row 2: column 'text' holds int '5', not text"),
+        ("a.csv", b"id,text\n", "a.csv has no rows"),
+        ("a.csv", CSV + b"2,a,b\n", "a.csv, line 3: not valid CSV: 3 fields where the header has 2"),
+        ("a.csv", CSV + b"2\n", "a.csv, line 3: not valid CSV: 1 fields where the header has 2"),
+        ("a.csv", CSV + b'2,"never\nclosed\n' + CSV * 5, "a.csv, line 3: not valid CSV: unexpected end of data"),
+        ("a.csv", CSV + b'2,"a" b\n', "a.csv, line 3: not valid CSV"),
+        ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at position 0"),
+        ("a.csv", CSV + "2,é\n".encode("latin-1"), "a.csv, line 3: not UTF-8: byte 0xe9"),
+        ("a.txt", "UTF-16".encode("utf-16"), "a.txt, line 1: not UTF-8"),
+        ("a.txt", b"\n \n\t\n", "there is no text in train_file a.txt: all 1 documents are empty"),
+        ("a.jsonl", b'{"text": ""}\n{"text": null}\n', "all 2 documents are empty"),
+        (
+            "a.jsonl",
+            b'{"body": {"text": "a"}}\n',
+            "its columns are body, body.text; did you mean --text-column body.text?",
+        ),
+        ("a.txt", b"one\n", "none of the 1 documents in train_file a.txt went to validation"),
+    ],
+)
+def test_data_that_cannot_be_read(train_refused, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert message in train_refused(data=("--train-file", name))
+
+
+def test_a_folder_is_no_file(train_refused, tmp_path):
+    (tmp_path / "data").mkdir()
+    assert "data is a folder: name files, or a glob such as data/*.jsonl" in train_refused(
+        data=("--train-file", "data")
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning-rate", "nan"], "learning_rate must be a finite number above 0, not 'nan' (--learning-rate)"),
+        (["--num-train-epochs", "0"], "num_train_epochs must be a finite number above 0"),
+        (["--max-steps", "-2"], "max_steps must be above 0, or -1 for no limit"),
+        (["--block-size", "0"], "block_size must be at least 2"),
+        (["--per-device-train-batch-size", "-1"], "per_device_train_batch_size must be at least 1"),
+        (["--block-size", "many"], "block_size must be a whole number, not 'many'"),
+        (["--eval-strategy", "never"], "eval_strategy must be one of no, steps, epoch, not 'never'"),
+        (["--learning-rat", "1"], "unknown option --learning-rat (--learning-rat); did you mean --learning-rate?"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--seed"], "expected one argument"),
+        (["--pt-torch-compile"], "is an option of backend pt, and this run is on bigram"),
+        (["--adam-beta1", "0.5"], "backend bigram does not support adam_beta1"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file, and the bundled recipes are"),
+        (["--dataset-name", "some/data"], "choose one source of data"),
+        (["--dataset-config-name", "en"], "without the dataset_name it belongs to"),
+        (["--prepared", "ready"], "prepared and train_file were both given"),
+        (["--warmup-steps", "5", "--warmup-ratio", "0.1"], "warmup_"),
+        (["--config-name", "x"], "config_name and model_type were both given"),
+        (["--model-name-or-path", "x"], "keep one of them"),
+        (["--model-type", "gtp2"], "model_type 'gtp2' is unknown to transformers; did you mean gpt2"),
+        (["--config-overrides", "n_emb=64"], "config_overrides 'n_emb=64'"),
+        (["--config-overrides", "n_embd"], "config_overrides 'n_embd'"),
+        (["--config-overrides", "vocab_size=100"], "the tokenizer has 2048 entries, the model has embeddings for 100"),
+        (["--config-overrides", "n_positions=8"], "block_size 16 is above the 8 positions of the model: use 8"),
+        (["--resume-from-checkpoint", "nowhere"], "there is no folder nowhere"),
+        (["--resume-from-checkpoint", "."], "neither a checkpoint nor a run that has one"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_cannot_be_honoured(train_refused, argv, message):
+    assert message in train_refused(*argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "unknown option learning_rat (my.yaml, line 1); did you mean learning_rate?"),
+        ("seed: 1\nseed: 2", "my.yaml, line 2: seed is given twice"),
+        ("learning_rate: fast", "learning_rate must be a finite number, not 'fast' (my.yaml, line 1)"),
+        ("pt:\n  torch_compil: 1", "unknown option torch_compil (my.yaml, line 2); did you mean torch_compile?"),
+        ("bigramm:\n  seed: 1", "unknown option bigramm (my.yaml, line 2); did you mean bigram?"),
+        ("adam_beta1: 0.5", "does not support adam_beta1"),
+    ],
+)
+def test_files_that_cannot_be_honoured(train_refused, tmp_path, text, message):
+    (tmp_path / "my.yaml").write_text(text)
+    assert message in train_refused("--config", "my.yaml")
+
+
+def test_the_largest_block_size_that_the_error_names_works(train_refused, train):
+    message = train_refused("--block-size", "1000")
+    largest = int(re.search(r"the largest --block-size that works is (\d+)", message)[1])
+    assert train(block_size=largest, per_device_train_batch_size=1).ledger["splits"]["validation"]["blocks"] == 1
+    assert "do not fill one block" in train_refused("--block-size", str(largest + 1))
+
+
+def test_the_batch_size_that_the_error_names_works(train_refused, train):
+    message = train_refused("--per-device-train-batch-size", "1000")
+    fitting = int(re.search(r"use --per-device-train-batch-size (\d+)", message)[1])
+    assert train(per_device_train_batch_size=fitting).steps == 1
+
+
+@pytest.mark.parametrize("verb", ["prepare", "evaluate", "generate"])
+def test_every_verb_refuses_an_unknown_option(refused, verb):
+    assert "unknown option --sed (--sed); did you mean --seed?" in refused("--backend", "bigram", verb, "--sed", "1")
+
+
+def test_an_unknown_backend_is_answered_with_the_near_one(refused):
+    assert "unknown backend 'bigrm': did you mean bigram" in refused("--backend", "bigrm", "train")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("taken.txt", "output_dir taken.txt is a file"),
+        ("taken.txt/below", "taken.txt"),
+        ("/proc/clm", "/proc/clm"),
+        ("full", "output_dir full is not empty and holds no run"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_the_training(train_refused, tmp_path, place, message):
+    (tmp_path / "taken.txt").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.md").write_text("mine")
+    assert message in train_refused("--output-dir", place)
+    assert (tmp_path / "taken.txt").read_text() == (tmp_path / "full" / "thesis.md").read_text() == "mine"
+
+
+def test_another_run_is_refused_with_the_ways_out(train_refused, train, tmp_path):
+    train(output_dir=tmp_path / "output")
+    message = train_refused()
+    assert "--resume-from-checkpoint output" in message
+    assert "--overwrite-output-dir" in message
+
+
+@pytest.mark.parametrize("place", ["taken.txt", "taken.txt/below", "/proc/clm", "full"])
+def test_prepared_data_go_nowhere_they_cannot_be_written(refused, corpus, tmp_path, place):
+    (tmp_path / "taken.txt").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.md").write_text("mine")
+    assert place in refused("prepare", "--train-file", corpus, "--tokenizer-name", "sample", "--output-dir", place)
+
+
+def test_a_folder_that_is_no_checkpoint_is_no_model_either(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    message = refused("--backend", "bigram", "evaluate", "--model-name-or-path", "empty")
+    assert re.match(r"clm: error: (model|tokenizer): cannot read empty", message)
+
+
+def test_a_damaged_tokenizer_is_reported_with_its_place(train_refused, tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path / "broken")
+    (tmp_path / "broken" / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "?"}}')
+    assert "tokenizer: cannot read broken" in train_refused("--tokenizer-name", "broken")
+
+
+def test_a_model_that_is_neither_here_nor_to_be_had_is_refused(tmp_path):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    command = [
+        sys.executable,
+        "-m",
+        "clm_core",
+        "--backend",
+        "bigram",
+        "train",
+        "--model-name-or-path",
+        "no-one/nothing",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "clm: error: tokenizer 'no-one/nothing' is no folder here, and could not be had from the"
+    )
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_prompt_with_no_room_left_is_refused_with_the_number_that_fits(train, refused, tmp_path):
+    train(output_dir=tmp_path / "run", config_overrides="n_positions=16")
+    generate = ["--backend", "bigram", "generate", "--model-name-or-path", "run", "Why is sky"]
+    message = refused(*generate, "--max-new-tokens", "50")
+    fitting = re.search(r"use --max-new-tokens (\d+)", message)[1]
+    assert cli.main([*generate, "--max-new-tokens", fitting]) == 0
+
+
+def test_python_gets_the_same_errors_as_exceptions():
+    with pytest.raises(clm.ClmError, match=r"unknown option learning_rat .*did you mean learning_rate"):
+        clm.train(backend="bigram", learning_rat=1, **SMALL)

@@ -1,0 +1,141 @@
+"""Checkpoints: whole or not there, found, limited in number, and only continued by the run they belong to."""
+
+import json
+
+import pytest
+
+from clm_core import Schedule, TrainConfig, checkpoints
+from clm_core.backend import Model, TrainingJob
+from clm_core.errors import ModelError
+
+
+def schedule(blocks=64, data="hash", **options):
+    return Schedule.from_config(TrainConfig(**{"max_steps": 100, **options}), blocks=blocks, data=data)
+
+
+@pytest.fixture
+def job(tmp_path):
+    def make(**options):
+        return TrainingJob(
+            model=Model(name_or_path=None, revision="main", architecture=None, seed=1),
+            train=None,
+            validation=None,
+            schedule=schedule(),
+            config=TrainConfig(**options),
+            options=None,
+            output_dir=tmp_path,
+            model_dir=tmp_path,
+            resume_from=None,
+            report=print,
+        )
+
+    return make
+
+
+def save(job, step):
+    with checkpoints.writing(job, step) as folder:
+        (folder / "weights").write_text(f"of {step}")
+    return checkpoints.complete(job, step, backend="bigram")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_is_found_again_with_its_step_and_content(job, tmp_path):
+    folder = save(job(), 7)
+    assert checkpoints.find(tmp_path) == checkpoints.find(folder) == folder == tmp_path / "checkpoint-7"
+    assert checkpoints.step_of(folder) == 7
+    assert (folder / "weights").read_text() == "of 7"
+
+
+def test_others_may_read_it_as_they_may_read_the_run(job):
+    assert save(job(), 7).stat().st_mode & 0o777 == 0o755
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(job, tmp_path):
+    with pytest.raises(ZeroDivisionError), checkpoints.writing(job(), 7) as folder:
+        (folder / "weights").write_text(str(1 / 0))
+    assert names(tmp_path) == []
+
+
+def test_what_never_got_complete_is_not_resumed_from(job, tmp_path):
+    save(job(), 9)
+    with checkpoints.writing(job(), 10):
+        pass
+    assert checkpoints.find(tmp_path).name == "checkpoint-9"
+
+
+def test_the_last_is_the_one_of_the_highest_number_and_not_of_the_last_letter(job, tmp_path):
+    for step in (9, 10, 100, 20):
+        save(job(save_total_limit=None), step)
+    assert checkpoints.find(tmp_path).name == "checkpoint-100"
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, [40]), (2, [30, 40]), (None, [10, 20, 30, 40])])
+def test_the_oldest_are_removed_beyond_the_limit(job, tmp_path, limit, kept):
+    for step in (10, 20, 30, 40):
+        save(job(save_total_limit=limit), step)
+    assert names(tmp_path) == [f"checkpoint-{step}" for step in kept]
+
+
+def test_a_run_that_is_done_again_from_an_earlier_step_keeps_what_it_writes(job, tmp_path):
+    for step in (10, 20, 30):
+        save(job(save_total_limit=3), step)
+    assert save(job(save_total_limit=1), 15).is_dir()
+    assert names(tmp_path) == ["checkpoint-15", "checkpoint-20", "checkpoint-30"]
+
+
+def test_writing_the_same_step_again_replaces_it(job, tmp_path):
+    save(job(), 5)
+    (tmp_path / "checkpoint-5" / "stray").touch()
+    assert names(save(job(), 5)) == ["checkpoint.json", "weights"]
+
+
+def test_the_steps_that_are_left_follow_the_checkpoint(job):
+    assert checkpoints.check_continues(save(job(), 7), schedule(), backend="bigram") == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks": 63}, "trained with blocks 64, this run has 63"),
+        ({"data": "other"}, "trained with data hash, this run has other"),
+        ({"seed": 1}, "trained with seed 42, this run has 1"),
+        ({"per_device_train_batch_size": 4}, "trained with per_device_train_batch_size 8, this run has 4"),
+        ({"gradient_accumulation_steps": 2}, "trained with gradient_accumulation_steps 1, this run has 2"),
+        ({"max_steps": 7}, "at the end of its 7 steps already: raise --max-steps"),
+    ],
+    ids=str,
+)
+def test_a_run_with_other_blocks_or_another_order_cannot_go_on_from_it(job, change, message):
+    with pytest.raises(ModelError, match=message):
+        checkpoints.check_continues(save(job(), 7), schedule(**change), backend="bigram")
+
+
+def test_another_backend_cannot_go_on_from_it_but_may_take_its_weights(job):
+    with pytest.raises(ModelError, match=r"--backend bigram, or start .* --model-name-or-path .*checkpoint-7"):
+        checkpoints.check_continues(save(job(), 7), schedule(), backend="pt")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"step": "many", "backend": "bigram"}'])
+def test_a_damaged_marker_is_reported_as_such(job, content):
+    folder = save(job(), 7)
+    (folder / "checkpoint.json").write_text(content)
+    with pytest.raises(ModelError, match=r"checkpoint.json is damaged"):
+        checkpoints.check_continues(folder, schedule(), backend="bigram")
+
+
+def test_a_place_without_a_checkpoint_is_refused_with_what_is_there(tmp_path):
+    with pytest.raises(ModelError, match="there is no folder"):
+        checkpoints.find(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="neither a checkpoint nor a run that has one"):
+        checkpoints.find(tmp_path)
+    (tmp_path / "checkpoint-3").mkdir()
+    with pytest.raises(ModelError, match="checkpoint-3 never got complete"):
+        checkpoints.find(tmp_path)
+
+
+def test_the_marker_tells_a_reader_what_the_checkpoint_is_of(job):
+    record = json.loads((save(job(), 7) / "checkpoint.json").read_text())
+    assert (record["step"], record["backend"], record["seed"], record["blocks"]) == (7, "bigram", 42, 64)

@@ -1,0 +1,58 @@
+"""What the core imports, and when: no framework ever, and nothing slow to say what it can do."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = sorted((ROOT / "clm_core").rglob("*.py"))
+HEAVY = {"torch", "tensorflow", "transformers", "datasets", "evaluate", "numpy"}
+# Other people's backends may import what they like; those of clm may not.
+OWN = (
+    "from importlib import metadata; found = metadata.entry_points; metadata.entry_points = lambda **group: [p for p in"
+)
+OWN += " found(**group) if p.value.startswith('clm_') and p.dist.name == 'clm'];"
+HELP = "from contextlib import suppress; from clm_core.cli import main\nwith suppress(SystemExit): main({})"
+
+
+def imports(path):
+    """The modules that a file imports, at the top and within functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+def top(path):
+    return {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import clm_core", HELP.format("['--help']"), HELP.format("['train', '--help']"), HELP.format("['backends']")],
+    ids=["import", "help", "train help", "backends"],
+)
+def test_what_needs_no_framework_and_no_numbers_imports_none(code):
+    program = f"import sys; {OWN}\n{code}\nprint('loaded', sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_of_the_core_imports_a_framework_or_a_backend(path):
+    assert top(path).isdisjoint({"torch", "tensorflow", "tf_keras", "keras", "accelerate", "clm_pt", "clm_tf"})
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_of_the_core_names_a_backend(path):
+    text = path.read_text(encoding="utf-8")
+    assert [name for name in ("clm_pt", "clm_tf") if name in text] == []
+
+
+@pytest.mark.parametrize(("package", "other"), [("clm_pt", {"clm_tf", "tensorflow"}), ("clm_tf", {"clm_pt", "torch"})])
+def test_one_backend_can_be_deleted_without_the_other_noticing(package, other):
+    assert [path.name for path in (ROOT / package).glob("**/*.py") if top(path) & other] == []

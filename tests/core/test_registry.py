@@ -1,0 +1,119 @@
+"""Backends by name: found, checked for what they need, and chosen, however broken the others are."""
+
+from importlib import metadata
+from types import SimpleNamespace
+
+import pytest
+from clm_bigram import BigramBackend
+
+from clm_core import cli, get_backend, list_backends
+from clm_core.errors import BackendError
+
+
+class Absent(BigramBackend):
+    name = "absent"
+    install = "pip install clm-absent"
+    requires = ("a-framework-that-is-nowhere>=2",)
+
+
+class Outdated(BigramBackend):
+    name = "outdated"
+    install = "pip install -U clm-outdated"
+    requires = ("numpy>=1", "pytest>=999")
+
+
+class Second(BigramBackend):
+    name = "second"
+
+
+def broken(error):
+    def load():
+        raise error
+
+    return load
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Makes backends known: classes, or functions that load one."""
+
+    def install(**found):
+        points = [
+            SimpleNamespace(
+                name=name,
+                value=f"stranger:{name}",
+                dist=SimpleNamespace(name="stranger"),
+                load=(lambda it=it: it) if isinstance(it, type) else it,
+            )
+            for name, it in found.items()
+        ]
+        monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "clm.backends" else [])
+
+    return install
+
+
+def test_the_only_backend_that_can_run_is_taken(installed):
+    installed(absent=Absent, bigram=BigramBackend)
+    assert get_backend().name == "bigram"
+
+
+def test_with_several_one_has_to_be_chosen_by_name_or_variable(installed, monkeypatch):
+    installed(bigram=BigramBackend, second=Second)
+    with pytest.raises(BackendError, match="choose one of bigram, second with --backend, or in CLM_BACKEND"):
+        get_backend()
+    assert get_backend("second").name == "second"
+    monkeypatch.setenv("CLM_BACKEND", "bigram")
+    assert get_backend().name == "bigram"
+    assert get_backend("second").name == "second"
+
+
+def test_with_none_that_can_run_the_ways_to_get_one_are_told(installed):
+    installed(absent=Absent, outdated=Outdated)
+    with pytest.raises(BackendError, match="pip install clm-absent or pip install -U clm-outdated"):
+        get_backend()
+    installed()
+    with pytest.raises(BackendError, match="none is installed"):
+        get_backend()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("absent", r"needs a-framework-that-is-nowhere>=2 \(not installed\): pip install clm-absent"),
+        ("outdated", r"needs pytest>=999 \(here: [0-9.]+\): pip install -U clm-outdated"),
+    ],
+)
+def test_a_backend_without_its_framework_says_what_is_missing_and_how_to_get_it(installed, name, problem):
+    installed(absent=Absent, outdated=Outdated)
+    with pytest.raises(BackendError, match=f"backend {name} cannot run here: it {problem}"):
+        get_backend(name)
+
+
+def test_an_unknown_name_is_answered_with_the_near_ones_and_those_that_are_there(installed):
+    installed(bigram=BigramBackend, absent=Absent)
+    with pytest.raises(BackendError, match=r"'bigrams': did you mean bigram.*\? installed: bigram; not ready: absent"):
+        get_backend("bigrams")
+
+
+@pytest.mark.parametrize("error", [ImportError("no x"), SyntaxError("bad"), ValueError("odd"), AttributeError("no y")])
+def test_a_broken_backend_keeps_nobody_from_using_the_others(installed, error, capsys):
+    installed(bigram=BigramBackend, broken=broken(error))
+    assert get_backend().name == "bigram"
+    with pytest.raises(BackendError, match=f"stranger:broken of stranger does not load: {type(error).__name__}"):
+        get_backend("broken")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    assert "--learning-rate" in capsys.readouterr().out
+
+
+def test_the_list_has_every_backend_by_name_with_its_problem(installed):
+    installed(second=Second, absent=Absent, bigram=BigramBackend)
+    assert [(status.name, status.problem is None) for status in list_backends()] == [
+        ("absent", False),
+        ("bigram", True),
+        ("second", True),
+    ]
+
+
+def test_the_toy_backend_and_the_two_of_clm_are_found():
+    assert {"bigram", "pt", "tf"} <= {status.name for status in list_backends()}

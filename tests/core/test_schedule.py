@@ -1,0 +1,140 @@
+"""The course of a training: what must hold for any number of blocks, batches and steps."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clm_core import Schedule, TrainConfig, epoch_order
+from clm_core.errors import DataError, OptionError
+
+COUNTS = st.integers(1, 40)
+ORDER = [[4, 1, 3, 6, 0, 7, 2, 5], [1, 2, 5, 3, 6, 0, 4, 7], [3, 2, 1, 6, 0, 7, 4, 5]]
+
+
+def schedule(blocks=100, **options):
+    return Schedule.from_config(TrainConfig(**{"per_device_train_batch_size": 4, **options}), blocks=blocks)
+
+
+@given(st.integers(1, 500), st.integers(0, 2**32 - 1), st.integers(0, 50))
+def test_the_order_of_an_epoch_has_each_block_once(blocks, seed, epoch):
+    assert sorted(epoch_order(blocks, seed=seed, epoch=epoch)) == list(range(blocks))
+
+
+def test_the_order_is_the_same_on_every_machine_and_in_every_version():
+    assert epoch_order(8, seed=42, epoch=0).tolist() == ORDER[0]
+    assert epoch_order(8, seed=42, epoch=1).tolist() == ORDER[1]
+    assert epoch_order(8, seed=0, epoch=0).tolist() == ORDER[2]
+
+
+@given(blocks=st.integers(1, 200), batch=COUNTS, accumulation=COUNTS)
+def test_an_epoch_trains_on_every_block_once_and_drops_none(blocks, batch, accumulation):
+    batch = min(batch, blocks)
+    course = schedule(blocks, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)
+    batches = list(course.batches(3))
+    assert sorted(np.concatenate(batches)) == list(range(blocks))
+    assert len(batches) == course.batches_per_epoch
+    assert [len(rows) for rows in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert course.steps_per_epoch == math.ceil(len(batches) / accumulation)
+
+
+@given(blocks=st.integers(4, 100), accumulation=COUNTS, step=st.integers(0, 300))
+def test_a_continued_training_begins_where_an_uninterrupted_one_would_be(blocks, accumulation, step):
+    course = schedule(blocks, gradient_accumulation_steps=accumulation)
+    epoch, batch = course.first_batch(step)
+    assert epoch * course.steps_per_epoch + batch // accumulation == step
+    assert batch % accumulation == 0
+    assert batch < course.batches_per_epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "epochs"),
+    [
+        ({}, 75, 3),
+        ({"num_train_epochs": 1}, 25, 1),
+        ({"num_train_epochs": 0.5}, 13, 1),
+        ({"num_train_epochs": 1.5}, 38, 2),
+        ({"num_train_epochs": 0.0001}, 1, 1),
+        ({"max_steps": 7}, 7, 1),
+        ({"max_steps": 60, "num_train_epochs": 1}, 60, 3),
+        ({"gradient_accumulation_steps": 3, "num_train_epochs": 2}, 18, 2),
+    ],
+)
+def test_epochs_and_steps_come_to_the_steps_that_the_trainer_makes(options, steps, epochs):
+    assert (schedule(**options).total_steps, schedule(**options).epochs) == (steps, epochs)
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({}, {0: 1.0, 25: 0.75, 50: 0.5, 99: 0.01}),
+        ({"warmup_steps": 10}, {0: 0.0, 5: 0.5, 10: 1.0, 55: 0.5, 99: 1 / 90}),
+        ({"warmup_ratio": 0.1}, {0: 0.0, 5: 0.5, 10: 1.0, 55: 0.5}),
+        (
+            {"lr_scheduler_type": "cosine"},
+            {0: 1.0, 25: 0.5 + 0.5 * math.sqrt(0.5), 50: 0.5, 75: 0.5 - 0.5 * math.sqrt(0.5)},
+        ),
+        ({"lr_scheduler_type": "constant"}, {0: 1.0, 99: 1.0}),
+        ({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 4}, {0: 0.0, 1: 0.25, 4: 1.0, 99: 1.0}),
+    ],
+    ids=str,
+)
+def test_the_learning_rate_is_that_of_transformers_schedulers(options, rates):
+    course = schedule(max_steps=100, learning_rate=1.0, **options)
+    assert {step: course.learning_rate_at(step) for step in rates} == pytest.approx(rates)
+
+
+@given(
+    steps=st.integers(1, 500),
+    share=st.floats(0, 0.99),
+    kind=st.sampled_from(["linear", "cosine", "constant_with_warmup"]),
+)
+def test_the_learning_rate_rises_to_its_peak_and_never_again(steps, share, kind):
+    course = schedule(max_steps=steps, warmup_ratio=share, lr_scheduler_type=kind, learning_rate=1.0)
+    rates = [course.learning_rate_at(step) for step in range(steps)]
+    top = course.warmup_steps
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert all(0 <= rate <= 1 for rate in rates)
+
+
+def test_things_happen_at_their_steps_and_at_the_end():
+    course = schedule(
+        max_steps=10, logging_steps=4, eval_strategy="steps", eval_steps=3, save_strategy="steps", save_steps=5
+    )
+    steps = range(11)
+    assert [step for step in steps if step and course.logs_at(step)] == [4, 8, 10]
+    assert [step for step in steps if course.evaluates_at(step)] == [0, 3, 6, 9, 10]
+    assert [step for step in steps if course.saves_at(step)] == [5, 10]
+
+
+def test_by_default_it_is_validated_and_saved_at_the_end_of_each_epoch_once():
+    course = schedule(num_train_epochs=2)
+    assert [step for step in range(51) if course.evaluates_at(step)] == [0, 25, 50]
+    assert [step for step in range(51) if course.saves_at(step)] == [25, 50]
+
+
+def test_no_means_never():
+    course = schedule(eval_strategy="no", save_strategy="no")
+    assert not any(course.evaluates_at(step) or course.saves_at(step) for step in range(76))
+
+
+def test_too_few_blocks_for_a_batch_are_refused_with_the_batch_that_fits():
+    with pytest.raises(DataError, match=r"3 training blocks .* use --per-device-train-batch-size 3"):
+        schedule(3)
+    assert schedule(3, per_device_train_batch_size=3).total_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_steps": 5, "warmup_ratio": 0.1}, "both given"),
+        ({"warmup_steps": 76}, "more than the 75 steps"),
+        ({"lr_scheduler_type": "constant", "warmup_steps": 5}, "use constant_with_warmup"),
+    ],
+)
+def test_a_warmup_that_cannot_be_honoured_is_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        schedule(**options)

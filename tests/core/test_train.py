@@ -1,0 +1,252 @@
+"""The verbs from beginning to end, on the toy backend: what a run gives back and leaves behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from clm_bigram import BigramBackend, Bigrams
+from conftest import DOCUMENTS
+
+import clm_core as clm
+from clm_core import cli
+from clm_core.errors import ModelError, OptionError, OutputError
+
+FILES = [
+    "checkpoint-18",
+    "config.json",
+    "history.jsonl",
+    "model.safetensors",
+    "results.json",
+    "run.yaml",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
+STEPS = 18
+METRICS = {"loss", "perplexity", "accuracy", "bits_per_byte", "tokens_scored"}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def history(folder):
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_second"} for line in lines]
+
+
+def test_a_run_leaves_the_model_its_tokenizer_its_options_and_its_figures(train, tmp_path):
+    result = train(output_dir=tmp_path / "run")
+    assert [name for name in names(tmp_path / "run") if name != "special_tokens_map.json"] == FILES
+    assert (result.backend, result.steps, result.epochs) == ("bigram", STEPS, 1.0)
+    assert result.checkpoint == tmp_path / "run" / "checkpoint-18"
+
+
+def test_the_result_is_what_is_written(train, tmp_path):
+    result = train(output_dir=tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written == result.to_dict() == json.loads(result.to_json())
+    assert set(written["before"]) == set(written["after"]) == METRICS
+
+
+def test_training_teaches_something(train):
+    result = train()
+    assert result.before["perplexity"] == pytest.approx(2048)
+    assert result.after["perplexity"] < 100
+
+
+def test_the_tokens_trained_are_those_of_the_ledger(train):
+    result = train(num_train_epochs=2)
+    split = result.ledger["splits"]["train"]
+    assert result.tokens_trained == 2 * split["blocks"] * 15
+    assert result.ledger["documents"] == {"read": 60, "empty": 0, "skipped": 0}
+    assert split["documents"] == 48
+
+
+def test_the_history_has_every_report_and_every_validation_in_order(train, tmp_path):
+    result = train(output_dir=tmp_path / "run", logging_steps=8, eval_strategy="steps", eval_steps=10)
+    assert [(line["step"], "eval_loss" in line) for line in result.history] == [
+        (0, True),
+        (8, False),
+        (10, True),
+        (16, False),
+        (18, False),
+        (18, True),
+    ]
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == list(result.history)
+
+
+def test_the_same_options_give_the_same_run(train, tmp_path):
+    train(output_dir=tmp_path / "a"), train(output_dir=tmp_path / "b")
+    assert history(tmp_path / "a") == history(tmp_path / "b")
+    model = "model.safetensors"
+    assert (tmp_path / "a" / model).read_bytes() == (tmp_path / "b" / model).read_bytes()
+
+
+def test_another_seed_gives_another_run(train):
+    assert train(seed=1).after != train(seed=2).after
+
+
+def test_the_options_that_were_written_give_the_same_run(train, tmp_path):
+    first = train(output_dir=tmp_path / "a", weight_decay=0.01, logging_steps=3)
+    again = clm.train(backend="bigram", config=tmp_path / "a" / "run.yaml", output_dir=tmp_path / "b")
+    assert (again.after, again.ledger) == (first.after, first.ledger)
+
+
+@pytest.fixture
+def interrupted(train, tmp_path, monkeypatch):
+    """A run of three epochs of 18 steps that was ended by Ctrl-C in the step after its 40th."""
+    add, steps = Bigrams.add, iter(range(40))
+
+    def stop_after_the_last(self, blocks):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        add(self, blocks)
+
+    monkeypatch.setattr(Bigrams, "add", stop_after_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        train(output_dir=tmp_path / "run", num_train_epochs=3, logging_steps=7)
+    monkeypatch.setattr(Bigrams, "add", add)
+    return tmp_path / "run"
+
+
+def test_an_interrupted_run_has_its_checkpoints_and_nothing_that_looks_finished(interrupted):
+    assert names(interrupted) == ["checkpoint-18", "checkpoint-36", "history.jsonl", "run.yaml"]
+
+
+@pytest.mark.parametrize("place", ["", "checkpoint-36"])
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(train, interrupted, tmp_path, place):
+    whole = train(output_dir=tmp_path / "whole", num_train_epochs=3, logging_steps=7)
+    resumed = clm.train(backend="bigram", resume_from_checkpoint=interrupted / place)
+    assert resumed.output_dir == interrupted
+    assert (resumed.steps, resumed.tokens_trained) == (whole.steps, whole.tokens_trained)
+    assert (resumed.before, resumed.after) == (whole.before, whole.after)
+    assert history(interrupted) == history(tmp_path / "whole")
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (interrupted, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_may_be_made_longer(interrupted):
+    result = clm.train(backend="bigram", resume_from_checkpoint=interrupted, num_train_epochs=4)
+    assert (result.steps, result.epochs) == (72, 4.0)
+
+
+def test_a_run_cannot_go_on_with_blocks_in_another_order(interrupted):
+    with pytest.raises(ModelError, match="use the same"):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted, seed=7)
+    assert "checkpoint-36" in names(interrupted)
+
+
+def test_a_run_is_not_resumed_and_deleted_at_once(interrupted):
+    with pytest.raises(OptionError, match="keep one of them"):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted, overwrite_output_dir=True)
+    assert "checkpoint-36" in names(interrupted)
+
+
+def test_another_run_is_only_deleted_when_this_is_asked_for(train, tmp_path):
+    train(output_dir=tmp_path / "run", num_train_epochs=2)
+    (tmp_path / "run" / "notes.md").write_text("mine")
+    with pytest.raises(OutputError, match="holds another run"):
+        train(output_dir=tmp_path / "run")
+    train(output_dir=tmp_path / "run", overwrite_output_dir=True)
+    assert {name for name in names(tmp_path / "run") if name.startswith("checkpoint")} == {"checkpoint-18"}
+    assert (tmp_path / "run" / "notes.md").read_text() == "mine"
+
+
+def test_without_a_place_each_run_gets_the_first_free_one(train, tmp_path):
+    folders = [train().output_dir for _ in range(2)]
+    assert [str(folder) for folder in folders] == ["runs/corpus-bigram", "runs/corpus-bigram-2"]
+    assert names(tmp_path / "runs") == ["corpus-bigram", "corpus-bigram-2"]
+
+
+def test_no_validation_and_no_checkpoints_are_written_where_none_are_wanted(train, tmp_path):
+    result = train(output_dir=tmp_path / "run", validation_split_percentage=0, save_strategy="no")
+    assert (result.before, result.after, result.checkpoint) == (None, None, None)
+    assert not [name for name in names(tmp_path / "run") if name.startswith("checkpoint")]
+    assert not [line for line in result.history if "eval_loss" in line]
+
+
+def test_a_training_that_starts_from_a_model_goes_on_from_what_it_knew(train, tmp_path):
+    first = train(output_dir=tmp_path / "a")
+    second = train(output_dir=tmp_path / "b", model_type=None, model_name_or_path=tmp_path / "a", tokenizer_name=None)
+    assert second.before == first.after
+
+
+def test_a_run_is_evaluated_on_the_data_that_it_held_out(train, tmp_path):
+    run = train(output_dir=tmp_path / "run")
+    assert clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run").metrics == run.after
+
+
+def test_a_result_is_written_to_a_file_where_one_is_named(train, tmp_path):
+    train(output_dir=tmp_path / "run")
+    result = clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=tmp_path / "e.json")
+    assert json.loads((tmp_path / "e.json").read_text()) == result.to_dict()
+
+
+def test_a_prompt_is_continued_in_the_words_of_the_corpus(train, tmp_path):
+    train(output_dir=tmp_path / "run")
+    result = clm.generate("Why is", backend="bigram", model_name_or_path=tmp_path / "run", max_new_tokens=3)
+    assert result.tokens == 3
+    assert result.completion.startswith(" sky number")
+    assert any(result.prompt + result.completion in text for text in DOCUMENTS)
+
+
+def test_sampling_is_decided_by_its_seed(train, tmp_path):
+    train(output_dir=tmp_path / "run")
+    options = {"backend": "bigram", "model_name_or_path": tmp_path / "run", "do_sample": True, "max_new_tokens": 30}
+    texts = [clm.generate("Why", seed=seed, **options).completion for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_flag_wins_over_a_file_and_a_file_over_the_default(corpus, tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text("logging_steps: 7\nseed: 1\nlearning_rate: 2e-5\neval_strategy: no\n")
+    flags = ["--train-file", str(corpus), "--model-type", "gpt2", "--tokenizer-name", "sample", "--block-size", "16"]
+    given = ["--config", "my.yaml", "--seed", "2", "--max-steps", "2", "--output-dir", "run", "--json"]
+    assert cli.main(["--backend", "bigram", "train", *flags, *given]) == 0
+    written = (tmp_path / "run" / "run.yaml").read_text()
+    assert "logging_steps: 7\n" in written
+    assert "seed: 2\n" in written
+    assert "eval_strategy: 'no'\n" in written
+    assert "learning_rate" not in written
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+
+
+def test_a_file_may_hold_options_of_backends_that_are_not_used(corpus, tmp_path, train):
+    (tmp_path / "my.yaml").write_text("pt:\n  torch_compile: true\nbigram: {}\n")
+    assert train(config=tmp_path / "my.yaml").steps == STEPS
+
+
+def test_the_command_prints_what_was_done_and_nothing_else(corpus, tmp_path):
+    command = [sys.executable, "-m", "clm_core", "--backend", "bigram", "train", "--max-steps", "3", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert result["output_dir"] == "runs/sample-bigram"
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_the_built_in_sample_is_trained_on_where_nothing_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("CLM_BACKEND", "bigram")
+    assert cli.main(["train", "--max-steps", "2", "--max-eval-samples", "20"]) == 0
+    assert (
+        "next        clm --backend bigram generate --model-name-or-path runs/sample-bigram" in capsys.readouterr().out
+    )
+
+
+def test_ctrl_c_ends_the_command_with_the_code_of_the_shells(monkeypatch, capsys):
+    def interrupt(self, job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BigramBackend, "train", interrupt)
+    assert cli.main(["--backend", "bigram", "train"]) == 130
+    assert capsys.readouterr().err == "clm: interrupted\n"
+
+
+def test_a_model_may_be_evaluated_on_a_file_of_its_own(train, corpus, tmp_path):
+    train(output_dir=tmp_path / "run")
+    (tmp_path / "v.txt").write_text("\n".join(DOCUMENTS[:10]))
+    result = clm.evaluate(
+        backend="bigram", model_name_or_path=tmp_path / "run", validation_file="v.txt", sample_by="line"
+    )
+    assert result.ledger["splits"]["validation"]["documents"] == 10
