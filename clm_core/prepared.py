@@ -12,9 +12,8 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,6 @@ MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
 FILES = {MANIFEST, *(f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends"))}
 """All that a folder of prepared data holds."""
-FLUSH_DOCUMENTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,8 @@ class SplitRecord:
     """That the tokenizer made of them."""
     eos_added: int
     """End-of-sequence tokens put between documents."""
+    largest_id: int
+    """Of the tokens in the file, -1 if there are none; a model needs more embeddings than that."""
     sha256: str
     ends_sha256: str
 
@@ -52,11 +52,15 @@ class SplitRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What the prepared data were made of; equal inputs give equal manifests."""
+    """What prepared data were made of."""
 
     source: dict[str, str | None]
     tokenizer: str
-    """SHA-256 of the tokenizer."""
+    """SHA-256 of what the tokenizer does with text."""
+    tokenizer_name: str
+    """What it was called: a folder, a name on the Hub, or `sample`."""
+    engine: str
+    """What tokenized; it makes no difference to the files."""
     vocabulary: int
     dtype: str
     options: dict[str, Any]
@@ -92,12 +96,24 @@ class Prepared:
         Raises:
             DataError: the folder holds no prepared data, another format, or files of another size.
         """
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         prepared = cls(folder=folder, manifest=manifest)
         for split, record in manifest.splits.items():
             _check_size(folder / f"{split}.bin", record.tokens_written * np.dtype(manifest.dtype).itemsize)
             _check_size(folder / f"{split}.ends", record.documents * np.dtype("<u8").itemsize)
         return prepared
+
+    def verify(self) -> None:
+        """Make sure that the files are, byte for byte, those that were written; at the speed of SHA-256.
+
+        Raises:
+            DataError: one is not.
+        """
+        for split, record in self.manifest.splits.items():
+            for name, expected in ((f"{split}.bin", record.sha256), (f"{split}.ends", record.ends_sha256)):
+                with (self.folder / name).open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                        raise DataError(f"{self.folder / name} is not what was written there: {AGAIN}")
 
     def has(self, split: str) -> bool:
         """Whether there are documents in this split."""
@@ -109,6 +125,10 @@ class Prepared:
         if not self.manifest.splits[split].tokens_written:
             return np.zeros(0, dtype)  # An empty file cannot be mapped.
         return np.memmap(self._path(split), dtype=dtype, mode="r")
+
+    def ends(self, split: str) -> Any:
+        """For each document of a split, the number of tokens up to and with its last one, uint64 of (documents,)."""
+        return np.fromfile(self.folder / f"{split}.ends", "<u8")
 
     def blocks(self, split: str, block_size: int) -> Blocks:
         """The blocks of a split, a read-only view of the file, of shape (blocks, block_size)."""
@@ -145,78 +165,6 @@ class Prepared:
         return self.folder / f"{split}.bin"
 
 
-class SplitWriter:
-    """Writes the tokens of a split, document by document, in constant memory; a context, so that no file stays open."""
-
-    def __init__(self, folder: Path, split: str, dtype: str) -> None:
-        self.dtype = np.dtype(dtype)
-        self.documents = self.bytes = self.tokens = self.eos_added = 0
-        self._tokens = _HashedFile(folder / f"{split}.bin")
-        self._ends = _HashedFile(folder / f"{split}.ends")
-        self._pending: list[list[int]] = []
-
-    def add(self, ids: list[int], *, eos: list[int], size: int) -> None:
-        """Add a document: its ids, the end-of-sequence tokens after it, and its size in bytes."""
-        self.documents += 1
-        self.bytes += size
-        self.tokens += len(ids)
-        self.eos_added += len(eos)
-        self._pending.append(ids + eos)
-        if len(self._pending) == FLUSH_DOCUMENTS:
-            self._flush()
-
-    def __enter__(self) -> "SplitWriter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._tokens.close()
-        self._ends.close()
-
-    def finish(self) -> SplitRecord:
-        """Write what is left, make sure that it is on the disk, and say what it is."""
-        self._flush()
-        return SplitRecord(
-            documents=self.documents,
-            bytes=self.bytes,
-            tokens=self.tokens,
-            eos_added=self.eos_added,
-            sha256=self._tokens.finish(),
-            ends_sha256=self._ends.finish(),
-        )
-
-    def _flush(self) -> None:
-        lengths = np.fromiter(map(len, self._pending), np.int64, len(self._pending))
-        flat = np.fromiter(chain.from_iterable(self._pending), self.dtype, int(lengths.sum()))
-        self._ends.write((self._written + np.cumsum(lengths)).astype("<u8"))
-        self._tokens.write(flat)
-        self._pending.clear()
-
-    @property
-    def _written(self) -> int:
-        return self._tokens.size // self.dtype.itemsize
-
-
-class _HashedFile:
-    """A file that is hashed while it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self.size = 0
-        self._digest = hashlib.sha256()
-        self._file: BinaryIO = path.open("wb")
-
-    def write(self, array: Any) -> None:
-        self._digest.update(array.data)
-        self.size += self._file.write(array.data)
-
-    def finish(self) -> str:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._digest.hexdigest()
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest as the last thing, so that a folder that has one is whole."""
     temporary = folder / f".{MANIFEST}"
@@ -227,7 +175,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     temporary.rename(folder / MANIFEST)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """What prepared data were made of.
+
+    Raises:
+        DataError: there is no manifest, or it is damaged, or of another format.
+    """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:

@@ -1,40 +1,27 @@
-"""Text to tokens to blocks, once for both frameworks: split, tokenize, put EOS between documents, count, keep.
+"""Text to tokens, once for both frameworks: split, tokenize, put EOS between documents, count, keep.
 
-What was prepared is kept in a cache under a key of everything that decides its content: the documents,
-the tokenizer and the options; never the number of threads. The temporary folder of a preparation that
-was interrupted is never taken for prepared data.
+What was prepared is kept in a cache under a key of everything that decides its content: the documents, the
+tokenizer and the options; never the number of threads, nor the engine.
 """
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clm_core.data import Sources, is_held_out, open_sources
-from clm_core.errors import DataError, OptionError, OutputError
-from clm_core.prepared import (
-    FILES,
-    FORMAT,
-    MANIFEST,
-    TRAIN,
-    VALIDATION,
-    Manifest,
-    Prepared,
-    SplitWriter,
-    write_manifest,
-)
-from clm_core.tokenization import Document, encoder, tokenize
+import numpy as np
 
-Advance = Callable[[int], None]
-"""Told how many more documents are done."""
+from clm_core.cache import cache_folder, check_replaceable, filling, locked
+from clm_core.data import Sources, open_sources
+from clm_core.engines import Engine, EngineDiffersError, choose_engine, reference_engine
+from clm_core.errors import DataError, OptionError, OutputError
+from clm_core.prepared import FORMAT, TRAIN, VALIDATION, Manifest, Prepared, read_manifest, write_manifest
+from clm_core.routing import Router
+from clm_core.split_writer import SplitWriter
+from clm_core.tokenization import Tokens, digest_tokenizer, encoder, tokenize
 
 CONTENT_OPTIONS = (
     "append_eos",
@@ -45,11 +32,8 @@ CONTENT_OPTIONS = (
 )
 """The options that decide the content of prepared data, besides the documents and the tokenizer."""
 
-TEMPORARY = ".clm-preparing-"
-"""Begins the name of a folder that is being filled."""
-
-ABANDONED = 24 * 60 * 60
-"""Seconds without a write after which such a folder is taken for what a killed process left."""
+DERIVED_DOCUMENTS = 10_000
+"""Documents that are copied at a time from data prepared with the other policy for EOS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +42,7 @@ class Recipe:
 
     sources: Sources
     tokenizer: Any
+    tokenizer_name: str
     tokenizer_digest: str
     options: dict[str, Any]
     eos: list[int]
@@ -68,6 +53,7 @@ class Recipe:
         return cls(
             sources=open_sources(options),
             tokenizer=tokenizer,
+            tokenizer_name=options.tokenizer_name or options.model_name_or_path or "",
             tokenizer_digest=digest_tokenizer(tokenizer),
             options={name: getattr(options, name) for name in CONTENT_OPTIONS},
             eos=_eos(tokenizer) if options.append_eos else [],
@@ -82,6 +68,11 @@ class Recipe:
             VALIDATION: validation.fingerprint if validation else None,
         }
 
+    @property
+    def dtype(self) -> str:
+        """Of the token files: two bytes where every id of the vocabulary fits."""
+        return "<u2" if len(self.tokenizer) <= 2**16 else "<u4"
+
     def key(self) -> str:
         """A name for the content, under which the cache has it."""
         content = json.dumps([FORMAT, self.source, self.tokenizer_digest, self.options], sort_keys=True)
@@ -92,6 +83,20 @@ class Recipe:
         made_of = (manifest.source, manifest.tokenizer, manifest.options)
         return made_of == (self.source, self.tokenizer_digest, self.options)
 
+    def with_other_eos(self) -> "Recipe":
+        """The recipe that differs in nothing but append_eos."""
+        return replace(self, options={**self.options, "append_eos": not self.options["append_eos"]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Who is told how far a preparation got."""
+
+    advance: Callable[[int], None] = lambda documents: None
+    """So many more documents are done."""
+    say: Callable[[str], None] = lambda line: None
+    """Something out of the ordinary."""
+
 
 def prepare(
     recipe: Recipe,
@@ -99,40 +104,26 @@ def prepare(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    advance: Advance = lambda documents: None,
+    listener: Listener | None = None,
 ) -> tuple[Prepared, bool]:
     """Prepare data in `folder`, or in the cache; the second value says whether they were there already.
+
+    What is there already is verified, and prepared again where it is damaged.
 
     Raises:
         DataError: the data cannot be read, or a split has no text.
         OutputError: the folder cannot be written, or holds something else.
     """
+    listener = listener or Listener()
     target = folder or cache_folder() / recipe.key()
-    if not overwrite and (target / MANIFEST).is_file():
-        prepared = Prepared.open(target)
-        if recipe.describes(prepared.manifest):
-            return prepared, True
-    _check_replaceable(target, overwrite)
-    _write(recipe, target, workers, overwrite, advance)
+    with locked(target):
+        found = None if overwrite else _find(recipe, target, listener)
+        if found:
+            return found, True
+        mended = folder is None or _is_of(recipe, target)
+        check_replaceable(target, overwrite=overwrite or mended)
+        _write(recipe, target, workers, listener)
     return Prepared.open(target), False
-
-
-def cache_folder() -> Path:
-    """Where prepared data are kept: CLM_CACHE, or `clm` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clm"
-    return Path(os.environ.get("CLM_CACHE") or default)
-
-
-def digest_tokenizer(tokenizer: Any) -> str:
-    """SHA-256 of what a tokenizer does with text: the same in every version of transformers that loads it alike."""
-    if tokenizer.is_fast:
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        content: list[Any] = [state[part] for part in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
-    else:
-        content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
-    # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
-    content += [encoder(tokenizer)(["a"]), tokenizer.eos_token_id]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None:
@@ -153,161 +144,100 @@ def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None
 def _eos(tokenizer: Any) -> list[int]:
     if tokenizer.eos_token_id is None:
         raise OptionError("append_eos: this tokenizer has no end-of-sequence token; use --no-append-eos")
-    ids = encoder(tokenizer)(["a"])[0]
+    ids = encoder(tokenizer)(["a"]).ids
     # A template that puts the token around each document, as OPT's and BERT's do, has separated them already.
     return [] if tokenizer.eos_token_id in (ids[0], ids[-1]) else [tokenizer.eos_token_id]
 
 
-def _check_replaceable(target: Path, overwrite: bool) -> None:
-    """Make sure that nothing but prepared data would be lost, and that only if this was asked for."""
-    if not target.exists():
-        return
-    names = {path.name for path in target.iterdir()} if target.is_dir() else None
-    if names is None or names - FILES or (names and MANIFEST not in names):
-        raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")
-    if names and not overwrite:
-        raise OutputError(f"{target} holds other prepared data: choose another folder, or --overwrite-cache")
+def _is_of(recipe: Recipe, folder: Path) -> bool:
+    """Whether the folder says that it holds the data of the recipe; they may be damaged."""
+    try:
+        return recipe.describes(read_manifest(folder))
+    except DataError:
+        return False
 
 
-def _write(recipe: Recipe, target: Path, workers: int | None, overwrite: bool, advance: Advance) -> None:
-    """Fill a temporary folder beside the target, and put it in its place when it is whole."""
+def _find(recipe: Recipe, folder: Path, listener: Listener) -> Prepared | None:
+    """The data of the recipe, if they are in the folder and whole."""
+    if not _is_of(recipe, folder):
+        return None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write prepared data to {target}: {error.strerror}") from None
+        prepared = Prepared.open(folder)
+        prepared.verify()
+    except DataError as error:
+        listener.say(f"damaged since they were prepared: {error}")
+        return None
+    return prepared
+
+
+def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
+    """Write from the same data with the other policy for EOS, else with the fast engine, else with the reference."""
     try:
-        _fill(recipe, temporary, workers, advance)
-        temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone.
-        _publish(recipe, temporary, target, overwrite)
+        other = _find(recipe.with_other_eos(), cache_folder() / recipe.with_other_eos().key(), listener)
+        if other:
+            _derive(recipe, other, target)
+            return
+        try:
+            _fill(recipe, target, choose_engine(recipe.tokenizer, workers, listener.say), listener)
+        except EngineDiffersError as error:
+            listener.say(f"fastokens is not used, and all is tokenized again without it: {error}")
+            _fill(recipe, target, reference_engine(recipe.tokenizer, workers), listener)
     except OSError as error:
         raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed preparations left; a live one writes to its files all the time."""
-    for path in folder.glob(f"{TEMPORARY}*"):
-        try:
-            last = max(entry.stat().st_mtime for entry in (path, *path.iterdir()))
-        except FileNotFoundError:  # Another process is at it, too.
-            continue
-        if time.time() - last > ABANDONED:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _publish(recipe: Recipe, temporary: Path, target: Path, overwrite: bool) -> None:
-    """Put a whole folder in its place; where another process was first with the same, keep what it has written."""
-    if not overwrite and (target / MANIFEST).is_file():
-        if not recipe.describes(Prepared.open(target).manifest):
-            raise OutputError(f"{target} holds other prepared data by now: choose another folder")
-        return
-    try:
-        temporary.rename(target)  # Onto nothing, or an empty folder.
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not (overwrite or (target / MANIFEST).is_file()):
-            raise
-        if overwrite:
-            _discard(target)
-        _publish(recipe, temporary, target, overwrite)
-
-
-def _discard(target: Path) -> None:
-    """Take a folder out of the way in one step, so that nobody meets it half deleted."""
-    aside = tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent, ignore_cleanup_errors=True)
-    with aside, suppress(FileNotFoundError):  # Another process took it away.
-        target.rename(Path(aside.name) / target.name)
-
-
-def _fill(recipe: Recipe, folder: Path, workers: int | None, advance: Advance) -> None:
-    router = _Router(recipe)
-    dtype = "<u2" if len(recipe.tokenizer) <= 2**16 else "<u4"
-    with ExitStack() as stack:
-        writers = {split: stack.enter_context(SplitWriter(folder, split, dtype)) for split in router.splits}
-        for (split, text), ids in tokenize(router.documents(), encoder(recipe.tokenizer), workers):
-            writers[split].add(ids, eos=recipe.eos, size=len(text.encode()))
-            advance(1)
+def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> None:
+    """Tokenize."""
+    limits = {TRAIN: recipe.options["max_train_samples"], VALIDATION: recipe.options["max_eval_samples"]}
+    router = Router(recipe.sources, seed=recipe.options["seed"], limits=limits)
+    with filling(target) as folder, ExitStack() as stack:
+        writers = {split: stack.enter_context(_writer(recipe, folder, split)) for split in router.splits}
+        for part in tokenize(router.documents(), engine.encode, engine.threads):
+            for split, writer in writers.items():
+                chosen = part.splits == split
+                writer.add(part.tokens.of(chosen), size=int(part.sizes[chosen].sum()))
+            listener.advance(len(part.sizes))
         router.check_complete()
-        records = {split: writer.finish() for split, writer in writers.items()}
-    manifest = Manifest(
-        source=recipe.source,
-        tokenizer=recipe.tokenizer_digest,
-        vocabulary=len(recipe.tokenizer),
-        dtype=dtype,
-        options=recipe.options,
-        documents_read=router.read,
-        documents_empty=router.empty,
-        documents_skipped=router.skipped,
-        splits=records,
-    )
-    _check_balance(manifest)
-    write_manifest(folder, manifest)
+        manifest = Manifest(
+            source=recipe.source,
+            tokenizer=recipe.tokenizer_digest,
+            tokenizer_name=recipe.tokenizer_name,
+            engine=engine.name,
+            vocabulary=len(recipe.tokenizer),
+            dtype=recipe.dtype,
+            options=recipe.options,
+            documents_read=router.read,
+            documents_empty=router.empty,
+            documents_skipped=router.skipped,
+            splits={split: writer.finish() for split, writer in writers.items()},
+        )
+        _check_balance(manifest)
+        write_manifest(folder, manifest)
 
 
-class _Router:
-    """Sends each document to its split, and counts what becomes of it."""
+def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
+    """Copy data that were prepared with the other policy for EOS, and put the tokens in, or leave them out."""
+    with filling(target) as folder:
+        records = {}
+        for split, record in other.manifest.splits.items():
+            had, tokens, ends = record.eos_added // record.documents, other.tokens(split), other.ends(split)
+            with _writer(recipe, folder, split) as writer:
+                start = 0
+                for first in range(0, record.documents, DERIVED_DOCUMENTS):
+                    stop = ends[first : first + DERIVED_DOCUMENTS].astype(np.int64)
+                    lengths = np.diff(stop, prepend=start)
+                    ids = tokens[start : stop[-1]].astype(np.uint32)
+                    kept = np.delete(ids, stop - start - 1) if had else ids
+                    writer.add(Tokens(kept, lengths - had), size=0)
+                    start = int(stop[-1])
+                records[split] = replace(writer.finish(), bytes=record.bytes)
+        manifest = replace(other.manifest, options=recipe.options, splits=records)
+        _check_balance(manifest)
+        write_manifest(folder, manifest)
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.sources, self.seed = recipe.sources, recipe.options["seed"]
-        limits = {TRAIN: recipe.options["max_train_samples"], VALIDATION: recipe.options["max_eval_samples"]}
-        wanted = {
-            TRAIN: self.sources.train is not None,
-            VALIDATION: self.sources.validation is not None or self.sources.held_out_percentage > 0,
-        }
-        self.splits = [split for split, yes in wanted.items() if yes]
-        self.limits = {split: limits[split] for split in self.splits}
-        self.read = self.empty = self.skipped = 0
-        self.used = dict.fromkeys(self.splits, 0)
 
-    def documents(self) -> Iterator[Document]:
-        """The documents that are used, each with its split."""
-        for split, source in ((TRAIN, self.sources.train), (VALIDATION, self.sources.validation)):
-            number = 0
-            for text in source.documents() if source else ():
-                if all(self._full(target) for target in self._targets(split)):
-                    break
-                self.read += 1
-                if text is None or not text.strip():
-                    self.empty += 1
-                    continue
-                yield from self._routed(self._split_of(split, number), text)
-                number += 1
-
-    def check_complete(self) -> None:
-        """Make sure that no split is left without text."""
-        if not sum(self.used.values()):
-            raise DataError(f"there is no text in {self._names()}: all {self.read} documents are empty")
-        for split, used in self.used.items():
-            if not used:
-                raise DataError(
-                    f"none of the {sum(self.used.values())} documents in {self._names()} went to {split}: give more "
-                    "documents (--sample-by says what one is in a .txt file), a --validation-file, or another "
-                    "--validation-split-percentage (0 for no validation)"
-                )
-
-    def _split_of(self, split: str, number: int) -> str:
-        held_out = is_held_out(number, seed=self.seed, percentage=self.sources.held_out_percentage)
-        return VALIDATION if split == TRAIN and held_out else split
-
-    def _routed(self, split: str, text: str) -> Iterator[Document]:
-        if self._full(split):
-            self.skipped += 1
-            return
-        self.used[split] += 1
-        yield split, text
-
-    def _full(self, split: str) -> bool:
-        limit = self.limits[split]
-        return limit is not None and self.used[split] >= limit
-
-    def _targets(self, split: str) -> list[str]:
-        """The splits that a source's documents may go to."""
-        return self.splits if split == TRAIN and self.sources.held_out_percentage else [split]
-
-    def _names(self) -> str:
-        return " and ".join(source.name for source in (self.sources.train, self.sources.validation) if source)
+def _writer(recipe: Recipe, folder: Path, split: str) -> SplitWriter:
+    return SplitWriter(folder, split, dtype=recipe.dtype, eos=recipe.eos)
 
 
 def _check_balance(manifest: Manifest) -> None:

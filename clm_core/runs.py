@@ -14,7 +14,7 @@ from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, Token
 from clm_core.curves import CurveWriter
 from clm_core.errors import DataError, ModelError, OptionError
 from clm_core.prepared import TRAIN, VALIDATION, Prepared
-from clm_core.preprocessing import Recipe, check_blocks, digest_tokenizer
+from clm_core.preprocessing import Listener, Recipe, check_blocks
 from clm_core.preprocessing import prepare as prepare_data
 from clm_core.pretrained import check_fits, load_architecture, load_tokenizer, new_architecture
 from clm_core.progress import Progress
@@ -22,7 +22,7 @@ from clm_core.recorder import Recorder
 from clm_core.requests import DATA, RUN_FILE, Request
 from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
 from clm_core.schedule import Schedule
-from clm_core.tokenization import encoder
+from clm_core.tokenization import digest_tokenizer, encoder
 
 WAYS = {
     TRAIN: "--train-file or --dataset-name",
@@ -182,6 +182,7 @@ def _prepared_for(
         if others := [name for name in DATA if name != "prepared" and getattr(config, name)]:
             raise OptionError(f"prepared and {' and '.join(others)} were both given: choose one source of data")
         prepared, reused = Prepared.open(Path(config.prepared)), True
+        prepared.verify()
         if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
             raise ModelError(
                 f"{config.prepared} was prepared with another tokenizer than the model's: prepare it again"
@@ -203,7 +204,7 @@ def _prepare(config: Any, tokenizer: Any, progress: Progress, folder: Path | Non
             folder,
             workers=config.preprocessing_num_workers,
             overwrite=config.overwrite_cache,
-            advance=bar.advance,
+            listener=Listener(advance=bar.advance, say=progress.say),
         )
     progress.say(_prepared_line(prepared, config.block_size, reused))
     return prepared, reused
@@ -247,7 +248,7 @@ def _recorder(
 
 def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     """The ids of a prompt, open at the end: what the tokenizer's template closes a text with is taken off again."""
-    ids = encoder(tokenizer)([prompt])[0]
+    ids: list[int] = encoder(tokenizer)([prompt]).ids.tolist()
     if len(ids) > 1 and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         ids = ids[:-1]
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id

@@ -1,53 +1,110 @@
 """Text to token ids, at the speed of the tokenizer itself: slices of documents, in threads, in order.
 
 The tokenizers library releases the interpreter's lock, so threads tokenize side by side without a fork,
-and their number changes nothing but the time.
+and their number changes nothing but the time. From here on ids are flat arrays: a Python object for each
+token would cost more than making it.
 """
 
+import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
-Encode = Callable[[list[str]], list[list[int]]]
-"""Takes texts, returns the ids of each."""
+import numpy as np
+import numpy.typing as npt
+
+SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**20
+"""A slice ends at whichever comes first, so that its memory is bounded for short and for long documents."""
 
 Document = tuple[str, str]
 """The split that a document goes to, and its text."""
 
-Tokenized = tuple[Document, list[int]]
 
-SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**20
-"""A slice ends at whichever comes first, so that its memory is bounded for short and for long documents."""
+@dataclass(frozen=True)
+class Tokens:
+    """The ids of some documents, uint32 of shape (tokens,), and how many each has, int64 of shape (documents,)."""
+
+    ids: npt.NDArray[np.uint32]
+    lengths: npt.NDArray[np.int64]
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> "Tokens":
+        """The tokens of the documents for which a mask of shape (documents,) is true."""
+        if chosen.all():
+            return self
+        return Tokens(self.ids[np.repeat(chosen, self.lengths)], self.lengths[chosen])
+
+
+Encode = Callable[[list[str]], Tokens]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some documents, tokenized: the split of each, its size in bytes of UTF-8, and its tokens."""
+
+    splits: npt.NDArray[np.str_]
+    sizes: npt.NDArray[np.int64]
+    tokens: Tokens
 
 
 def encoder(tokenizer: Any) -> Encode:
     """How a tokenizer encodes documents: with its own template, and special tokens in the text as plain text."""
     if not tokenizer.is_fast:
-        return lambda texts: tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
+        return lambda texts: _flat(tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"])
+    backend = bare_backend(tokenizer)
+    backend.encode_special_tokens = True  # A document that quotes "<|endoftext|>" does not end there.
+    return lambda texts: _flat([encoding.ids for encoding in backend.encode_batch_fast(texts)])
+
+
+def bare_backend(tokenizer: Any) -> Any:
+    """A copy of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off."""
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()
-    backend.encode_special_tokens = True  # A document that quotes "<|endoftext|>" does not end there.
-    return lambda texts: [encoding.ids for encoding in backend.encode_batch_fast(texts)]
+    return backend
 
 
-def tokenize(documents: Iterable[Document], encode: Encode, workers: int | None = None) -> Iterator[Tokenized]:
-    """Each document with its ids, in order, whatever the number of threads; a few slices are in memory at a time."""
-    count = workers or os.cpu_count() or 1
+def digest_tokenizer(tokenizer: Any) -> str:
+    """SHA-256 of what a tokenizer does with text: the same in every version of transformers that loads it alike."""
+    if tokenizer.is_fast:
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        content: list[Any] = [state[part] for part in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
+    else:
+        content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
+    content += [[encoder(tokenizer)(["a"]).ids.tolist()], tokenizer.eos_token_id]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def tokenize(documents: Iterable[Document], encode: Encode, threads: int) -> Iterator[Slice]:
+    """The documents in order, in slices, whatever the number of threads; a few slices are in memory at a time."""
+
+    def work(batch: list[Document]) -> Slice:
+        texts = [text for _, text in batch]
+        sizes = np.fromiter(map(_size, texts), np.int64, len(texts))
+        return Slice(np.array([split for split, _ in batch]), sizes, encode(texts))
+
     slices = _slices(documents)
-
-    def work(batch: list[Document]) -> list[Tokenized]:
-        return list(zip(batch, encode([text for _, text in batch]), strict=True))
-
-    with ThreadPoolExecutor(max_workers=count, thread_name_prefix="tokenize") as pool, _one_thread_a_call():
-        pending = deque(pool.submit(work, batch) for batch in islice(slices, 2 * count))
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="tokenize") as pool, _one_thread_a_call():
+        pending = deque(pool.submit(work, batch) for batch in islice(slices, threads + 1))
         while pending:
-            yield from pending.popleft().result()
+            done = pending.popleft().result()
             pending.extend(pool.submit(work, batch) for batch in islice(slices, 1))
+            yield done
+
+
+def _flat(ids: list[list[int]]) -> Tokens:
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    return Tokens(np.fromiter(chain.from_iterable(ids), np.uint32, int(lengths.sum())), lengths)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _slices(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -1,10 +1,8 @@
 """Prepared data on disk: whole or not there, found again, never mixed up, and safe from a second process."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,7 +16,8 @@ from clm_core.preprocessing import Recipe
 
 PREPARE = """
 import clm_core as clm
-print(clm.prepare(train_file='corpus.jsonl', tokenizer_name='sample', block_size=16).folder)
+done = clm.prepare(train_file='corpus.jsonl', tokenizer_name='sample', block_size=16)
+print(done.folder, done.reused)
 """
 KILLED = """
 import os
@@ -47,7 +46,8 @@ def recipe(corpus, tokenizer):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """What is in a folder, but for the locks."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in (".locks", "cache"))
 
 
 def test_the_same_data_are_found_again_and_not_tokenized(prepare):
@@ -138,13 +138,42 @@ def test_a_folder_that_is_not_whole_is_refused(prepare, train, file, content, me
         train(train_file=[], prepared=folder)
 
 
-def test_a_damaged_cache_is_mended_as_the_error_says(prepare):
+@pytest.mark.parametrize("where", [{}, {"output_dir": "ready"}], ids=["cache", "folder"])
+@pytest.mark.parametrize("file", ["train.bin", "validation.ends"])
+def test_a_flipped_byte_is_found_and_mended_by_preparing_again(prepare, where, file):
+    folder = prepare(**where).folder
+    before = (folder / file).read_bytes()
+    (folder / file).write_bytes(before[:9] + bytes([before[9] ^ 1]) + before[10:])
+    assert not prepare(**where).reused
+    assert (folder / file).read_bytes() == before
+    assert prepare(**where).reused
+
+
+def test_a_training_on_a_folder_with_a_flipped_byte_is_refused(prepare, train):
+    folder = prepare(output_dir="ready").folder
+    content = bytearray((folder / "train.bin").read_bytes())
+    content[9] ^= 1
+    (folder / "train.bin").write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.bin is not what was written there: prepare again"):
+        train(train_file=[], prepared=folder)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "train.bin"])
+def test_a_damaged_cache_is_mended(prepare, file):
     folder = prepare().folder
-    (folder / "train.bin").write_bytes(b"ab")
-    with pytest.raises(DataError, match="prepare again, with --overwrite-cache"):
-        prepare()
-    assert prepare(overwrite_cache=True).folder == folder
-    assert prepare().reused
+    (folder / file).write_bytes(b"ab")
+    assert not prepare().reused
+    assert prepare().folder == folder
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_other_policy_for_eos_is_copied_and_equals_what_would_be_tokenized(prepare, monkeypatch, first):
+    tokenized = prepare(append_eos=not first, output_dir="ready").folder
+    prepare(append_eos=first)
+    monkeypatch.setattr(preprocessing, "tokenize", None)
+    copied = prepare(append_eos=not first).folder
+    for name in ("train.bin", "train.ends", "validation.bin", "validation.ends", "manifest.json"):
+        assert (copied / name).read_bytes() == (tokenized / name).read_bytes()
 
 
 def test_a_folder_with_other_prepared_data_is_kept_unless_it_may_be_overwritten(prepare):
@@ -185,50 +214,19 @@ def test_a_killed_preparation_leaves_nothing_that_counts_as_prepared(prepare, tm
     left = names(tmp_path / "cache")
     assert left
     assert all(name.startswith(".clm-preparing-") for name in left)
-    assert not prepare().reused
-
-
-def test_what_a_killed_preparation_left_is_removed_later_and_a_live_one_is_not(prepare, tmp_path):
-    long_ago = time.time() - 2 * preprocessing.ABANDONED
-    for name in ("dead", "live"):
-        folder = tmp_path / "cache" / f".clm-preparing-{name}"
-        folder.mkdir(parents=True)
-        (folder / "train.bin").write_bytes(b"ab")
-        os.utime(folder, (long_ago, long_ago))
-    os.utime(tmp_path / "cache" / ".clm-preparing-dead" / "train.bin", (long_ago, long_ago))
-    prepare()
-    assert [name for name in names(tmp_path / "cache") if name.startswith(".")] == [".clm-preparing-live"]
+    again = prepare()
+    assert not again.reused
+    assert names(tmp_path / "cache") == [again.folder.name]
 
 
 def test_two_processes_that_prepare_the_same_at_once_both_end_well(corpus, tmp_path):
     start = [sys.executable, "-W", "ignore", "-c", PREPARE]
     both = [subprocess.Popen(start, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    folders = {process.communicate()[0] for process in both}
+    printed = [process.communicate()[0].split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert len(folders) == 1
+    assert sorted(reused for _, reused in printed) == ["False", "True"]
+    assert printed[0][0] == printed[1][0]
     assert len(names(tmp_path / "cache")) == 1
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_preparation_that_another_one_overtakes_ends_well(recipe, tmp_path, overwrite):
-    overtaking = iter([lambda: preprocessing.prepare(recipe, tmp_path / "ready", overwrite=overwrite)])
-
-    def advance(documents):
-        next(overtaking, lambda: None)()
-
-    prepared, _ = preprocessing.prepare(recipe, tmp_path / "ready", overwrite=overwrite, advance=advance)
-    assert prepared.blocks("train", 16).size
-    assert names(tmp_path) == ["corpus.jsonl", "ready"]
-
-
-def test_what_another_process_had_put_there_by_the_end_is_not_overwritten(recipe, prepare, tmp_path):
-    def advance(documents):
-        if not (tmp_path / "ready").exists():
-            prepare(output_dir="ready", seed=1)
-
-    with pytest.raises(OutputError, match="other prepared data by now"):
-        preprocessing.prepare(recipe, tmp_path / "ready", advance=advance)
-    assert Prepared.open(tmp_path / "ready").manifest.options["seed"] == 1
 
 
 def test_a_tokenizer_in_the_form_of_gpt2_is_read_alike_from_its_two_files(tokenizer, tmp_path):

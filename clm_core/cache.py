@@ -1,0 +1,89 @@
+"""Where prepared data are kept, and how a folder of them gets there whole: one process writes, the others wait."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clm_core.errors import OutputError
+from clm_core.prepared import FILES, MANIFEST
+
+TEMPORARY = ".clm-preparing-"
+"""Begins the name of a folder that is being filled."""
+
+
+def cache_folder() -> Path:
+    """Where prepared data are kept: CLM_CACHE, or `clm` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clm"
+    return Path(os.environ.get("CLM_CACHE") or default)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Keep other processes that would prepare the same folder waiting; the system lets go when a process dies.
+
+    Raises:
+        OutputError: the folder of the locks cannot be written.
+    """
+    from filelock import FileLock
+
+    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:32]
+    locks = cache_folder() / ".locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{name}.lock"):
+            yield
+    except OSError as error:
+        raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
+
+
+@contextmanager
+def filling(target: Path) -> Iterator[Path]:
+    """A temporary folder beside the target that takes its place when the block ends well. The target must be locked."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone.
+        _move(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(target: Path, *, overwrite: bool) -> None:
+    """Make sure that nothing but prepared data would be lost, and that only if this was asked for.
+
+    Raises:
+        OutputError: something would.
+    """
+    if not target.exists():
+        return
+    names = {path.name for path in target.iterdir()} if target.is_dir() else None
+    if names is None or names - FILES or (names and MANIFEST not in names):
+        raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")
+    if names and not overwrite:
+        raise OutputError(f"{target} holds other prepared data: choose another folder, or --overwrite-cache")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what a killed process left; no live one is at it, since the target is locked."""
+    for path in target.parent.glob(f"{TEMPORARY}{target.name}-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)  # Onto nothing, or an empty folder.
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # What is there goes aside in one step, so that nobody meets it half deleted.
+        aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
+        target.rename(aside / target.name)
+        folder.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)

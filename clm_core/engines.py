@@ -1,0 +1,127 @@
+"""What tokenizes: the tokenizers library, or fastokens where it is installed and proves that it does the same.
+
+fastokens is adopted only after it agreed with the reference on texts that tokenizers are known to differ on and on
+the first documents, and is checked on one document of each slice from then on. Where it differs once, everything is
+tokenized again by the reference, so that the output never depends on the engine.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.tokenization import Encode, Tokens, bare_backend, encoder
+
+FIRST_DOCUMENTS = 100
+"""So many are compared before fastokens is trusted."""
+
+HARD_TEXTS = (
+    *("", " ", "  ", "\n", "\t\n \r\n", " a", "a ", "a  b", "\n\n\na", "a\u00a0b\u2003c\u200bd\ufeff"),
+    *("\x00a\x1b[0m\x7f", "a\r\nb\rc\vd\fe\x85f", "don't I'LL we've 'tis ''' 's", "a_b-c/d\\e @#$%^&*()[]{}<>|~`"),
+    *("1 12 123 1234 3.14 1,000,000 0x1F ½ ² Ⅷ ٣", "naïve café Übergröße ﬁ ǆ ſ İ ı", "ß ẞ \u1e9b\u0323"),
+    *("e\u0301 a\u0308\u0323 \u0344 क्षि สวัสดี", "日本語のテキスト 中文 한국어", "שלום עולם \u202eabc\u202c مرحبا"),
+    *("👩\u200d👩\u200d👧\u200d👦🏳️\u200d🌈🇩🇪👍🏽", "\U0001f600" * 9, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 \U0010ffff \ufffd \ufffe"),
+    *("a" * 500, "ab " * 200, " " * 300, "\n" * 99, "<|endoftext|><|endoftext|> <|im_start|>user"),
+    *(
+        "<|endoftext|> <s></s> [CLS] [SEP] <pad> <unk>",
+        "http://a.b/c?d=e#f",
+        "def f(x):\n\treturn {'k': [1, 2]}  # ok\n",
+    ),
+    *(
+        "The quick brown fox.\n\nIt jumps -- over; the: lazy… dog!?",
+        "ﷺ ͡° ͜ʖ\u2028\u2029",
+        "Ａｆｕｌｌｗｉｄｔｈ\u3000ｔｅｘｔ",
+    ),
+)
+"""Spaces, control characters, contractions, numbers, combining marks, scripts, emoji, long runs, special tokens."""
+
+
+class EngineDiffersError(Exception):
+    """The fast engine failed, or did not do as the reference does."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What tokenizes, under the name that the manifest keeps, and in how many threads it is called."""
+
+    name: str
+    encode: Encode
+    threads: int
+
+
+def reference_engine(tokenizer: Any, workers: int | None = None) -> Engine:
+    """The tokenizers library, or the tokenizer's own Python where it has no fast implementation."""
+    return Engine(_version("tokenizers"), encoder(tokenizer), workers or os.cpu_count() or 1)
+
+
+def choose_engine(tokenizer: Any, workers: int | None, say: Callable[[str], None]) -> Engine:
+    """The fastest that agrees; the reference where its threads are counted, since fastokens starts its own."""
+    reference = reference_engine(tokenizer, workers)
+    if workers or not tokenizer.is_fast or find_spec("fastokens") is None:
+        return reference
+    try:
+        fast = _Checked(_fastokens(tokenizer), reference.encode)
+        fast.compare(list(HARD_TEXTS), fast.encode(list(HARD_TEXTS)))
+    except EngineDiffersError as error:
+        say(f"fastokens is not used for this tokenizer: {error}")
+        return reference
+    return Engine(_version("fastokens"), fast, threads=1)  # It starts threads of its own.
+
+
+def _fastokens(tokenizer: Any) -> Encode:
+    import fastokens
+
+    try:
+        engine = fastokens.Tokenizer.from_json_str(bare_backend(tokenizer).to_str())
+    except Exception as error:  # Whatever it does not support.
+        raise EngineDiffersError(f"it does not take it ({error})") from None
+
+    def encode(texts: list[str]) -> Tokens:
+        try:
+            ids, offsets = engine.encode_batch_flat(texts, add_special_tokens=True, split_special_tokens=True)
+        except Exception as error:  # A failure of an optional engine must not be one of the run.
+            raise EngineDiffersError(f"it failed ({error})") from None
+        return Tokens(np.frombuffer(ids, "<u4"), _lengths(np.frombuffer(offsets, "<u8")))
+
+    return encode
+
+
+class _Checked:
+    """An engine that is compared with the reference on the first documents, and on one of each slice after them."""
+
+    def __init__(self, encode: Encode, reference: Encode) -> None:
+        self.encode, self.reference = encode, reference
+        self.unchecked, self.slices = FIRST_DOCUMENTS, 0
+
+    def __call__(self, texts: list[str]) -> Tokens:
+        tokens = self.encode(texts)
+        if self.unchecked:
+            self.compare(texts[: self.unchecked], tokens)
+            self.unchecked = max(0, self.unchecked - len(texts))
+        else:
+            place = self.slices % len(texts)
+            self.compare(texts[place : place + 1], tokens, place)
+        self.slices += 1
+        return tokens
+
+    def compare(self, texts: list[str], tokens: Tokens, first: int = 0) -> None:
+        """Make sure that these texts, the first of which is at place `first`, have the tokens that they should."""
+        expected = self.reference(texts)
+        start = int(tokens.lengths[:first].sum())
+        lengths = tokens.lengths[first : first + len(texts)]
+        found = tokens.ids[start : start + int(lengths.sum())]
+        if not (np.array_equal(lengths, expected.lengths) and np.array_equal(found, expected.ids)):
+            raise EngineDiffersError("its tokens differ")
+
+
+def _lengths(offsets: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    return (offsets[1:] - offsets[:-1]).astype(np.int64)
+
+
+def _version(distribution: str) -> str:
+    return f"{distribution} {metadata.version(distribution)}"
