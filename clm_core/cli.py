@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 from clm_core import noise, options, progress
 from clm_core.backend import Backend
-from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, TrainConfig
 from clm_core.errors import ClmError, OptionError
 from clm_core.options import Given
 from clm_core.recipes import list_recipes
@@ -23,10 +24,11 @@ VERBS: dict[str, tuple[type | None, str]] = {
     "evaluate": (EvaluateConfig, "loss, perplexity, accuracy and bits per byte on a validation split"),
     "generate": (GenerateConfig, "continue a prompt"),
     "prepare": (PrepareConfig, "tokenize data once, for every backend"),
+    "inspect": (InspectConfig, "look at prepared data"),
     "backends": (None, "the frameworks that are here, and how to get the others"),
 }
 
-NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt"}
+NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt", "folder"}
 """What a command line holds besides the options of the verb."""
 
 INTERRUPTED = 130
@@ -67,6 +69,7 @@ def _run(argv: list[str]) -> int:
         "evaluate": _evaluate,
         "generate": _generate,
         "prepare": _prepare,
+        "inspect": _inspect,
         "backends": _backends,
     }
     handlers[verb](namespace)
@@ -104,8 +107,11 @@ def _common_flags() -> _Parser:
 def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) -> None:
     if verb == "generate":
         parser.add_argument("prompt", nargs="?", help="the text to continue; default: standard input")
-    recipes = ", ".join(list_recipes())
-    parser.add_argument("--config", metavar="FILE", help=f"options from a YAML file, or from a recipe: {recipes}")
+    if verb == "inspect":
+        parser.add_argument("folder", help="a folder written by `clm prepare`")
+    else:
+        recipes = ", ".join(list_recipes())
+        parser.add_argument("--config", metavar="FILE", help=f"options from a YAML file, or from a recipe: {recipes}")
     options.add_flags(parser, config)
     if verb == "train":
         for status in list_backends():
@@ -163,6 +169,15 @@ def _prepare(namespace: argparse.Namespace) -> None:
         config = requests.preparation(_given(namespace), file=namespace.config)
         result = runs.prepare(config, progress.terminal_progress(stream))
     _print(namespace, result, lambda: summary.of_preparation(result))
+
+
+def _inspect(namespace: argparse.Namespace) -> None:
+    from clm_core import inspection, summary
+
+    config = options.build(InspectConfig, [_given(namespace)])
+    with noise.hushed(verbose=namespace.verbose):
+        result = inspection.inspect(Path(namespace.folder), config)
+    _print(namespace, result, lambda: summary.of_inspection(result))
 
 
 def _backends(namespace: argparse.Namespace) -> None:

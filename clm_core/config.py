@@ -209,3 +209,14 @@ class PrepareConfig(PreprocessingOptions, DataOptions, TokenizerOptions):
     """The options of `prepare`."""
 
     output_dir: str | None = option(None, "write the prepared folder here, instead of into the cache", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """The options of `inspect`."""
+
+    block_size: int = option(128, "tokens in a block", check=at_least(2))
+    split: Literal["train", "validation"] = option("train", "the split that the block is shown of")
+    block: int | None = option(0, "decode the block of this number, from 0; `none` for no block", check=at_least(0))
+    verify: bool = option(False, "check every byte against what was written")
+    tokenizer_name: str | None = option(None, "decode with this tokenizer; default: the one used, if it is still there")

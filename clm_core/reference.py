@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, TrainConfig
 from clm_core.options import Option, list_options, shown
 from clm_core.registry import list_backends
 
@@ -21,6 +21,7 @@ def reference() -> str:
         *_tables("evaluate", EvaluateConfig, known),
         *_tables("generate", GenerateConfig, known),
         *_tables("prepare", PrepareConfig, known),
+        *_tables("inspect", InspectConfig, known),
     ]
     for status in list_backends():
         if status.name in BACKENDS and status.backend:

@@ -81,6 +81,24 @@ class PreparationResult(Result):
     ledger: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class InspectionResult(Result):
+    """What prepared data look like."""
+
+    folder: Path
+    verified: bool
+    """Whether every byte was checked."""
+    tokenizer_name: str
+    engine: str
+    dtype: str
+    options: dict[str, Any]
+    ledger: dict[str, Any]
+    document_lengths: dict[str, dict[str, Any]]
+    """For each split: shortest, median, mean and longest document in tokens, and a histogram."""
+    block: dict[str, Any] | None
+    """A block in pieces that end where documents do."""
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -6,7 +6,13 @@ from typing import Any
 from clm_core import requests, runs
 from clm_core.config import TrainConfig
 from clm_core.options import Given
-from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
+from clm_core.results import (
+    EvaluationResult,
+    GenerationResult,
+    InspectionResult,
+    PreparationResult,
+    TrainingResult,
+)
 from clm_core.sample import PROMPT
 
 
@@ -46,6 +52,44 @@ def of_preparation(result: PreparationResult) -> str:
     """The summary of a preparation."""
     folder = shlex.quote(str(result.folder))
     return f"{'found' if result.reused else 'written'}  {folder}\nnext   clm train --prepared {folder}"
+
+
+def of_inspection(result: InspectionResult) -> str:
+    """Prepared data as a person wants to see them."""
+    documents = result.ledger["documents"]
+    tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {result.dtype}"
+    lines = [
+        f"{result.folder}{': every byte is as it was written' if result.verified else ''}",
+        f"{tokenizer}; {', '.join(f'{name} {value}' for name, value in result.options.items())}",
+        f"documents  {documents['read']:,} read, {documents['empty']:,} empty, {documents['skipped']:,} skipped",
+    ]
+    for split, counts in result.ledger["splits"].items():
+        lines += _split_lines(split, counts, result.document_lengths[split], result.ledger["block_size"])
+    return "\n".join(lines + (_block_lines(result.block) if result.block else []))
+
+
+def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], block_size: int) -> list[str]:
+    longest_bar = max(bar["documents"] for bar in lengths["histogram"])
+    return [
+        "",
+        f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens + {counts['eos_added']:,} EOS "
+        f"= {counts['tokens_kept']:,} in {counts['blocks']:,} blocks of {block_size} "
+        f"+ {counts['tokens_dropped']:,} dropped",
+        f"tokens of a document: {lengths['shortest']:,} to {lengths['longest']:,}, median {lengths['median']:,.0f}, "
+        f"mean {lengths['mean']:,.1f}",
+        *(
+            f"{bar['from']:>9,} - {bar['to']:<9,} {bar['documents']:>9,} {'#' * round(40 * bar['documents'] / longest_bar)}"
+            for bar in lengths["histogram"]
+        ),
+    ]
+
+
+def _block_lines(block: dict[str, Any]) -> list[str]:
+    lines = ["", f"block {block['number']} of {block['split']}:"]
+    for piece in block["pieces"]:
+        lines.append(f"--- document {piece['document']}")
+        lines.append(piece["text"])
+    return lines
 
 
 def complete_sample(request: requests.Request[TrainConfig], result: TrainingResult) -> GenerationResult | None:

@@ -1,0 +1,86 @@
+"""Prepared data, to look at: the ledger, how long the documents are, and a block with its boundaries visible."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clm_core.config import InspectConfig, TokenizerOptions
+from clm_core.errors import DataError, ModelError, OptionError
+from clm_core.prepared import Prepared
+from clm_core.pretrained import load_tokenizer
+from clm_core.results import InspectionResult
+from clm_core.tokenization import digest_tokenizer
+
+
+def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
+    """Describe a folder of prepared data.
+
+    Raises:
+        DataError: it holds none, or, where `verify` is asked for, not what was written there.
+        ModelError: the tokenizer cannot be found, or is another one.
+    """
+    prepared = Prepared.open(folder)
+    if config.verify:
+        prepared.verify()
+    splits = list(prepared.manifest.splits)
+    if config.split not in splits:
+        raise DataError(f"{folder} has no split {config.split!r}: it has {', '.join(splits)}")
+    return InspectionResult(
+        folder=folder,
+        verified=config.verify,
+        tokenizer_name=prepared.manifest.tokenizer_name,
+        engine=prepared.manifest.engine,
+        dtype=prepared.manifest.dtype,
+        options=prepared.manifest.options,
+        ledger=prepared.ledger(config.block_size),
+        document_lengths={split: _lengths(prepared, split) for split in splits},
+        block=None if config.block is None else _block(prepared, config),
+    )
+
+
+def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
+    """Tokens of a document, EOS included: the extremes, the middle, and how many lie between powers of two."""
+    lengths = np.diff(prepared.ends(split).astype(np.int64), prepend=0)
+    low = 2 ** np.arange(int(np.log2(max(1, lengths.max()))) + 1)
+    counts = np.histogram(lengths, bins=[*low, 2 * low[-1]])[0]
+    return {
+        "shortest": int(lengths.min()),
+        "median": float(np.median(lengths)),
+        "mean": float(lengths.mean()),
+        "longest": int(lengths.max()),
+        "histogram": [
+            {"from": int(start), "to": int(2 * start - 1), "documents": int(count)}
+            for start, count in zip(low, counts, strict=True)
+        ],
+    }
+
+
+def _block(prepared: Prepared, config: InspectConfig) -> dict[str, Any]:
+    """A block as text, in pieces that end where documents do; special tokens are shown."""
+    blocks = prepared.blocks(config.split, config.block_size)
+    if config.block is None or config.block >= len(blocks):
+        raise OptionError(f"block {config.block}: {config.split} has {len(blocks)} blocks, numbered from 0")
+    tokenizer = _tokenizer(prepared, config)
+    start = config.block * config.block_size
+    ends = prepared.ends(config.split).astype(np.int64)
+    first, last = np.searchsorted(ends, [start, start + config.block_size - 1], side="right")
+    cuts = [int(end) - start for end in ends[first:last]]
+    pieces = np.split(blocks[config.block], cuts)
+    return {
+        "split": config.split,
+        "number": config.block,
+        "pieces": [
+            {"document": int(first) + i, "ends_here": i < len(cuts), "text": tokenizer.decode(ids.tolist())}
+            for i, ids in enumerate(pieces)
+            if len(ids)
+        ],
+    }
+
+
+def _tokenizer(prepared: Prepared, config: InspectConfig) -> Any:
+    name = config.tokenizer_name or prepared.manifest.tokenizer_name
+    tokenizer = load_tokenizer(TokenizerOptions(tokenizer_name=name))
+    if digest_tokenizer(tokenizer) != prepared.manifest.tokenizer:
+        raise ModelError(f"the tokenizer {name} is not the one that the data were prepared with: give --tokenizer-name")
+    return tokenizer
