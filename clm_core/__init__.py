@@ -4,8 +4,7 @@ The verbs `train`, `evaluate`, `generate` and `prepare`, and what they take and 
 imports no framework, nor transformers or datasets: they are imported when a verb needs them.
 """
 
-from importlib import import_module
-from typing import Any
+from clm_core.lazy import lazy_names
 
 _HOMES = {
     "train": "api",
@@ -32,12 +31,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

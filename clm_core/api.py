@@ -5,7 +5,7 @@
     print(clm.evaluate(backend="tf", model_name_or_path=run.output_dir).metrics["perplexity"])
 
 What belongs to one backend stands in a mapping under its name: `pt={"torch_compile": True}`. A recipe or a
-file is given as `config`. Nothing is printed, unless `progress` says where.
+file is given as `config`. clm prints nothing, unless `progress` says where; what a framework prints is its own.
 """
 
 from pathlib import Path
@@ -45,7 +45,12 @@ def evaluate(
 
 
 def generate(
-    prompt: str, *, backend: str | None = None, config: str | Path | None = None, **options: Any
+    prompt: str,
+    *,
+    backend: str | None = None,
+    config: str | Path | None = None,
+    progress: Progress = SILENT,
+    **options: Any,
 ) -> GenerationResult:
     """Continue a prompt; takes the options of `GenerateConfig`.
 
@@ -53,7 +58,7 @@ def generate(
         ClmError: an option, the model or the backend cannot be used as asked.
     """
     request = requests.generation(from_arguments(options), file=config, backend=get_backend(backend))
-    return runs.generate(request, prompt)
+    return runs.generate(request, prompt, progress)
 
 
 def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> PreparationResult:

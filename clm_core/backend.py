@@ -124,6 +124,8 @@ class TrainingJob:
     resume_from: Path | None
     """A checkpoint that this backend wrote, to go on from as if nothing had happened."""
     report: Report
+    add_to_checkpoint: Callable[[Path], None] = lambda folder: None
+    """Writes what the core keeps in a checkpoint; `clm_core.checkpoints` calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)

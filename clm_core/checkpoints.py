@@ -36,6 +36,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     """Mark the checkpoint of `step` as whole, remove those beyond `save_total_limit`, and return its folder."""
     folder = job.output_dir / f"checkpoint-{step}"
+    job.add_to_checkpoint(folder)
     record = {"step": step, "backend": backend, **job.schedule.identity()}
     temporary = folder / f".{MARKER}"
     with temporary.open("w", encoding="utf-8") as file:

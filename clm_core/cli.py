@@ -56,14 +56,14 @@ def _run(argv: list[str]) -> int:
     parser = _parser(argv)
     namespace, unknown = parser.parse_known_args(argv)
     verb = getattr(namespace, "verb", None)
+    if unknown:
+        raise _unknown_argument(unknown[0], VERBS[verb][0] if verb else None)
     if verb is None:
         parser.print_help()
         return 0
-    if unknown:
-        raise _unknown_argument(unknown[0], VERBS[verb][0])
     for name in ("backend", "json", "verbose", "config"):
         setattr(namespace, name, getattr(namespace, name, None))
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _set_environment()
     handlers: dict[str, Callable[[argparse.Namespace], None]] = {
         "train": _train,
         "evaluate": _evaluate,
@@ -74,6 +74,14 @@ def _run(argv: list[str]) -> int:
     }
     handlers[verb](namespace)
     return 0
+
+
+def _set_environment() -> None:
+    """Nothing phones home, and no bars of others' go to where there is no terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -100,7 +108,7 @@ def _common_flags() -> _Parser:
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--backend", metavar="NAME", help=f"the framework (or {VARIABLE}; default: the only one here)")
     common.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
-    common.add_argument("--verbose", action="store_true", help="show what the framework prints, and tracebacks")
+    common.add_argument("--verbose", action="store_true", help="show what the framework prints")
     return common
 
 
@@ -156,19 +164,21 @@ def _generate(namespace: argparse.Namespace) -> None:
     from clm_core import requests, runs
 
     prompt = namespace.prompt if namespace.prompt is not None else _read_prompt()
-    with _session(namespace) as (backend, _):
+    with _session(namespace) as (backend, shown):
         request = requests.generation(_given(namespace), file=namespace.config, backend=backend)
-        result = runs.generate(request, prompt)
+        result = runs.generate(request, prompt, shown)
     _print(namespace, result, lambda: result.prompt + result.completion)
 
 
 def _prepare(namespace: argparse.Namespace) -> None:
     from clm_core import requests, runs, summary
 
+    if namespace.backend:
+        get_backend(namespace.backend)
     with noise.hushed(verbose=namespace.verbose) as stream:
         config = requests.preparation(_given(namespace), file=namespace.config)
         result = runs.prepare(config, progress.terminal_progress(stream))
-    _print(namespace, result, lambda: summary.of_preparation(result))
+    _print(namespace, result, lambda: summary.of_preparation(config, result))
 
 
 def _inspect(namespace: argparse.Namespace) -> None:

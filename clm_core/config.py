@@ -110,8 +110,14 @@ class PreprocessingOptions:
     preprocessing_num_workers: int | None = option(
         None, "threads that tokenize; default: one for each core", check=at_least(1)
     )
-    prepared: str | None = option(None, "a folder written by `clm prepare`, instead of data options", metavar="DIR")
     overwrite_cache: bool = option(False, "tokenize again, even if the same data were tokenized before")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedOptions:
+    """Data that were prepared before, instead of options for the data."""
+
+    prepared: str | None = option(None, "a folder written by `clm prepare`", metavar="DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +190,7 @@ class TrainConfig(
     RunOptions,
     OptimizationOptions,
     EvaluationOptions,
+    PreparedOptions,
     PreprocessingOptions,
     DataOptions,
     ArchitectureOptions,
@@ -193,7 +200,7 @@ class TrainConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(EvaluationOptions, PreprocessingOptions, DataOptions, TokenizerOptions):
+class EvaluateConfig(EvaluationOptions, PreparedOptions, PreprocessingOptions, DataOptions, TokenizerOptions):
     """The options of `evaluate`; what is not given comes from the run that is evaluated, where it is one."""
 
     output_file: str | None = option(None, "also write the result to this JSON file", metavar="FILE")

@@ -48,8 +48,8 @@ def open_sources(options: DataOptions) -> Sources:
     """
     if options.dataset_name and (options.train_file or options.validation_file):
         raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
-    for name in ("dataset_config_name", "revision"):
-        if getattr(options, name) and not options.dataset_name:
+    for name in ("dataset_config_name", "revision", "dataset_split"):
+        if getattr(options, name) not in (None, "train") and not options.dataset_name:
             raise OptionError(f"{name} {getattr(options, name)!r} was given without the dataset_name it belongs to")
     if options.dataset_name:
         return _from_hub(options)
@@ -131,7 +131,7 @@ def _from_hub(options: DataOptions) -> Sources:
     builder = _builder(options)
     train = _hub_source(builder, options.dataset_split, options)
     own = "validation" if "validation" in builder.info.splits and options.validation_split_percentage else None
-    validation = _hub_source(builder, own, options) if own and not options.dataset_split.startswith(own) else None
+    validation = _hub_source(builder, own, options) if own and own not in options.dataset_split else None
     return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
 
 

@@ -164,7 +164,7 @@ def _read_parquet(path: Path, layout: Layout) -> Documents:
             column = check_column(layout.text_column, file.schema_arrow, path)
             for batch in file.iter_batches(batch_size=PEEK, columns=[column]):
                 yield from arrow_texts(pyarrow.Table.from_batches([batch]), layout.text_column, path)
-    except (pyarrow.ArrowException, OSError, EOFError, zlib.error) as error:
+    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path}: not a Parquet file that can be read: {error}") from None
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from clm_core.errors import ClmError
+
 TAIL = 20_000
 """Bytes of kept noise that are shown after a crash."""
 
@@ -24,19 +26,24 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     if verbose:
         yield sys.stderr
         return
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     sys.stderr.flush()
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     real = os.dup(2)
     with tempfile.TemporaryFile() as kept, os.fdopen(real, "w", buffering=1, errors="replace") as stream:
         os.dup2(kept.fileno(), 2)
         usual, sys.stderr = sys.stderr, stream
         try:
-            yield stream
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield stream
+        except ClmError:
+            raise
         except Exception:
             _show_tail(kept.fileno(), stream)
             raise
         finally:
+            logging.disable(level)
             sys.stderr = usual
             os.dup2(real, 2)
 

@@ -103,7 +103,8 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, *, prefix: str = "", g
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         flag = f"--{prefix}{option.flag[2:]}"
-        keywords: dict[str, Any] = {"dest": prefix.replace("-", ".") + option.name, "default": argparse.SUPPRESS}
+        name = f"{prefix.removesuffix('-')}.{option.name}" if prefix else option.name
+        keywords: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
         keywords["help"] = f"{option.help} ({_shown_default(option)})".replace("%", "%%")
         if option.kind is bool:
             keywords["action"] = argparse.BooleanOptionalAction

@@ -4,7 +4,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from clm_core.checkpoints import NAME
@@ -15,21 +17,24 @@ from clm_core.requests import RUN_FILE
 
 RESULTS_FILE = "results.json"
 LOGS = "logs"
+WRITTEN = {
+    *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja"),
+}
+"""The names of the files that a run writes, besides weights."""
 
 
-def default_folder(config: TrainConfig, backend: str) -> Path:
-    """The first free runs/NAME-BACKEND, where NAME says what the data are."""
-    files = config.train_file[:1]
-    source = config.prepared or config.dataset_name or (Path(files[0]).name.split(".")[0] if files else "sample")
-    name = f"{Path(source).name.strip('*?') or 'run'}-{backend}"
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
+@dataclass
+class Claim:
+    """The folder of a run while it is trained."""
+
+    folder: Path
+    begun: bool = False
+    """Whether a step was made, so that there is something worth keeping."""
 
 
-def check(folder: Path, *, overwrite: bool, resume: bool) -> None:
+def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
     """Make sure that a run can be written to the folder; nothing is written.
 
     Raises:
@@ -42,8 +47,86 @@ def check(folder: Path, *, overwrite: bool, resume: bool) -> None:
         raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"output_dir {folder} cannot be written: no permission in {existing}")
-    if not folder.is_dir() or resume:
-        return
+    if folder.is_dir() and not _is_resumed(folder, resume_from):
+        _check_contents(folder, overwrite=overwrite)
+
+
+@contextmanager
+def claimed(config: TrainConfig, backend: str, resume_from: Path | None) -> Iterator[Claim]:
+    """The folder of a run, made or taken over; put back as it was if the training fails before its first step.
+
+    Raises:
+        OutputError: it cannot be made, or another run came first.
+    """
+    try:
+        folder = _make(config, backend, resume_from)
+    except OSError as error:
+        raise OutputError(f"output_dir {error.filename} cannot be written: {error.strerror}") from None
+    claim = Claim(folder)
+    try:
+        yield claim
+    except BaseException:
+        if not claim.begun and not _is_resumed(folder, resume_from):
+            _remove_run(folder)
+            if _aside(folder).is_dir():
+                _move_run(_aside(folder), folder)
+            with suppress(OSError):  # Not if there is something else in it.
+                folder.rmdir()
+        raise
+    finally:
+        shutil.rmtree(_aside(folder), ignore_errors=True)
+
+
+def _make(config: TrainConfig, backend: str, resume_from: Path | None) -> Path:
+    if config.output_dir is None:
+        return _first_free(config, backend)
+    folder = Path(config.output_dir)
+    check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)
+    if folder.is_dir() and not _is_resumed(folder, resume_from) and any(folder.iterdir()):
+        shutil.rmtree(_aside(folder), ignore_errors=True)
+        _aside(folder).mkdir()
+        _move_run(folder, _aside(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _move_run(source: Path, target: Path) -> None:
+    """Move what a run has written, and nothing else that may lie beside it."""
+    for path in source.iterdir():
+        if _is_of_run(path):
+            path.rename(target / path.name)
+
+
+def _remove_run(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _is_of_run(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _aside(folder: Path) -> Path:
+    """Where an earlier run waits until the one that replaces it has begun."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def _first_free(config: TrainConfig, backend: str) -> Path:
+    """Make runs/NAME-BACKEND, or the first with a number that is free, where NAME says what the data are."""
+    files = config.train_file[:1]
+    source = config.prepared or config.dataset_name or (Path(files[0]).name.split(".")[0] if files else "sample")
+    name = f"{Path(source).name.strip('*?') or 'run'}-{backend}"
+    Path("runs").mkdir(exist_ok=True)
+    for number in count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
+
+
+def _is_resumed(folder: Path, resume_from: Path | None) -> bool:
+    return resume_from is not None and folder.resolve() == resume_from.resolve().parent
+
+
+def _check_contents(folder: Path, *, overwrite: bool) -> None:
     if (folder / RUN_FILE).exists():
         if not overwrite:
             raise OutputError(
@@ -54,25 +137,11 @@ def check(folder: Path, *, overwrite: bool, resume: bool) -> None:
         raise OutputError(f"output_dir {folder} is not empty and holds no run: choose another folder")
 
 
-def create(folder: Path) -> None:
-    """Make the folder.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"output_dir {folder} cannot be written: {error.strerror}") from None
-
-
-def clear(folder: Path) -> None:
-    """Delete what an earlier run left in the folder, and nothing else."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and (NAME.fullmatch(path.name) or path.name == LOGS):
-            shutil.rmtree(path)
-        elif path.name in (RUN_FILE, RESULTS_FILE, HISTORY_FILE) or path.suffix == ".safetensors":
-            path.unlink()
+def _is_of_run(path: Path) -> bool:
+    """Whether a run writes files and folders of this name."""
+    if path.is_dir():
+        return bool(NAME.fullmatch(path.name)) or path.name == LOGS or path.name.startswith((".model-", ".checkpoint-"))
+    return path.name.lstrip(".") in WRITTEN or ".safetensors" in path.suffixes
 
 
 @contextmanager
@@ -86,10 +155,17 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that is never half there."""
+    """Write a file that is never half there.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from clm_core import sample
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
+from clm_core.tokenization import check_tokenizer
 
 T = TypeVar("T")
 
@@ -30,11 +31,13 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     if name is None:
         raise OptionError("a tokenizer is needed: --tokenizer-name with a folder, a name on the Hub, or `sample`")
     more = {"tokenizer_type": "gpt2"} if _is_bare_gpt2(Path(name)) else {}
-    return _found(
+    tokenizer = _found(
         "tokenizer",
         name,
         lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more),
     )
+    check_tokenizer(tokenizer, name)
+    return tokenizer
 
 
 def load_architecture(options: TokenizerOptions) -> Any:
@@ -113,7 +116,7 @@ def _overridden(architecture: Any, overrides: str | None) -> Any:
     if overrides:
         try:
             architecture.update_from_string(overrides)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise OptionError(f"config_overrides {overrides!r}: {error}") from None
     return architecture
 

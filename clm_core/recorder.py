@@ -39,10 +39,12 @@ class Recorder:
         self.predicted = block_size - 1
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
-        self.history = _history_until(folder / HISTORY_FILE, start_step)
+        self.history = _history_until(resume_from.parent / HISTORY_FILE, start_step) if resume_from else []
         self.pending = _pending_losses(resume_from)
         self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
+        self.seconds = 0.0
+        """From the first step to the last, validations and checkpoints included."""
         self.validating = 0.0
         """Seconds spent on validation, which do not count for the speed of the training."""
         self._file = folder / HISTORY_FILE
@@ -63,6 +65,7 @@ class Recorder:
             self._bar.advance(self.start_step)
             self.started = time.monotonic()
             yield self
+        self.seconds = time.monotonic() - self.started
         if self.curves:
             self.curves.close()
 
@@ -73,6 +76,10 @@ class Recorder:
             TrainingError: the loss of a step is not a number any more.
         """
         self._handlers[type(event)](event)  # type: ignore[operator]
+
+    def add_to_checkpoint(self, folder: Path) -> None:
+        """Write what the next line of the history needs."""
+        (folder / PENDING_FILE).write_text(json.dumps(self.pending), encoding="utf-8")
 
     @property
     def before(self) -> Metrics | None:
@@ -90,12 +97,8 @@ class Recorder:
         return self._tokens_until(self.step)
 
     def _step_done(self, event: StepDone) -> None:
-        if not math.isfinite(event.loss):
-            rate = self.schedule.learning_rate_at(event.step - 1)
-            raise TrainingError(
-                f"the loss is {event.loss} at step {event.step}, where the learning rate was {rate:g}: a lower "
-                "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite"
-            )
+        self._check_finite("loss", event.loss, event.step)
+        self._check_finite("norm of the gradient", event.grad_norm or 0.0, event.step)
         self.step = event.step
         self.pending.append(event.loss)
         self._bar.advance()
@@ -133,14 +136,22 @@ class Recorder:
             self._evaluation[0].close()
             self.validating += time.monotonic() - self._evaluation_started
             self._evaluation = None
+        self._check_finite("validation loss", event.score.loss, event.step)
         metrics = self._metrics(event.score)
         self._record({"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}})
         when = "before training" if event.step == 0 else f"step {event.step} of {self.schedule.total_steps}"
         self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
 
     def _saved(self, event: Saved) -> None:
-        (event.path / PENDING_FILE).write_text(json.dumps(self.pending), encoding="utf-8")
         self.checkpoint = event.path
+
+    def _check_finite(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            rate = self.schedule.learning_rate_at(max(0, step - 1))
+            raise TrainingError(
+                f"the {name} is {value} at step {step}, where the learning rate was {rate:g}: a lower "
+                "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite"
+            )
 
     def _metrics(self, score: Score) -> Metrics:
         from clm_core.metrics import compute
@@ -169,7 +180,7 @@ class Recorder:
 
 def _history_until(file: Path, step: int) -> list[dict[str, Any]]:
     """What an interrupted run had recorded up to the checkpoint it is resumed from."""
-    if not step or not file.is_file():
+    if not file.is_file():
         return []
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
     return [line for line in lines if line["step"] <= step]

@@ -9,8 +9,8 @@ from clm_core.options import Option, list_options, shown
 from clm_core.registry import list_backends
 
 BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
-BACKENDS = ("pt", "tf")
-"""Those of this distribution; a reader's page is not to depend on what else is installed."""
+OURS = "clm"
+"""The distribution whose backends are listed; a reader's page is not to depend on what else is installed."""
 
 
 def reference() -> str:
@@ -24,7 +24,7 @@ def reference() -> str:
         *_tables("inspect", InspectConfig, known),
     ]
     for status in list_backends():
-        if status.name in BACKENDS and status.backend:
+        if status.distribution == OURS and status.backend:
             options = list_options(status.backend.options)
             title = f"`train`, on backend `{status.name}` alone (in a file: under the key `{status.name}`)"
             parts.append(_table(title, options, prefix=f"{status.name}-"))

@@ -1,7 +1,7 @@
 """What a person asked for, made whole: defaults, a recipe or file, what was given, the backend and its own options."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,9 @@ RUN_FILE = "run.yaml"
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
 
+EMPTY: tuple[Any, ...] = (None, (), [])
+"""What an argument may be, and give nothing."""
+
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
 SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
 
@@ -43,9 +46,10 @@ class Request(Generic[Config]):
 
 def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[TrainConfig]:
     """The request for a training: on the built-in sample where nothing is named, with its own options if resumed."""
-    layers = [_read(file, TrainConfig), given]
-    if "resume_from_checkpoint" in given:
-        base = _resumed(given["resume_from_checkpoint"])
+    layers = _prepared_wins([_read(file, TrainConfig), given])
+    resumed = _value(layers, "resume_from_checkpoint")
+    if resumed:
+        base = _resumed(resumed)
     elif _names(layers, DATA):
         base = {}
     else:
@@ -55,27 +59,30 @@ def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Requ
 
 def evaluation(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[EvaluateConfig]:
     """The request for an evaluation: on the data of the run, where a run is evaluated and no other data are named."""
-    layers = [_read(file, EvaluateConfig), given]
-    run = _recorded(layers)
-    kept = {field.name for field in fields(PreprocessingOptions)} - {"prepared", "overwrite_cache"}
+    layers = _prepared_wins([_read(file, EvaluateConfig), given])
+    model = _value(layers, "model_name_or_path")
+    run = _recorded(Path(model.value)) if model else {}
+    kept = {*_option_names(PreprocessingOptions)} - {"overwrite_cache"}
     if not _names(layers, DATA):
-        kept |= {field.name for field in fields(DataOptions)} | {"prepared"}
+        kept |= {*_option_names(DataOptions), "prepared"}
     base = {name: given for name, given in run.items() if name in kept}
     if not run and not _names(layers, DATA):
         base = SAMPLE_DATA
-    return _request(EvaluateConfig, [base, *layers], backend)
+    return _request(EvaluateConfig, [base, *layers], backend, sections=False)
 
 
 def generation(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[GenerateConfig]:
     """The request for a generation."""
-    return _request(GenerateConfig, [{}, _read(file, GenerateConfig), given], backend)
+    return _request(GenerateConfig, [{}, _read(file, GenerateConfig), given], backend, sections=False)
 
 
 def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
     """The options of a preparation: of the built-in sample, and with its tokenizer, where none are named."""
-    layers = [_read(file, PrepareConfig), given]
+    # The output folder in a file is that of the training.
+    layers = [{name: value for name, value in _read(file, PrepareConfig).items() if name != "output_dir"}, given]
     data = {} if _names(layers, DATA) else SAMPLE_DATA
     tokenizer = {} if _names(layers, ("tokenizer_name", "model_name_or_path")) else SAMPLE_TOKENIZER
+    _check_sections(layers, None, used=False)
     return _build(PrepareConfig, [{**data, **tokenizer}, *layers])
 
 
@@ -88,16 +95,29 @@ def _read(file: str | Path | None, cls: type) -> Layer:
     return {name: given for name, given in layer.items() if name in mine or name not in known}
 
 
+def _prepared_wins(layers: list[Layer]) -> list[Layer]:
+    """Prepared data take the place of data in a file; beside them, a person's own options for data mean nothing."""
+    file, given = layers
+    if not _value(layers, "prepared"):
+        return layers
+    unused = {*_option_names(DataOptions), "append_eos", "overwrite_cache", "preprocessing_num_workers"} - {"seed"}
+    if clash := [value.place for name, value in given.items() if name in unused and value.value not in EMPTY]:
+        raise OptionError(f"{', '.join(clash)}: prepared names data that are prepared already, leave it out")
+    return [{name: value for name, value in file.items() if name not in unused}, given]
+
+
 def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
     return options.build(cls, [_own(layer) for layer in layers])
 
 
-def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend) -> Request[Config]:
+def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend, *, sections: bool = True) -> Request[Config]:
     """Build the options; the first layer is not the person's own, so that what it says is never refused."""
     config = _build(cls, layers)
     for layer in layers[1:]:
         _refuse_unsupported(config, layer, backend)
-    return Request(config=config, backend=backend, backend_options=_backend_options(layers, backend))
+    _check_sections(layers, backend, used=sections)
+    mine = [_sections(layer).get(backend.name, {}) for layer in layers] if sections else []
+    return Request(config=config, backend=backend, backend_options=options.build(backend.options, mine))
 
 
 def _own(layer: Layer) -> dict[str, Given]:
@@ -105,7 +125,13 @@ def _own(layer: Layer) -> dict[str, Given]:
 
 
 def _names(layers: Sequence[Layer], names: Sequence[str]) -> bool:
-    return any(name in layer for layer in layers for name in names)
+    return any(_value(layers, name) for name in names)
+
+
+def _value(layers: Sequence[Layer], name: str) -> Given | None:
+    """What was given last, if it is something."""
+    found = next((layer[name] for layer in reversed(layers) if name in layer), None)
+    return found if found and found.value not in EMPTY else None
 
 
 def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
@@ -116,22 +142,20 @@ def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
             raise OptionError(f"backend {backend.name} does not support {name}: {reason} ({given.place})")
 
 
-def _backend_options(layers: Sequence[Layer], backend: Backend) -> Any:
-    """The options of this backend; a file may hold those of others besides, a flag or an argument may not."""
+def _check_sections(layers: Sequence[Layer], backend: Backend | None, *, used: bool) -> None:
+    """Make sure that options of backends exist; a file may hold those that are not used, a call may not."""
     classes = {status.name: status.backend.options for status in list_backends() if status.backend}
-    classes[backend.name] = backend.options
-    mine: list[Layer] = []
+    if backend:
+        classes[backend.name] = backend.options
     for layer in layers:
         for section, values in _sections(layer).items():
             place = next(iter(values.values())).place
             if section not in classes:
                 raise options.unknown(section, [*_option_names(TrainConfig), *classes], place)
             options.build(classes[section], [values])
-            if section == backend.name:
-                mine.append(values)
-            elif place.startswith(("--", "argument")):
-                raise OptionError(f"{place} is an option of backend {section}, and this run is on {backend.name}")
-    return options.build(backend.options, mine)
+            if layer is layers[-1] and not (used and backend and section == backend.name):
+                where = f"this run is on {backend.name}" if used and backend else "only train has such options"
+                raise OptionError(f"{place} is an option of backend {section}, and {where}")
 
 
 def _sections(layer: Layer) -> dict[str, dict[str, Given]]:
@@ -150,14 +174,9 @@ def _option_names(cls: type) -> list[str]:
 def _resumed(given: Given) -> dict[str, Given]:
     """The options of the run that a checkpoint belongs to, and its folder as the output folder."""
     run = checkpoints.find(Path(given.value)).absolute().parent
-    recorded = options.from_file(run / RUN_FILE) if (run / RUN_FILE).is_file() else {}
-    return {**recorded, "output_dir": Given(str(run), given.place)}
+    return {**_recorded(run), "output_dir": Given(str(run), given.place)}
 
 
-def _recorded(layers: Sequence[Layer]) -> dict[str, Given]:
-    """The options of the run that the model is of, where it is one."""
-    for layer in reversed(layers):
-        if "model_name_or_path" in layer:
-            file = Path(layer["model_name_or_path"].value) / RUN_FILE
-            return options.from_file(file) if file.is_file() else {}
-    return {}
+def _recorded(run: Path) -> dict[str, Given]:
+    """The options of a run, if the folder is of one."""
+    return options.from_file(run / RUN_FILE) if (run / RUN_FILE).is_file() else {}

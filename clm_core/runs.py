@@ -1,8 +1,10 @@
 """The verbs: prepare, train, evaluate and generate. Prepare the data, call the backend, write the results."""
 
 import json
+import os
 import platform
 import time
+from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,17 +14,20 @@ from clm_core import checkpoints, options, output
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TokenizerOptions, TrainConfig
 from clm_core.curves import CurveWriter
-from clm_core.errors import DataError, ModelError, OptionError
+from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.preprocessing import Listener, Recipe, check_blocks
 from clm_core.preprocessing import prepare as prepare_data
-from clm_core.pretrained import check_fits, load_architecture, load_tokenizer, new_architecture
+from clm_core.pretrained import SAMPLE, check_fits, load_architecture, load_tokenizer, new_architecture
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
-from clm_core.requests import DATA, RUN_FILE, Request
-from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
+from clm_core.requests import RUN_FILE, Request
+from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, Result, TrainingResult
 from clm_core.schedule import Schedule
 from clm_core.tokenization import digest_tokenizer, encoder
+
+LOCAL = ("train_file", "validation_file", "prepared", "model_name_or_path", "tokenizer_name", "config_name")
+"""The options that may name something on this machine."""
 
 WAYS = {
     TRAIN: "--train-file or --dataset-name",
@@ -33,6 +38,7 @@ WAYS = {
 
 def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
     """Tokenize data into a folder that every backend reads."""
+    _announce(config, progress)
     folder = Path(config.output_dir) if config.output_dir else None
     prepared, reused = _prepare(config, load_tokenizer(config), progress, folder)
     check_blocks(prepared, config.block_size, list(prepared.manifest.splits))
@@ -42,71 +48,62 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
 def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     """Train a model, validate it, and write it with all that belongs to it to the output folder."""
     config, backend = request.config, request.backend
-    folder = Path(config.output_dir) if config.output_dir else output.default_folder(config, backend.name)
-    resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
-    if resume_from and config.overwrite_output_dir:
-        raise OptionError("overwrite_output_dir and resume_from_checkpoint were both given: keep one of them")
-    output.check(folder, overwrite=config.overwrite_output_dir, resume=resume_from is not None)
-    if config.report_to != "none" and find_spec(config.report_to) is None:
-        raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
-
+    resume_from = _check_output(config)
+    _announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = _model_to_train(config, tokenizer)
-    prepared, _ = _prepared_for(config, tokenizer, progress, need=[TRAIN])
+    prepared = _prepared_for(config, model, tokenizer, progress, need=TRAIN)
     schedule = Schedule.from_config(
         config,
         blocks=prepared.count(TRAIN, config.block_size).blocks,
         data=prepared.manifest.splits[TRAIN].sha256,
     )
     start = checkpoints.check_continues(resume_from, schedule, backend=backend.name) if resume_from else 0
+    with output.claimed(config, backend.name, resume_from) as claim:
+        output.write(claim.folder / RUN_FILE, _run_file(request))
+        recorder = _recorder(config, prepared, schedule, claim.folder, progress, resume_from, start)
+        with output.staging(claim.folder) as model_dir:
 
-    output.create(folder)
-    if not resume_from:
-        output.clear(folder)
-    output.write(folder / RUN_FILE, options.to_yaml(config, {backend.name: request.backend_options}))
-    recorder = _recorder(config, prepared, schedule, folder, progress, resume_from, start)
-    with output.staging(folder) as model_dir:
-        job = TrainingJob(
-            model=model,
-            train=prepared.blocks(TRAIN, config.block_size),
-            validation=prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None,
-            schedule=schedule,
-            config=config,
-            options=request.backend_options,
-            output_dir=folder,
-            model_dir=model_dir,
-            resume_from=resume_from,
-            report=recorder,
-        )
-        with recorder.recording():
-            backend.train(job)
-        seconds = time.monotonic() - recorder.started
-        tokenizer.save_pretrained(model_dir)
-    result = TrainingResult(
-        backend=backend.name,
-        output_dir=folder,
-        steps=recorder.step,
-        epochs=recorder.step / schedule.steps_per_epoch,
-        tokens_trained=recorder.tokens_trained,
-        seconds=seconds,
-        before=recorder.before,
-        after=recorder.after,
-        history=tuple(recorder.history),
-        ledger=prepared.ledger(config.block_size),
-        checkpoint=recorder.checkpoint,
-        versions=_versions(backend),
-    )
-    output.write(folder / output.RESULTS_FILE, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
+            def add_to_checkpoint(folder: Path) -> None:
+                tokenizer.save_pretrained(folder)
+                recorder.add_to_checkpoint(folder)
+
+            job = TrainingJob(
+                model=model,
+                train=prepared.blocks(TRAIN, config.block_size),
+                validation=prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None,
+                schedule=schedule,
+                config=config,
+                options=request.backend_options,
+                output_dir=claim.folder,
+                model_dir=model_dir,
+                resume_from=resume_from,
+                report=recorder,
+                add_to_checkpoint=add_to_checkpoint,
+            )
+            try:
+                with recorder.recording():
+                    backend.train(job)
+            finally:
+                claim.begun = recorder.step > start
+            tokenizer.save_pretrained(model_dir)
+        result = _result(backend, prepared, config, recorder, claim.folder)
+        _write_result(result, claim.folder / output.RESULTS_FILE)
     return result
 
 
 def evaluate(request: Request[EvaluateConfig], progress: Progress) -> EvaluationResult:
     """Score the validation split."""
+    from clm_core.metrics import compute
+
     config, backend = request.config, request.backend
+    if config.output_file and not Path(config.output_file).absolute().parent.is_dir():
+        raise OutputError(f"output_file {config.output_file}: there is no such folder to write it to")
+    _announce(config, progress)
     model = _existing_model(config, seed=config.seed)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
-    prepared, _ = _prepared_for(config, tokenizer, progress, need=[VALIDATION])
+    prepared = _prepared_for(config, model, tokenizer, progress, need=VALIDATION)
     blocks = prepared.blocks(VALIDATION, config.block_size)
     started = time.monotonic()
     with progress.bar("evaluating", len(blocks), "block") as bar:
@@ -116,8 +113,6 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
                 bar.advance(event.blocks)
 
         score = backend.evaluate(EvaluationJob(model=model, blocks=blocks, config=config, report=report))
-    from clm_core.metrics import compute
-
     result = EvaluationResult(
         backend=backend.name,
         model=str(model.name_or_path),
@@ -126,13 +121,14 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
         seconds=time.monotonic() - started,
     )
     if config.output_file:
-        output.write(Path(config.output_file), json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
+        _write_result(result, Path(config.output_file))
     return result
 
 
-def generate(request: Request[GenerateConfig], prompt: str) -> GenerationResult:
+def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) -> GenerationResult:
     """Continue a prompt."""
     config, backend = request.config, request.backend
+    _announce(config, progress)
     model = _existing_model(config, seed=config.seed)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, block_size=1)
@@ -147,6 +143,84 @@ def generate(request: Request[GenerateConfig], prompt: str) -> GenerationResult:
         completion=tokenizer.decode(new, skip_special_tokens=True),
         tokens=len(new),
     )
+
+
+def _check_output(config: TrainConfig) -> Path | None:
+    """Make sure that the run can be written, before anything takes time, and return the checkpoint it goes on from."""
+    resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
+    if resume_from and config.overwrite_output_dir:
+        raise OptionError("overwrite_output_dir and resume_from_checkpoint were both given: keep one of them")
+    if config.report_to != "none" and find_spec(config.report_to) is None:
+        raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
+    if config.output_dir:
+        folder = Path(config.output_dir)
+        output.check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)
+        if config.overwrite_output_dir:
+            _check_keeps_inputs(config, folder)
+    return resume_from
+
+
+def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
+    """Make sure that the folder which is overwritten holds nothing that the run is to start from."""
+    for name in LOCAL:
+        for path in _listed(getattr(config, name)):
+            place = Path(path).resolve()
+            if folder.resolve() in (place, *place.parents):
+                raise OutputError(f"output_dir {folder} is to be overwritten, but {name} {path} is in it")
+
+
+def _announce(config: Any, progress: Progress) -> None:
+    """Say what is looked for on the Hub, which may take a while."""
+    names = [getattr(config, name, None) for name in ("model_name_or_path", "tokenizer_name", "config_name")]
+    wanted = [name for name in names if name and name != SAMPLE and not Path(name).exists()]
+    if wanted or getattr(config, "dataset_name", None):
+        wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []
+        progress.say(f"from the Hub: {', '.join(dict.fromkeys(wanted))}")
+
+
+def _run_file(request: Request[TrainConfig]) -> str:
+    """The options of a run, so that it can be repeated, resumed and evaluated from any folder."""
+    config = request.config
+    local: dict[str, Any] = {
+        name: tuple(map(_absolute, value)) if isinstance(value, tuple) else _absolute(value)
+        for name in LOCAL
+        if (value := getattr(config, name))
+    }
+    once: dict[str, Any] = {"overwrite_output_dir": False, "overwrite_cache": False, "resume_from_checkpoint": None}
+    return options.to_yaml(replace(config, **local, **once), {request.backend.name: request.backend_options})
+
+
+def _absolute(place: str) -> str:
+    """A path that is there, or a glob, as one that holds in every folder; a name on the Hub as it is."""
+    is_path = Path(place).exists() or any(sign in place for sign in "*?[")
+    return os.path.abspath(place) if is_path else place  # noqa: PTH100  (a glob is no path to resolve)
+
+
+def _listed(value: Any) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def _result(
+    backend: Backend, prepared: Prepared, config: TrainConfig, recorder: Recorder, folder: Path
+) -> TrainingResult:
+    return TrainingResult(
+        backend=backend.name,
+        output_dir=folder,
+        steps=recorder.step,
+        epochs=recorder.step / recorder.schedule.steps_per_epoch,
+        tokens_trained=recorder.tokens_trained,
+        seconds=recorder.seconds,
+        before=recorder.before,
+        after=recorder.after,
+        history=tuple(recorder.history),
+        ledger=prepared.ledger(config.block_size),
+        checkpoint=recorder.checkpoint,
+        versions=_versions(backend),
+    )
+
+
+def _write_result(result: Result, path: Path) -> None:
+    output.write(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def _model_to_train(config: TrainConfig, tokenizer: Any) -> Model:
@@ -175,26 +249,35 @@ def _existing_model(config: TokenizerOptions, *, seed: int) -> Model:
 
 
 def _prepared_for(
-    config: TrainConfig | EvaluateConfig, tokenizer: Any, progress: Progress, *, need: list[str]
-) -> tuple[Prepared, bool]:
-    """Data for a verb, with at least one block in each split that it needs or would use."""
+    config: TrainConfig | EvaluateConfig, model: Model, tokenizer: Any, progress: Progress, *, need: str
+) -> Prepared:
+    """Data for a verb, with at least one block in the split that it needs, and in those that it would use."""
     if config.prepared:
-        if others := [name for name in DATA if name != "prepared" and getattr(config, name)]:
-            raise OptionError(f"prepared and {' and '.join(others)} were both given: choose one source of data")
-        prepared, reused = Prepared.open(Path(config.prepared)), True
-        prepared.verify()
-        if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
-            raise ModelError(
-                f"{config.prepared} was prepared with another tokenizer than the model's: prepare it again"
-            )
+        prepared = _open_prepared(Path(config.prepared), tokenizer)
     else:
-        prepared, reused = _prepare(config, tokenizer, progress, None)
-    for split in need:
-        if not prepared.has(split):
-            raise DataError(f"there are no documents for {split}: give {WAYS[split]}")
-    used = [split for split in prepared.manifest.splits if split in need or TRAIN in need]
+        prepared, _ = _prepare(config, tokenizer, progress, None)
+    if not prepared.has(need):
+        raise DataError(f"there are no documents for {need}: give {WAYS[need]}")
+    used = list(prepared.manifest.splits) if need == TRAIN else [need]
     check_blocks(prepared, config.block_size, used)
-    return prepared, reused
+    _check_ids(prepared, model, used)
+    return prepared
+
+
+def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
+    prepared = Prepared.open(folder)
+    prepared.verify()
+    if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
+        raise ModelError(f"{folder} was prepared with another tokenizer than the model's: prepare it again")
+    return prepared
+
+
+def _check_ids(prepared: Prepared, model: Model, splits: list[str]) -> None:
+    """Make sure that every id in the data has an embedding."""
+    rows = getattr(model.architecture, "vocab_size", None)
+    largest = max(prepared.manifest.splits[split].largest_id for split in splits)
+    if rows is not None and largest >= rows:
+        raise ModelError(f"the data hold the token {largest}, the model has embeddings for {rows}")
 
 
 def _prepare(config: Any, tokenizer: Any, progress: Progress, folder: Path | None) -> tuple[Prepared, bool]:
@@ -248,6 +331,10 @@ def _recorder(
 
 def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     """The ids of a prompt, open at the end: what the tokenizer's template closes a text with is taken off again."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise OptionError("the prompt is not UTF-8") from None
     ids: list[int] = encoder(tokenizer)([prompt]).ids.tolist()
     if len(ids) > 1 and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         ids = ids[:-1]

@@ -4,8 +4,10 @@ import shlex
 from typing import Any
 
 from clm_core import requests, runs
-from clm_core.config import TrainConfig
+from clm_core.config import PrepareConfig, TrainConfig
+from clm_core.errors import ClmError
 from clm_core.options import Given
+from clm_core.progress import Progress
 from clm_core.results import (
     EvaluationResult,
     GenerationResult,
@@ -20,13 +22,14 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     """The summary of a training, with a completion where the sample was trained on."""
     folder = shlex.quote(str(result.output_dir))
     command = f"clm --backend {result.backend}"
+    prompt = PROMPT if on_sample(config) else "Once upon a time"
     lines = [
         f"trained     {result.steps:,} steps, {result.epochs:.2f} epochs, {result.tokens_trained:,} tokens "
         f"in {result.seconds:.0f} s",
         *_before_and_after(result),
         *([f"completion  {completion.prompt}{completion.completion.rstrip()}"] if completion else []),
         f"written     {folder}: model, tokenizer, run.yaml, results.json, checkpoints",
-        f"next        {command} generate --model-name-or-path {folder} {shlex.quote(PROMPT)}",
+        f"next        {command} generate --model-name-or-path {folder} --max-new-tokens 40 {shlex.quote(prompt)}",
         *([f"            {command} evaluate --model-name-or-path {folder}"] if result.after else []),
     ]
     if on_sample(config):
@@ -48,10 +51,12 @@ def of_evaluation(result: EvaluationResult) -> str:
     )
 
 
-def of_preparation(result: PreparationResult) -> str:
+def of_preparation(config: PrepareConfig, result: PreparationResult) -> str:
     """The summary of a preparation."""
     folder = shlex.quote(str(result.folder))
-    return f"{'found' if result.reused else 'written'}  {folder}\nnext   clm train --prepared {folder}"
+    named = {"--model-name-or-path": config.model_name_or_path, "--tokenizer-name": config.tokenizer_name}
+    same = "".join(f" {flag} {shlex.quote(value)}" for flag, value in named.items() if value)
+    return f"{'found' if result.reused else 'written'}    {folder}\nnext     clm train --prepared {folder}{same}"
 
 
 def of_inspection(result: InspectionResult) -> str:
@@ -69,7 +74,7 @@ def of_inspection(result: InspectionResult) -> str:
 
 
 def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], block_size: int) -> list[str]:
-    longest_bar = max(bar["documents"] for bar in lengths["histogram"])
+    most = max(bar["documents"] for bar in lengths["histogram"])
     return [
         "",
         f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens + {counts['eos_added']:,} EOS "
@@ -78,7 +83,7 @@ def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], bl
         f"tokens of a document: {lengths['shortest']:,} to {lengths['longest']:,}, median {lengths['median']:,.0f}, "
         f"mean {lengths['mean']:,.1f}",
         *(
-            f"{bar['from']:>9,} - {bar['to']:<9,} {bar['documents']:>9,} {'#' * round(40 * bar['documents'] / longest_bar)}"
+            f"{bar['from']:>9,} - {bar['to']:<9,} {bar['documents']:>9,} {'#' * round(40 * bar['documents'] / most)}"
             for bar in lengths["histogram"]
         ),
     ]
@@ -96,10 +101,12 @@ def complete_sample(request: requests.Request[TrainConfig], result: TrainingResu
     """How the model that was trained on the built-in sample continues one of its openings."""
     if not on_sample(request.config):
         return None
-    positions = request.config.block_size
-    wanted = {"model_name_or_path": str(result.output_dir), "max_new_tokens": min(48, positions - 16)}
+    wanted = {"model_name_or_path": str(result.output_dir), "max_new_tokens": min(48, request.config.block_size // 2)}
     given = {name: Given(value, "the summary") for name, value in wanted.items()}
-    return runs.generate(requests.generation(given, file=None, backend=request.backend), PROMPT)
+    try:
+        return runs.generate(requests.generation(given, file=None, backend=request.backend), PROMPT, Progress())
+    except ClmError:  # The run is written; a sample of its words is not worth failing it.
+        return None
 
 
 def on_sample(config: Any) -> bool:

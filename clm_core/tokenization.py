@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.errors import ModelError
+
 SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**20
 """A slice ends at whichever comes first, so that its memory is bounded for short and for long documents."""
 
@@ -79,6 +81,16 @@ def digest_tokenizer(tokenizer: Any) -> str:
     # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
     content += [[encoder(tokenizer)(["a"]).ids.tolist()], tokenizer.eos_token_id]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_tokenizer(tokenizer: Any, name: str) -> None:
+    """Make sure that a tokenizer makes tokens: transformers 5 gives one without a vocabulary where files are missing.
+
+    Raises:
+        ModelError: it makes none.
+    """
+    if not len(encoder(tokenizer)(["a"]).ids):
+        raise ModelError(f"the tokenizer of {name} is empty: are its files there?")
 
 
 def tokenize(documents: Iterable[Document], encode: Encode, threads: int) -> Iterator[Slice]:

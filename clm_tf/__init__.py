@@ -8,8 +8,7 @@
 The names are imported when they are used, because clm imports this package to print help.
 """
 
-import importlib
-from typing import Any
+from clm_core.lazy import lazy_names
 
 _HOMES = {
     "AdamWeightDecay": "optimization",
@@ -33,12 +32,4 @@ _HOMES = {
 
 __all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -3,35 +3,20 @@
 from typing import Any
 
 import tensorflow as tf
-from transformers import GenerationConfig, TFPreTrainedModel
+from transformers import GenerationConfig
 
 from clm_core.backend import GenerationJob
-from clm_core.errors import ModelError
 from clm_tf.modeling import load
 
 
 def generate(job: GenerationJob) -> list[int]:
-    """The tokens that follow the prompt, of which the model sees the last ones that fit.
-
-    Raises:
-        ModelError: the model cannot hold so many new tokens.
-    """
+    """The tokens that follow the prompt."""
     model = load(job.model)
-    prompt = _fitting(job.prompt, model, job.config.max_new_tokens)
     # Not generate's own `seed`, with which every token would be drawn with the same random number.
     tf.random.set_seed(job.config.seed)
-    input_ids = tf.constant([prompt], tf.int32)
+    input_ids = tf.constant([job.prompt], tf.int32)
     output = model.generate(input_ids, attention_mask=tf.ones_like(input_ids), generation_config=_settings(job))
-    return output[0, len(prompt) :].numpy().tolist()
-
-
-def _fitting(prompt: tuple[int, ...], model: TFPreTrainedModel, new_tokens: int) -> tuple[int, ...]:
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        return prompt
-    if new_tokens >= positions:
-        raise ModelError(f"max_new_tokens {new_tokens}: the model has {positions} positions, and the prompt takes some")
-    return prompt[new_tokens - positions :]
+    return output[0, len(job.prompt) :].numpy().tolist()
 
 
 def _settings(job: GenerationJob) -> GenerationConfig:

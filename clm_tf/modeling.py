@@ -98,7 +98,7 @@ def _build(model: Model) -> TFPreTrainedModel:
         built.build_in_name_scope()
     except (ValueError, AssertionError) as error:
         raise ModelError(
-            f"model type {kind}: its configuration cannot be built: {error or 'check its sizes'}"
+            f"model type {kind}: its configuration cannot be built: {str(error) or 'check its sizes'}"
         ) from error
     if not _predicts_next_token(built):
         raise ModelError(

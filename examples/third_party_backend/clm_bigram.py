@@ -121,10 +121,9 @@ class BigramBackend(Backend):
             self._validate(job, bigrams, step)
             if schedule.saves_at(step):
                 with checkpoints.writing(job, step) as folder:
-                    bigrams.save(folder)
+                    _save(bigrams, job, folder)
                 job.report(Saved(step=step, path=checkpoints.complete(job, step, backend=self.name)))
-        bigrams.save(job.model_dir)
-        job.model.architecture.save_pretrained(job.model_dir)
+        _save(bigrams, job, job.model_dir)
 
     def evaluate(self, job: EvaluationJob) -> Score:
         """Score blocks, batch by batch."""
@@ -149,6 +148,11 @@ class BigramBackend(Backend):
 
 def _start(model: Model) -> Bigrams:
     return Bigrams.load(Path(model.name_or_path)) if model.name_or_path else Bigrams(model.architecture.vocab_size)
+
+
+def _save(bigrams: Bigrams, job: TrainingJob, folder: Path) -> None:
+    bigrams.save(folder)
+    job.model.architecture.save_pretrained(folder)
 
 
 def _steps(job: TrainingJob, first: int) -> Iterator[np.ndarray]:

@@ -90,7 +90,7 @@ def test_a_folder_is_no_file(train_refused, tmp_path):
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file, and the bundled recipes are"),
         (["--dataset-name", "some/data"], "choose one source of data"),
         (["--dataset-config-name", "en"], "without the dataset_name it belongs to"),
-        (["--prepared", "ready"], "prepared and train_file were both given"),
+        (["--prepared", "ready"], "--train-file: prepared names data that are prepared already"),
         (["--warmup-steps", "5", "--warmup-ratio", "0.1"], "warmup_"),
         (["--config-name", "x"], "config_name and model_type were both given"),
         (["--model-name-or-path", "x"], "keep one of them"),
@@ -204,10 +204,10 @@ def test_a_model_that_is_neither_here_nor_to_be_had_is_refused(tmp_path):
     ]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(
+    assert done.stderr.splitlines()[-1].startswith(
         "clm: error: tokenizer 'no-one/nothing' is no folder here, and could not be had from the"
     )
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
     assert not (tmp_path / "runs").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from clm_bigram import BigramBackend, Bigrams
@@ -250,3 +251,76 @@ def test_a_model_may_be_evaluated_on_a_file_of_its_own(train, corpus, tmp_path):
         backend="bigram", model_name_or_path=tmp_path / "run", validation_file="v.txt", sample_by="line"
     )
     assert result.ledger["splits"]["validation"]["documents"] == 10
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_the_one_it_was_to_replace(train, tmp_path, monkeypatch):
+    train(output_dir="run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    monkeypatch.setattr("clm_bigram.Bigrams.add", lambda self, blocks: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(output_dir="run", overwrite_output_dir=True, seed=5)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("clm_bigram.Bigrams.add", lambda self, blocks: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(output_dir="run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_not_overwritten_by_a_run_that_starts_from_what_is_in_it(train):
+    train(output_dir="run")
+    more = {"model_type": None, "model_name_or_path": "run"}
+    with pytest.raises(OutputError, match="run is to be overwritten, but model_name_or_path run is in it"):
+        train(output_dir="run", overwrite_output_dir=True, **more)
+
+
+def test_a_run_is_not_resumed_into_the_folder_of_another(train):
+    train(output_dir="a", max_steps=2, save_strategy="steps", save_steps=1)
+    train(output_dir="b")
+    with pytest.raises(OutputError, match="b holds another run"):
+        clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b")
+
+
+def test_a_run_that_was_overwritten_can_be_resumed(train):
+    for _ in range(2):
+        train(output_dir="run", max_steps=4, save_strategy="steps", save_steps=2, overwrite_output_dir=True)
+    result = clm.train(backend="bigram", resume_from_checkpoint="run/checkpoint-2")
+    assert result.steps == 4
+
+
+def test_a_checkpoint_is_a_model_with_its_tokenizer(train):
+    run = train(output_dir="run", max_steps=2)
+    text = clm.generate("The", backend="bigram", model_name_or_path=run.checkpoint, max_new_tokens=3)
+    assert text.tokens == 3
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_training_whose_figures_are_no_numbers_ends_and_saves_nothing(train, tmp_path, monkeypatch, name):
+    from clm_core.backend import StepDone
+    from clm_core.errors import TrainingError
+
+    def report_nonsense(self, job):
+        job.report(StepDone(**{"step": 1, "loss": 1.0, name: float("nan")}))
+
+    monkeypatch.setattr("clm_bigram.BigramBackend.train", report_nonsense)
+    with pytest.raises(TrainingError, match="is nan at step 1, where the learning rate was"):
+        train(output_dir="run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_be_evaluated_from_another_folder(train, tmp_path, monkeypatch):
+    run = train(output_dir="run", train_file="corpus.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert clm.evaluate(backend="bigram", model_name_or_path="../run").metrics == run.after
+
+
+def test_prepared_data_take_the_place_of_data_in_a_file_and_beside_them_options_for_data_are_refused(train, corpus):
+    folder = clm.prepare(train_file=corpus, tokenizer_name="sample", block_size=16).folder
+    Path("recipe.yaml").write_text("dataset_name: no-one/nothing\nmodel_type: gpt2\ntokenizer_name: sample\n")
+    given = {"backend": "bigram", "config": "recipe.yaml", "prepared": folder, "block_size": 16, "max_steps": 1}
+    assert clm.train(**given).steps == 1
+    with pytest.raises(OptionError, match="argument append_eos: prepared names data that are prepared already"):
+        clm.train(**given, append_eos=False)

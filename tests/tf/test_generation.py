@@ -5,7 +5,6 @@ import pytest
 
 from clm_core.backend import GenerationJob
 from clm_core.config import SamplingOptions
-from clm_core.errors import ModelError
 from clm_tf import modeling
 from clm_tf.generation import generate
 
@@ -54,17 +53,6 @@ def test_generation_ends_after_the_end_of_sequence_token(lively):
     assert found == free[: free.index(free[2]) + 1]
 
 
-def test_of_a_long_prompt_the_last_tokens_are_used(lively):
-    prompt = tuple(np.random.default_rng(2).integers(0, 64, 100).tolist())
-    assert generate(new_job(lively, prompt)) == generate(new_job(lively, prompt[-24:]))
-
-
-def test_more_new_tokens_than_positions_are_refused(lively):
-    with pytest.raises(ModelError, match="max_new_tokens 32: the model has 32 positions"):
-        generate(new_job(lively, max_new_tokens=32))
-
-
-@pytest.mark.filterwarnings("error")
 def test_nothing_is_warned_of(lively, caplog):
     generate(new_job(lively, eos_token_id=0))
     generate(new_job(lively, do_sample=True))

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from clm_core.backend import BatchScored, Evaluated, Saved, StepDone
 from clm_core.errors import ModelError
 from clm_tf import modeling
-from clm_tf.backend import TensorFlowBackend, TensorFlowOptions
+from clm_tf.backend import TensorFlowOptions
 from clm_tf.training import train
 
 
@@ -139,7 +139,3 @@ def test_bf16_computes_differently_and_keeps_float32_weights(new_job):
 def test_xla_gives_the_same_losses(new_job):
     plain, compiled = new_job(max_steps=3), replace(new_job(max_steps=3), options=TensorFlowOptions(jit_compile=True))
     np.testing.assert_allclose(losses(run(compiled)), losses(run(plain)), atol=1e-5)
-
-
-def test_a_backend_honours_every_option():
-    assert not TensorFlowBackend.unsupported
