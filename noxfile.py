@@ -9,6 +9,7 @@ TOY = "./examples/third_party_backend"
 PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if shutil.which(f"python{version}")]
 
 nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "typing", "core", "pt5", "pt4", "tf", "both", "examples", "wheel"]
 nox.options.error_on_missing_interpreters = True
 
 
@@ -82,3 +83,11 @@ def wheel(session: nox.Session) -> None:
     session.cd(dist)
     session.run("clm", "--backend", "bigram", "train", "--max-steps", "20", "--output-dir", "run")
     session.run("clm", "--backend", "bigram", "generate", "--model-name-or-path", "run", "Good question!")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`."""
+    name, *arguments = session.posargs or ["prepare"]
+    session.install("-e", ".[fast]")
+    session.run("python", f"tests/bench/{name}.py", *arguments)

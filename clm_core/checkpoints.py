@@ -104,7 +104,10 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
             )
     step: int = record["step"]
     if step >= schedule.total_steps:
-        raise ModelError(f"{checkpoint} is at the end of its {schedule.total_steps} steps already: raise --max-steps")
+        raise ModelError(
+            f"{checkpoint} is at the end of its {schedule.total_steps} steps already: "
+            "raise --max-steps or --num-train-epochs"
+        )
     return step
 
 

@@ -130,7 +130,7 @@ def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) ->
 
 def _unknown_argument(argument: str, config: type | None) -> OptionError:
     if not argument.startswith("-"):
-        return OptionError(f"unexpected argument {argument!r}: every option begins with --")
+        return OptionError(f"unexpected argument {argument!r}: options begin with --, a prompt is in quotes")
     known = [option.name for option in options.list_options(config)] if config else []
     flag = argument.split("=")[0]
     name = flag.lstrip("-").replace("-", "_")

@@ -82,9 +82,19 @@ def _drawn(seed: int, group: int, size: int) -> int:
 
 
 def _from_files(options: DataOptions) -> Sources:
+    _check_layout(options)
     train = _file_source("train_file", options.train_file, options)
     validation = _file_source("validation_file", options.validation_file, options)
     return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
+
+
+def _check_layout(options: DataOptions) -> None:
+    """Refuse what would say nothing about these files."""
+    kinds = {".txt" in Path(name.lower()).suffixes for name in (*options.train_file, *options.validation_file)}
+    if kinds == {True} and options.text_column != "text":
+        raise OptionError(f"text_column {options.text_column!r}: .txt files have no columns, leave it out")
+    if kinds == {False} and options.sample_by != "paragraph":
+        raise OptionError(f"sample_by {options.sample_by}: for .txt files; the others have one in each row")
 
 
 def _percentage(options: DataOptions, validation: Source | None) -> int:

@@ -175,7 +175,7 @@ def unknown(name: str, known: Iterable[str], place: str) -> OptionError:
     if place.startswith("--"):
         near = ["--" + option.replace("_", "-") for option in near]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return OptionError(f"unknown option {name if not place.startswith('--') else place} ({place}){hint}")
+    return OptionError(f"unknown option {place if place.startswith('--') else f'{name} ({place})'}{hint}")
 
 
 def to_yaml(config: Any, sections: Mapping[str, Any]) -> str:

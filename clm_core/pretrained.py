@@ -1,6 +1,7 @@
 """The tokenizer and the architecture, through the calls of transformers that need no framework."""
 
 import difflib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,16 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     return tokenizer
 
 
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer so that transformers 4 and 5 read it."""
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    if written.get("tokenizer_class") == "TokenizersBackend":  # transformers 5 reads both, 4 the other.
+        written["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def load_architecture(options: TokenizerOptions) -> Any:
     """The configuration of the model at `model_name_or_path`.
 
@@ -49,6 +60,7 @@ def load_architecture(options: TokenizerOptions) -> Any:
     """
     if options.model_name_or_path is None:
         raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
+    _check_folder(Path(options.model_name_or_path))
     return _load_config("model", options.model_name_or_path, options.model_revision)
 
 
@@ -94,6 +106,14 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
         raise OptionError(f"block_size {block_size} is above the {positions} positions of the model: use {positions}")
 
 
+def _check_folder(folder: Path) -> None:
+    """Make sure that a folder, if it is one, is that of a model."""
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
+        hint = f"; did you mean {inside[0]}?" if inside else ""
+        raise ModelError(f"{folder} is no model: there is no config.json in it{hint}")
+
+
 def _load_config(what: str, name: str, revision: str) -> Any:
     from transformers import AutoConfig
 
@@ -129,7 +149,7 @@ def _found(what: str, name: str, load: Callable[[], T]) -> T:
     except HFValidationError:
         raise ModelError(f"{what}: there is no folder {name}, and it cannot be a name on the Hub") from None
     except Exception as error:  # Whatever a damaged file makes a loader raise; tokenizers raises plain Exception.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if Path(name).exists():
             raise ModelError(f"{what}: cannot read {name}: {reason}") from None
         raise ModelError(

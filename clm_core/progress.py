@@ -115,7 +115,7 @@ class _PlainBar:
         now = time.monotonic()
         of = f" of {self.total:,}" if self.total else ""
         note = f", {self.text}" if self.text else ""
-        elapsed = f"{now - self.started:.0f} s{self._left(now)}"
+        elapsed = f"{_duration(now - self.started)}{self._left(now)}"
         self.progress.say(f"{self.description}: {self.done:,}{of} {self.unit}s, {elapsed}{note}")
         self.shown, self.done_when_shown = now, self.done
 
@@ -124,4 +124,10 @@ class _PlainBar:
         done = self.done - self.done_when_shown
         if not self.total or not done or self.done == self.total:
             return ""
-        return f", {(now - self.shown) / done * (self.total - self.done):.0f} s left"
+        return f", {_duration((now - self.shown) / done * (self.total - self.done))} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

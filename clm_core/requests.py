@@ -173,7 +173,7 @@ def _option_names(cls: type) -> list[str]:
 
 def _resumed(given: Given) -> dict[str, Given]:
     """The options of the run that a checkpoint belongs to, and its folder as the output folder."""
-    run = checkpoints.find(Path(given.value)).absolute().parent
+    run = checkpoints.find(Path(given.value)).parent
     return {**_recorded(run), "output_dir": Given(str(run), given.place)}
 
 

@@ -12,13 +12,20 @@ from typing import Any
 
 from clm_core import checkpoints, options, output
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
-from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TokenizerOptions, TrainConfig
+from clm_core.config import (
+    EvaluateConfig,
+    GenerateConfig,
+    PrepareConfig,
+    SamplingOptions,
+    TokenizerOptions,
+    TrainConfig,
+)
 from clm_core.curves import CurveWriter
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.preprocessing import Listener, Recipe, check_blocks
 from clm_core.preprocessing import prepare as prepare_data
-from clm_core.pretrained import SAMPLE, check_fits, load_architecture, load_tokenizer, new_architecture
+from clm_core.pretrained import SAMPLE, check_fits, load_architecture, load_tokenizer, new_architecture, save_tokenizer
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
 from clm_core.requests import RUN_FILE, Request
@@ -65,7 +72,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
         with output.staging(claim.folder) as model_dir:
 
             def add_to_checkpoint(folder: Path) -> None:
-                tokenizer.save_pretrained(folder)
+                save_tokenizer(tokenizer, folder)
                 recorder.add_to_checkpoint(folder)
 
             job = TrainingJob(
@@ -86,7 +93,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
                     backend.train(job)
             finally:
                 claim.begun = recorder.step > start
-            tokenizer.save_pretrained(model_dir)
+            save_tokenizer(tokenizer, model_dir)
         result = _result(backend, prepared, config, recorder, claim.folder)
         _write_result(result, claim.folder / output.RESULTS_FILE)
     return result
@@ -128,6 +135,7 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
 def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) -> GenerationResult:
     """Continue a prompt."""
     config, backend = request.config, request.backend
+    _check_sampling(config)
     _announce(config, progress)
     model = _existing_model(config, seed=config.seed)
     tokenizer = load_tokenizer(config)
@@ -145,6 +153,13 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     )
 
 
+def _check_sampling(config: GenerateConfig) -> None:
+    for option in options.list_options(SamplingOptions):
+        of_draws = option.name in ("top_k", "top_p", "temperature")
+        if of_draws and not config.do_sample and getattr(config, option.name) != option.default:
+            raise OptionError(f"{option.name} has no effect on the likeliest token: give --do-sample with it")
+
+
 def _check_output(config: TrainConfig) -> Path | None:
     """Make sure that the run can be written, before anything takes time, and return the checkpoint it goes on from."""
     resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
@@ -152,6 +167,8 @@ def _check_output(config: TrainConfig) -> Path | None:
         raise OptionError("overwrite_output_dir and resume_from_checkpoint were both given: keep one of them")
     if config.report_to != "none" and find_spec(config.report_to) is None:
         raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
+    if config.prepared:
+        Prepared.open(Path(config.prepared))
     if config.output_dir:
         folder = Path(config.output_dir)
         output.check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)

@@ -27,7 +27,11 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
         f"trained     {result.steps:,} steps, {result.epochs:.2f} epochs, {result.tokens_trained:,} tokens "
         f"in {result.seconds:.0f} s",
         *_before_and_after(result),
-        *([f"completion  {completion.prompt}{completion.completion.rstrip()}"] if completion else []),
+        *(
+            [f"completion  {completion.prompt}{completion.completion.rstrip()}"]
+            if completion and completion.completion.strip()
+            else []
+        ),
         f"written     {folder}: model, tokenizer, run.yaml, results.json, checkpoints",
         f"next        {command} generate --model-name-or-path {folder} --max-new-tokens 40 {shlex.quote(prompt)}",
         *([f"            {command} evaluate --model-name-or-path {folder}"] if result.after else []),
@@ -54,8 +58,12 @@ def of_evaluation(result: EvaluationResult) -> str:
 def of_preparation(config: PrepareConfig, result: PreparationResult) -> str:
     """The summary of a preparation."""
     folder = shlex.quote(str(result.folder))
-    named = {"--model-name-or-path": config.model_name_or_path, "--tokenizer-name": config.tokenizer_name}
-    same = "".join(f" {flag} {shlex.quote(value)}" for flag, value in named.items() if value)
+    if on_sample(config):
+        same = " --config sample"
+    elif config.model_name_or_path:
+        same = f" --model-name-or-path {shlex.quote(config.model_name_or_path)}"
+    else:
+        same = f" --model-type gpt2 --tokenizer-name {shlex.quote(config.tokenizer_name or '')}"
     return f"{'found' if result.reused else 'written'}    {folder}\nnext     clm train --prepared {folder}{same}"
 
 
@@ -104,20 +112,21 @@ def complete_sample(request: requests.Request[TrainConfig], result: TrainingResu
     wanted = {"model_name_or_path": str(result.output_dir), "max_new_tokens": min(48, request.config.block_size // 2)}
     given = {name: Given(value, "the summary") for name, value in wanted.items()}
     try:
-        return runs.generate(requests.generation(given, file=None, backend=request.backend), PROMPT, Progress())
+        found = runs.generate(requests.generation(given, file=None, backend=request.backend), PROMPT, Progress())
+        return found if found.completion.strip() else None
     except ClmError:  # The run is written; a sample of its words is not worth failing it.
         return None
 
 
 def on_sample(config: Any) -> bool:
     """Whether no data were named, so that they are the built-in sample."""
-    return not any(getattr(config, name) for name in requests.DATA)
+    return not any(getattr(config, name, None) for name in requests.DATA)
 
 
 def _before_and_after(result: TrainingResult) -> list[str]:
     if not result.after:
         return []
-    after = f"perplexity  {result.after['perplexity']:,.2f}"
-    if result.before:
-        after += f", {result.before['perplexity']:,.2f} before the training"
-    return [f"{after} (loss {result.after['loss']:.4f}, {result.after['tokens_scored']:,} tokens scored)"]
+    metrics = result.after
+    before = f" (before: {result.before['perplexity']:,.2f})" if result.before else ""
+    scored = f"loss {metrics['loss']:.4f} on {metrics['tokens_scored']:,} tokens"
+    return [f"perplexity  {metrics['perplexity']:,.2f}{before}, {scored}"]

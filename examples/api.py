@@ -7,7 +7,7 @@ import sys
 
 import clm_core as clm
 
-backend = sys.argv[1]
+backend = sys.argv[1] if len(sys.argv) > 1 else "pt"
 more = {"max_steps": int(sys.argv[2])} if len(sys.argv) > 2 else {}
 
 run = clm.train(backend=backend, config="sample", progress=clm.terminal_progress(), **more)

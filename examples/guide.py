@@ -8,7 +8,7 @@ import sys
 
 import clm_core as clm
 
-backend = sys.argv[1]
+backend = sys.argv[1] if len(sys.argv) > 1 else "pt"
 recipe = sys.argv[2] if len(sys.argv) > 2 else "eli5"
 
 # Load, split by question, take the nested column of the answers, tokenize, concatenate, cut into blocks.

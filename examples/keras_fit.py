@@ -22,7 +22,15 @@ schedule = clm.Schedule.from_config(config, blocks=len(train))
 
 model = TFGPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=128, n_embd=128, n_layer=2, n_head=4))
 model.compile(optimizer=clm_tf.create_optimizer(schedule, config))  # No loss argument: the model has its own.
-model.fit(clm_tf.training_dataset(train, schedule), callbacks=[clm_tf.StepReport(schedule, print)], verbose=0)
+
+
+def report(event):
+    """Print the loss now and then; the events are those of clm_core.backend."""
+    if event.step % 20 == 0 or event.step == steps:
+        print(f"step {event.step}: loss {event.loss:.4f}")
+
+
+model.fit(clm_tf.training_dataset(train, schedule), callbacks=[clm_tf.StepReport(schedule, report)], verbose=0)
 
 score = clm_tf.score(model, validation, batch_size=8, report=lambda event: None)
 print(f"validation loss {score.loss:.4f} over {score.tokens:,} tokens")

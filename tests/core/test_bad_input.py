@@ -82,7 +82,7 @@ def test_a_folder_is_no_file(train_refused, tmp_path):
         (["--per-device-train-batch-size", "-1"], "per_device_train_batch_size must be at least 1"),
         (["--block-size", "many"], "block_size must be a whole number, not 'many'"),
         (["--eval-strategy", "never"], "eval_strategy must be one of no, steps, epoch, not 'never'"),
-        (["--learning-rat", "1"], "unknown option --learning-rat (--learning-rat); did you mean --learning-rate?"),
+        (["--learning-rat", "1"], "unknown option --learning-rat; did you mean --learning-rate?"),
         (["stray"], "unexpected argument 'stray'"),
         (["--seed"], "expected one argument"),
         (["--pt-torch-compile"], "is an option of backend pt, and this run is on bigram"),
@@ -139,7 +139,7 @@ def test_the_batch_size_that_the_error_names_works(train_refused, train):
 
 @pytest.mark.parametrize("verb", ["prepare", "evaluate", "generate"])
 def test_every_verb_refuses_an_unknown_option(refused, verb):
-    assert "unknown option --sed (--sed); did you mean --seed?" in refused("--backend", "bigram", verb, "--sed", "1")
+    assert "unknown option --sed; did you mean --seed?" in refused("--backend", "bigram", verb, "--sed", "1")
 
 
 def test_an_unknown_backend_is_answered_with_the_near_one(refused):
@@ -181,7 +181,7 @@ def test_prepared_data_go_nowhere_they_cannot_be_written(refused, corpus, tmp_pa
 def test_a_folder_that_is_no_checkpoint_is_no_model_either(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     message = refused("--backend", "bigram", "evaluate", "--model-name-or-path", "empty")
-    assert re.match(r"clm: error: (model|tokenizer): cannot read empty", message)
+    assert re.match(r"clm: error: empty is no model", message)
 
 
 def test_a_damaged_tokenizer_is_reported_with_its_place(train_refused, tmp_path, tokenizer):
