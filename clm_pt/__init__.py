@@ -5,8 +5,7 @@ load, save                           a model from, and to, a folder
 score                                the loss of a model on blocks
 """
 
-from importlib import import_module
-from typing import Any
+from clm_core.lazy import lazy_names
 
 _HOMES = {
     "ScheduledTrainer": "training",
@@ -19,12 +18,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

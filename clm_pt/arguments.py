@@ -1,10 +1,13 @@
 """From clm's options to transformers' TrainingArguments: the one place that knows how its versions differ."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
 import torch
+from accelerate.utils import get_int_from_env
 from transformers import TrainingArguments
 
 from clm_core.backend import TrainingJob
@@ -14,15 +17,46 @@ from clm_core.errors import OptionError
 def training_arguments(job: TrainingJob) -> TrainingArguments:
     """The arguments of a job; when to log, evaluate and save is the schedule's to say, not theirs.
 
+    transformers 4 hands some of them to Trainer in `os.environ`: build the Trainer in the same `own_environment`.
+
     Raises:
-        OptionError: the hardware cannot do what an option asks for.
+        OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
     """
-    # transformers 4 leaves bf16 in the environment, where the next training of the process would find it.
+    _check_alone()
+    # transformers 4 takes a precision that is there already, if the option names none.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if job.config.bf16 else "no"
     try:
-        return TrainingArguments(**_common(job), **_versioned(job))
+        arguments = TrainingArguments(**_common(job), **_versioned(job))
     except ValueError as error:  # Such as bf16 on an accelerator that has none.
         raise OptionError(f"transformers refuses these options: {error}") from None
+    # With more, Trainer would make a batch of one for each of them, and the schedule's steps would be others.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Put `os.environ` back as it was, in the end.
+
+    transformers and accelerate leave settings in it, and the next training of the process would take them for its own.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _check_alone() -> None:
+    # The names under which torchrun, accelerate and mpirun tell, in the order in which accelerate looks.
+    names = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
+    if (processes := get_int_from_env(names, 1)) > 1:
+        raise OptionError(
+            f"the training was started as {processes} processes, and clm trains in one, on one device: start it "
+            "without torchrun, accelerate launch or mpirun"
+        )
 
 
 def _versioned(job: TrainingJob) -> dict[str, Any]:
@@ -32,8 +66,8 @@ def _versioned(job: TrainingJob) -> dict[str, Any]:
 
 
 def _common(job: TrainingJob) -> dict[str, Any]:
-    config, schedule, options = job.config, job.schedule, job.options
-    use_cpu = options.use_cpu or not torch.accelerator.is_available()
+    config, schedule = job.config, job.schedule
+    use_cpu = not torch.accelerator.is_available()
     return {
         "output_dir": str(job.output_dir),
         "max_steps": schedule.total_steps,
@@ -50,7 +84,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "optim": "adamw_torch",
         "seed": config.seed,
         "bf16": config.bf16,
-        "torch_compile": options.torch_compile,
+        "torch_compile": job.options.torch_compile,
         "use_cpu": use_cpu,
         "report_to": [],
         "eval_strategy": "no",

@@ -14,7 +14,6 @@ class PyTorchOptions:
 
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
     gradient_checkpointing: bool = option(False, "compute activations twice, to need less memory")
-    use_cpu: bool = option(False, "stay on the CPU, even if there is an accelerator")
 
 
 class PyTorchBackend(Backend):

@@ -1,15 +1,20 @@
 """Models in and out: loaded whole or not at all, initialised from a seed, saved and read back."""
 
+import copy
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
+from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
-from clm_core.errors import ModelError
+from clm_core.errors import ModelError, OutputError
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def load(model: Model) -> PreTrainedModel:
@@ -27,30 +32,51 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """Write model.safetensors, config.json and generation_config.json, and make sure that they can be read back.
 
     Raises:
-        ModelError: what was read back is not what was written.
+        OutputError: what was read back is not what was written.
     """
     model.save_pretrained(folder)
-    own = model.state_dict()
-    written = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
-    if not written or any(not torch.equal(tensor, own[name].cpu()) for name, tensor in written.items()):
-        raise ModelError(f"the weights read back from {folder} are not those of the model: is the disk sound?")
+    sync(folder)
+    # Read as anyone would, because transformers may write other names than the model's, and tied tensors only once.
+    architecture = copy.deepcopy(model.config)
+    try:
+        found = _from_pretrained(Model(name_or_path=str(folder), revision="main", architecture=architecture, seed=0))
+    except ModelError as error:
+        raise OutputError(f"the weights in {folder} were not written as they should be: {error}") from None
+    read = found.state_dict()
+    wrong = [name for name, tensor in model.state_dict().items() if not _equal(read[name], tensor)]
+    if wrong:
+        raise OutputError(
+            f"the weights read back from {folder} are not those of the model (first in {wrong[0]}): is the disk full "
+            "or failing?"
+        )
+
+
+def sync(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk, not only on their way there."""
+    for path in folder.iterdir():
+        if path.is_file():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
 
 
 def place(model: PreTrainedModel) -> PreTrainedModel:
     """The model on the accelerator, where there is one, ready to score and generate."""
-    return model.to(torch.accelerator.current_accelerator() or "cpu").eval()
+    # A build for an accelerator names it even on a machine that has none.
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.to(device).eval()
 
 
 def _from_config(architecture: Any) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
-    except ValueError as error:
+    except Exception as error:  # A class may raise anything about numbers that do not fit together.
         kind = architecture.model_type
-        raise ModelError(f"transformers cannot make a {kind} that predicts tokens: {_head(error)}") from None
+        raise ModelError(f"transformers cannot make a {kind} that predicts tokens: {_head(error)}") from error
 
 
 def _from_pretrained(model: Model) -> PreTrainedModel:
     try:
+        _check_weights(model)
         loaded, report = AutoModelForCausalLM.from_pretrained(
             model.name_or_path,
             revision=model.revision,
@@ -58,16 +84,39 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             dtype=torch.float32,
             use_safetensors=True,  # A stranger's pickle can run anything.
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # They are in the report, by their names, and refused below.
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load the weights of {model.name_or_path}: {_head(error)}") from None
-    if lost := sorted({*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}):
+    except ModelError:
+        raise
+    except Exception as error:  # As above, and whatever network and file may hold.
+        raise ModelError(f"cannot load the weights of {model.name_or_path}: {_head(error)}") from error
+    # transformers 5 gives both shapes beside the name.
+    misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    if lost := sorted({*report["missing_keys"], *misshapen}):
         raise ModelError(
             f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
             f"shape: {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}"
         )
     return loaded
+
+
+def _check_weights(model: Model) -> None:
+    """Look before transformers does: without a safetensors file, it has the Hub's bot make one of the pickle."""
+    name, at = model.name_or_path, {"revision": model.revision}
+    if any(cached_file(name, file, **at, _raise_exceptions_for_missing_entries=False) for file in WEIGHTS):
+        return
+    if pickled := [file for file in PICKLED if has_file(name, file, **at)]:
+        raise ModelError(
+            f"{name} has only pickled weights ({pickled[0]}), and clm loads no pickle, which can run anything: "
+            f"it needs {WEIGHTS[0]}, as save_pretrained writes it"
+        )
+    raise ModelError(f"there is no {WEIGHTS[0]} in {name}, or it cannot be reached")
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether they are the same numbers; not a number equals itself."""
+    return np.array_equal(one.cpu().numpy(), other.cpu().numpy(), equal_nan=True)
 
 
 def _head(error: Exception) -> str:

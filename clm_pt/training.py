@@ -1,24 +1,35 @@
 """Training with transformers' Trainer, on the course that the schedule lays down."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from clm_core import checkpoints
-from clm_core.backend import Evaluated, Saved, StepDone, TrainingJob
-from clm_pt.arguments import training_arguments
+from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
+from clm_core.errors import ModelError
+from clm_pt.arguments import own_environment, training_arguments
 from clm_pt.datasets import BlockDataset, EpochSampler, collate
-from clm_pt.modeling import load, save
+from clm_pt.modeling import load, save, sync
 from clm_pt.scoring import score, token_loss
 
+STATE = ("optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth")
+"""What Trainer writes into a checkpoint beside the weights, and goes on without where it is not there."""
 
+
+@own_environment()
 def train(job: TrainingJob) -> None:
     """Train, and write the model.
 
     Raises:
-        ModelError: the model cannot be loaded, or not be written.
+        ModelError: the model or the checkpoint cannot be loaded.
+        OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
+        OutputError: the weights on disk are not those of the model.
     """
+    if job.resume_from is not None:
+        _check_complete(job.resume_from)
     trainer = create_trainer(job)
     if job.resume_from is None and trainer.validates_at(0):
         trainer.evaluate()
@@ -26,8 +37,14 @@ def train(job: TrainingJob) -> None:
     save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
 
 
+@own_environment()
 def create_trainer(job: TrainingJob) -> "ScheduledTrainer":
-    """The Trainer of a job, ready for `train()`."""
+    """The Trainer of a job, ready for `train()`.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
+    """
     trainer = ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_FollowSchedule(job))
@@ -42,8 +59,8 @@ class ScheduledTrainer(Trainer):
         self.losses: list[Any] = []
         """Of each batch of the step: its share of the step's loss."""
         super().__init__(
-            model=load(job.model),
             args=training_arguments(job),
+            model=load(_source(job)),
             train_dataset=BlockDataset(job.train),
             data_collator=collate,
             compute_loss_func=token_loss,
@@ -55,6 +72,28 @@ class ScheduledTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return EpochSampler(self.job.schedule)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Take the moments from a checkpoint, and the options from the job, which may have been given others."""
+        options = [{name: group[name] for name in group if name != "params"} for group in self.optimizer.param_groups]
+        rates = self.lr_scheduler.base_lrs
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except Exception as error:  # A torn file may lead to any.
+            raise ModelError(f"{checkpoint}: the optimizer's state cannot be restored: {error}") from error
+        if checkpoint is None:
+            return
+        self.lr_scheduler.base_lrs = rates
+        factors = [factor(self.lr_scheduler.last_epoch) for factor in self.lr_scheduler.lr_lambdas]
+        for group, own, rate, factor in zip(self.optimizer.param_groups, options, rates, factors, strict=True):
+            group.update(own, lr=rate * factor)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint that does not count as whole until all of it is on disk."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        (folder / checkpoints.MARKER).unlink(missing_ok=True)  # Of the run before, which this one does again.
+        super()._save_checkpoint(*args, **kwargs)
+        sync(folder)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Keep each batch's share of the step's loss, which Trainer would round."""
@@ -100,6 +139,16 @@ class _FollowSchedule(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = checkpoints.complete(self.job, state.global_step, backend="pt")
         self.job.report(Saved(step=state.global_step, path=folder))
+
+
+def _source(job: TrainingJob) -> Model:
+    """What to load; Trainer reads a checkpoint's weights again, and would go on where some are missing."""
+    return replace(job.model, name_or_path=str(job.resume_from)) if job.resume_from else job.model
+
+
+def _check_complete(checkpoint: Path) -> None:
+    if absent := [name for name in STATE if not (checkpoint / name).is_file()]:
+        raise ModelError(f"{checkpoint} lacks {', '.join(absent)}: use another checkpoint")
 
 
 def _number(value: Any) -> float | None:

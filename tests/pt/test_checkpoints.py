@@ -1,0 +1,126 @@
+"""A checkpoint is whole or does not count, and a training goes on from it with the options of today."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from clm_core import checkpoints
+from clm_core.backend import Saved, StepDone
+from clm_core.errors import ModelError
+from clm_pt.training import STATE, ScheduledTrainer, train
+
+SAVING = {"save_strategy": "steps", "save_steps": 3}
+
+
+def run(job):
+    """Train, and return the events."""
+    train(job)
+    return job.report.__self__
+
+
+def weights(job):
+    return load_file(job.model_dir / "model.safetensors")
+
+
+def assert_close(found, expected):
+    for name, tensor in found.items():
+        np.testing.assert_allclose(tensor, expected[name], rtol=0, atol=2e-6, err_msg=name)
+
+
+@pytest.fixture
+def stopped(new_job):
+    """A job that has run, and its checkpoint after three of eight steps."""
+    job = new_job(max_steps=8, weight_decay=0.1, **SAVING)
+    run(job)
+    return job, job.output_dir / "checkpoint-3"
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_a_continued_training_equals_an_uninterrupted_one(new_job, new_model, accumulation):
+    options = {"model": new_model(dropout=0.1), "max_steps": 8, "gradient_accumulation_steps": accumulation, **SAVING}
+    whole = new_job(**options)
+    events = run(whole)
+    rest = new_job(**options, resume_from=whole.output_dir / "checkpoint-3")
+    assert run(rest) == [
+        replace(event, path=rest.output_dir / event.path.name) if isinstance(event, Saved) else event
+        for event in events
+        if event.step > 3
+    ]
+    assert all((weights(rest)[name] == tensor).all() for name, tensor in weights(whole).items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 3e-2},
+        {"weight_decay": 0.9},
+        {"learning_rate": 2e-3, "weight_decay": 0.0, "adam_beta1": 0.5, "adam_beta2": 0.9, "adam_epsilon": 1e-3},
+        {"max_steps": 14, "lr_scheduler_type": "cosine", "warmup_steps": 6},
+    ],
+)
+def test_a_continued_training_uses_the_options_that_it_is_given(new_job, stopped, by_hand, changes):
+    before, checkpoint = stopped
+    job = new_job(**({"max_steps": 8, "weight_decay": 0.1} | changes), resume_from=checkpoint)
+    run(job)
+    assert_close(weights(job), by_hand((before, 3), (job, job.schedule.total_steps)))
+    assert any((weights(job)[name] - tensor).abs().max() > 1e-4 for name, tensor in weights(before).items())
+
+
+@pytest.mark.parametrize("missing", STATE)
+def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_job, stopped, missing):
+    (stopped[1] / missing).unlink()
+    with pytest.raises(ModelError, match=rf"checkpoint-3 lacks {missing}: use another checkpoint"):
+        train(new_job(max_steps=8, resume_from=stopped[1]))
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "model.safetensors"])
+def test_a_torn_file_is_refused(new_job, stopped, file):
+    (stopped[1] / file).write_bytes((stopped[1] / file).read_bytes()[:100])
+    with pytest.raises(ModelError, match="checkpoint-3"):
+        train(new_job(max_steps=8, resume_from=stopped[1]))
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_refused_by_its_name(new_job, stopped):
+    file = stopped[1] / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["transformer.ln_f.bias"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"transformer\.ln_f\.bias"):
+        train(new_job(max_steps=8, resume_from=stopped[1]))
+
+
+def test_a_checkpoint_holds_the_weights_of_its_step(new_job, stopped, by_hand):
+    short = new_job(max_steps=8, weight_decay=0.1)
+    assert_close(load_file(stopped[1] / "model.safetensors"), by_hand((short, 3)))
+
+
+def test_a_checkpoint_that_is_written_again_is_not_whole_until_it_is(new_job, stopped, monkeypatch):
+    def crash(self, folder):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(ScheduledTrainer, "_save_rng_state", crash)
+    job = new_job(max_steps=8, output_dir=stopped[0].output_dir, **SAVING)
+    with pytest.raises(OSError, match="no space left"):
+        train(job)
+    assert (stopped[1] / "model.safetensors").is_file()
+    assert [path.name for path in checkpoints.list_complete(job.output_dir)] == ["checkpoint-6", "checkpoint-8"]
+
+
+def test_a_checkpoint_that_is_written_again_is_whole_again(new_job, stopped):
+    job = new_job(max_steps=8, seed=9, output_dir=stopped[0].output_dir, **SAVING)
+    run(job)
+    assert [path.name for path in checkpoints.list_complete(job.output_dir)] == [f"checkpoint-{n}" for n in (3, 6, 8)]
+    assert '"seed": 9' in (stopped[1] / checkpoints.MARKER).read_text()
+
+
+def test_all_files_are_on_the_disk_before_the_marker(new_job, monkeypatch):
+    order = []
+    monkeypatch.setattr("clm_pt.training.sync", lambda folder: order.append((folder.name, sorted(folder.iterdir()))))
+    job = new_job(max_steps=3, **SAVING)
+    steps = [event.step for event in run(job) if isinstance(event, StepDone)]
+    ((name, files),) = order
+    assert (name, steps) == ("checkpoint-3", [1, 2, 3])
+    assert {*STATE, "model.safetensors"} <= {file.name for file in files}
+    assert checkpoints.MARKER not in {file.name for file in files}
