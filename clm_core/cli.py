@@ -37,6 +37,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 where the input is at fault, 130 after Ctrl-C."""
+    environment = dict(os.environ)
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except ClmError as error:
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("clm: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:  # What the command has set for its frameworks is not for whoever called it.
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from small_corpus import DOCUMENTS, SMALL
 
 import clm_core as clm
 from clm_core import cli, sample
@@ -16,14 +17,6 @@ with warnings.catch_warnings():  # What others warn of while they are imported i
     import transformers
 
 HERE = Path(__file__).parent
-DOCUMENTS = [f"Why is sky number {number} so blue? Because light scatters {number * 7} times." for number in range(60)]
-SMALL = {
-    "model_type": "gpt2",
-    "tokenizer_name": "sample",
-    "block_size": 16,
-    "per_device_train_batch_size": 4,
-    "num_train_epochs": 1,
-}
 
 
 def pytest_collection_modifyitems(items):

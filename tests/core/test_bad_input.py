@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import DOCUMENTS, SMALL
+from small_corpus import DOCUMENTS, SMALL
 
 import clm_core as clm
 from clm_core import cli

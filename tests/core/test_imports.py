@@ -56,3 +56,13 @@ def test_no_file_of_the_core_names_a_backend(path):
 @pytest.mark.parametrize(("package", "other"), [("clm_pt", {"clm_tf", "tensorflow"}), ("clm_tf", {"clm_pt", "torch"})])
 def test_one_backend_can_be_deleted_without_the_other_noticing(package, other):
     assert [path.name for path in (ROOT / package).glob("**/*.py") if top(path) & other] == []
+
+
+def test_a_command_leaves_the_environment_of_its_process_as_it_was(tmp_path):
+    import os
+
+    from clm_core import cli
+
+    before = dict(os.environ)
+    cli.main(["--backend", "bigram", "train", "--max-steps", "1", "--output-dir", str(tmp_path / "run")])
+    assert dict(os.environ) == before

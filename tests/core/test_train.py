@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clm_bigram import BigramBackend, Bigrams
-from conftest import DOCUMENTS
+from small_corpus import DOCUMENTS
 
 import clm_core as clm
 from clm_core import cli
