@@ -1,6 +1,5 @@
 """What the tests of the PyTorch backend start from: a tiny GPT-2, blocks without meaning, and short trainings."""
 
-import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 if not all(map(find_spec, ("torch", "accelerate"))):
     collect_ignore_glob = ["test_*.py"]
-os.environ.setdefault("USE_TF", "0")
 
 from transformers import GPT2Config
 
