@@ -21,5 +21,5 @@ def test_every_public_name_is_there_and_says_what_it_is(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute nonsense"):
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         clm_tf.nonsense  # noqa: B018
