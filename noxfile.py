@@ -31,7 +31,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def core(session: nox.Session) -> None:
     """The core alone, with no framework installed, on every Python that is here."""
-    session.install("-e", ".[fast,test,tensorboard]", TOY)
+    session.install(".[fast,test,tensorboard]", TOY)
     session.run(
         "pytest", "tests/core", *(f"tests/contract/test_{name}.py" for name in ("bigram", "options")), *session.posargs
     )
@@ -40,28 +40,28 @@ def core(session: nox.Session) -> None:
 @nox.session
 def pt5(session: nox.Session) -> None:
     """PyTorch, on transformers 5."""
-    session.install("-e", ".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
+    session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
     session.run("pytest", "tests/pt", "tests/contract/test_pt.py", *session.posargs)
 
 
 @nox.session
 def pt4(session: nox.Session) -> None:
     """PyTorch, on the last transformers 4."""
-    session.install("-e", ".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
+    session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
     session.run("pytest", "tests/pt", "tests/contract/test_pt.py", *session.posargs)
 
 
 @nox.session
 def tf(session: nox.Session) -> None:
     """TensorFlow."""
-    session.install("-e", ".[tf,fast,tensorboard,test]", TOY)
+    session.install(".[tf,fast,tensorboard,test]", TOY)
     session.run("pytest", "tests/core", "tests/tf", "tests/contract/test_tf.py", *session.posargs)
 
 
 @nox.session
 def both(session: nox.Session) -> None:
     """Both frameworks in one environment: every test there is."""
-    session.install("-e", ".[pt,tf,fast,tensorboard,test]", TOY, TORCH)
+    session.install(".[pt,tf,fast,tensorboard,test]", TOY, TORCH)
     session.run("pytest", *session.posargs)
 
 
@@ -89,5 +89,5 @@ def wheel(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`."""
     name, *arguments = session.posargs or ["prepare"]
-    session.install("-e", ".[fast]")
+    session.install(".[fast]")
     session.run("python", f"tests/bench/{name}.py", *arguments)
