@@ -1,12 +1,21 @@
 """The sessions that prove clm: `nox` runs them all, `nox -s pt5` one; each in an environment of its own."""
 
 import shutil
+import subprocess
 
 import nox
 
 TORCH = "torch==2.13.0"  # The CPU build where a wheel of it is provided locally; newer ones bring gigabytes of CUDA.
 TOY = "./examples/third_party_backend"
-PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if shutil.which(f"python{version}")]
+
+
+def runs(version: str) -> bool:
+    """Whether this Python is here; a shim of that name may lead to none."""
+    found = shutil.which(f"python{version}")
+    return found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if runs(version)]
 
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "typing", "core", "pt5", "pt4", "tf", "both", "examples", "wheel"]

@@ -35,7 +35,7 @@ CSV = b"id,text\n1,fine\n"
         ("a.parquet", b"PAR1" * 50, "a.parquet: not a Parquet file that can be read"),
         ("a.jsonl", TEXT + b'{"text": "never closed\n', "a.jsonl, line 61, column 23: not valid JSON"),
         ("a.json", b'[{"text": "a"},\n{"text" "b"}]', "a.json, line 2, column 9: not valid JSON"),
-        ("a.json", b'{\n"text": "a",\n}', "a.json, line 3, column 1: not valid JSON"),
+        ("a.json", b'{\n"text": "a"\n"b": 1}', "a.json, line 3, column 1: not valid JSON"),
         ("a.jsonl", b'{"text": "a"}\n["b"]\n', "a.jsonl, row 2 is"),
         ("a.json", b"[]", "a.json has no rows"),
         ("a.json", b"[" * 100_000, "JSON that cannot be read"),
