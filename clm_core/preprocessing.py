@@ -173,7 +173,8 @@ def _find(recipe: Recipe, folder: Path, listener: Listener) -> Prepared | None:
 def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
     """Write from the same data with the other policy for EOS, else with the fast engine, else with the reference."""
     try:
-        other = _find(recipe.with_other_eos(), cache_folder() / recipe.with_other_eos().key(), listener)
+        sibling = recipe.with_other_eos()
+        other = _find(sibling, cache_folder() / sibling.key(), listener)
         if other:
             _derive(recipe, other, target)
             return

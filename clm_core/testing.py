@@ -207,7 +207,7 @@ class BackendContract:
 
     def test_a_training_starts_from_weights_that_were_written(self, tmp_path: Path, baseline: Trace) -> None:
         assert baseline.job
-        trace = run(self.backend, tmp_path, model=model(str(baseline.job.model_dir)))
+        trace = run(self.backend, tmp_path, model=tiny_model(str(baseline.job.model_dir)))
         assert trace.of(Evaluated)[0].score.loss == pytest.approx(baseline.of(Evaluated)[-1].score.loss, rel=1e-6)
 
     def test_greedy_text_is_made_of_known_tokens_and_is_always_the_same(self, baseline: Trace) -> None:
@@ -246,7 +246,7 @@ def run(
         report(event)
 
     trace.job = TrainingJob(
-        model=model or globals()["model"](None, seed=config.seed),
+        model=model or tiny_model(None, seed=config.seed),
         train=training_blocks(),
         validation=validation_blocks(),
         schedule=Schedule.from_config(config, blocks=TRAINING_BLOCKS),
@@ -268,7 +268,7 @@ def evaluate(backend: Backend, trace: Trace, blocks: Blocks | None = None) -> Sc
     events: list[Event] = []
     score = backend.evaluate(
         EvaluationJob(
-            model=model(str(trace.job.model_dir)), blocks=chosen, config=EvaluateConfig(), report=events.append
+            model=tiny_model(str(trace.job.model_dir)), blocks=chosen, config=EvaluateConfig(), report=events.append
         )
     )
     assert sum(event.blocks for event in events if isinstance(event, BatchScored)) == len(chosen)
@@ -279,13 +279,13 @@ def generate(backend: Backend, trace: Trace, *, eos_token_id: int | None = None,
     """Continue a prompt with the model that a run has written."""
     assert trace.job
     config = SamplingOptions(**{"max_new_tokens": 12, **options})
-    chosen = model(str(trace.job.model_dir))
+    chosen = tiny_model(str(trace.job.model_dir))
     return list(
         backend.generate(GenerationJob(model=chosen, prompt=(3, 1, 4), eos_token_id=eos_token_id, config=config))
     )
 
 
-def model(name_or_path: str | None, *, seed: int = 42) -> Model:
+def tiny_model(name_or_path: str | None, *, seed: int = 42) -> Model:
     """A tiny GPT-2, from scratch or from a folder."""
     from transformers import GPT2Config
 
