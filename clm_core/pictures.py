@@ -1,0 +1,25 @@
+"""Losses over the steps of a training as a picture, a line for each run: for model cards, parity and the README."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+STYLES = ("-", "--", ":", "-.")
+"""Lines that lie on top of each other can still be told apart."""
+
+
+def draw_losses(file: Path, lines: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Write a PNG of the loss, in nats a token, over the steps; each line has a label, and pairs of step and loss."""
+    # Not pyplot, which keeps figures for the process and looks for a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes: Any = figure.subplots()
+    for number, (label, points) in enumerate(lines.items()):
+        marker = "o" if len(points) < 20 else None
+        axes.plot(*zip(*points, strict=True), STYLES[number % len(STYLES)], label=label, marker=marker)
+    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    # Without the version of the library, so that the same losses make the same file.
+    figure.savefig(file, format="png", metadata={"Software": None})
