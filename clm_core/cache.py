@@ -2,15 +2,18 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from clm_core.errors import OutputError
-from clm_core.prepared import FILES, MANIFEST
+from clm_core.errors import DataError, OutputError
+from clm_core.prepared import FILES, FORMAT, MANIFEST, Manifest, Prepared, read_manifest
 
 TEMPORARY = ".clm-preparing-"
 """Begins the name of a folder that is being filled."""
@@ -20,6 +23,68 @@ def cache_folder() -> Path:
     """Where prepared data are kept: CLM_CACHE, or `clm` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clm"
     return Path(os.environ.get("CLM_CACHE") or default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """All that decides prepared data, and nothing else: not the number of threads, nor the engine."""
+
+    source: dict[str, str | None]
+    """The fingerprint of each split's documents."""
+    tokenizer: str
+    """SHA-256 of what the tokenizer does with text."""
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Content":
+        """What data were made of."""
+        return cls(source=manifest.source, tokenizer=manifest.tokenizer, options=manifest.options)
+
+    def key(self) -> str:
+        """A name for it, under which the cache has the data."""
+        content = json.dumps([FORMAT, self.source, self.tokenizer, self.options], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def keep(
+    content: Content,
+    folder: Path | None,
+    *,
+    overwrite: bool,
+    say: Callable[[str], None],
+    write: Callable[[Path], None],
+) -> tuple[Prepared, bool]:
+    """The data of this content in `folder`, or in the cache; written unless they are there already and whole.
+
+    The second value says whether they were there.
+
+    Raises:
+        OutputError: the folder cannot be written, or holds something else.
+    """
+    target = folder or cache_folder() / content.key()
+    with locked(target):
+        found = None if overwrite else find(content, target, say)
+        if found:
+            return found, True
+        check_replaceable(target, overwrite=overwrite or folder is None or _is_of(content, target))
+        try:
+            write(target)
+        except OSError as error:
+            raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
+    return Prepared.open(target), False
+
+
+def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared | None:
+    """The data of this content, if they are in the folder and whole."""
+    if not _is_of(content, folder):
+        return None
+    try:
+        prepared = Prepared.open(folder)
+        prepared.verify()
+    except DataError as error:
+        say(f"damaged since they were prepared: {error}")
+        return None
+    return prepared
 
 
 @contextmanager
@@ -68,6 +133,14 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")
     if names and not overwrite:
         raise OutputError(f"{target} holds other prepared data: choose another folder, or --overwrite-cache")
+
+
+def _is_of(content: Content, folder: Path) -> bool:
+    """Whether the folder says that it holds these data; they may be damaged."""
+    try:
+        return Content.of(read_manifest(folder)) == content
+    except DataError:
+        return False
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -8,13 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from clm_core.shards import Shard
+
 Check = Callable[[Any], str | None]
 """Takes a value and says what it must be, or None if it is that."""
 
 
-def option(default: Any, help: str, *, check: Check | None = None, metavar: str | None = None) -> Any:
-    """A dataclass field with its help, and a check that its values go through, wherever they were given."""
-    return field(default=default, metadata={"help": help, "check": check, "metavar": metavar})
+def option(
+    default: Any, help: str, *, check: Check | None = None, metavar: str | None = None, short: str | None = None
+) -> Any:
+    """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter."""
+    return field(default=default, metadata={"help": help, "check": check, "metavar": metavar, "short": short})
 
 
 def at_least(least: int) -> Check:
@@ -51,6 +55,15 @@ def positive_or_unlimited(value: int) -> str | None:
     return None if value > 0 or value == -1 else "above 0, or -1 for no limit"
 
 
+def shard(value: str) -> str | None:
+    """The value names one of several parts."""
+    try:
+        Shard.parse(value)
+    except ValueError:
+        return "a part of several, such as 1/4"
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
     """Which tokenizer, and which model it goes with."""
@@ -83,6 +96,7 @@ class DataOptions:
     dataset_config_name: str | None = option(None, "the configuration of that data set")
     dataset_split: str = option("train", "the split to train on, or a slice of it such as `train[:5000]`")
     revision: str | None = option(None, "the branch, tag or commit of the data set on the Hub")
+    streaming: bool = option(False, "read the data set from the Hub while it is tokenized, and keep no copy of it")
     train_file: tuple[str, ...] = option(
         (), "text to train on: paths or globs of .txt, .json, .jsonl, .csv or .parquet, plain or .gz", metavar="PATH"
     )
@@ -97,6 +111,9 @@ class DataOptions:
         "paragraph", "what a document is in a .txt file: a line, text between blank lines, or the whole file"
     )
     max_train_samples: int | None = option(None, "train on at most so many documents", check=at_least(1))
+    max_train_tokens: int | None = option(
+        None, "train on no more documents once they have so many tokens; the last one is whole", check=at_least(1)
+    )
     max_eval_samples: int | None = option(None, "validate on at most so many documents", check=at_least(1))
     seed: int = option(42, "of the split, the order of the blocks, new weights, dropout", check=between(0, 2**32 - 1))
 
@@ -215,7 +232,13 @@ class GenerateConfig(SamplingOptions, TokenizerOptions):
 class PrepareConfig(PreprocessingOptions, DataOptions, TokenizerOptions):
     """The options of `prepare`."""
 
-    output_dir: str | None = option(None, "write the prepared folder here, instead of into the cache", metavar="DIR")
+    output_dir: str | None = option(
+        None, "write the prepared folder here, instead of into the cache", metavar="DIR", short="-o"
+    )
+    shard: str | None = option(
+        None, "prepare only this part of the documents, such as 1/4 on one machine of four", metavar="I/N", check=shard
+    )
+    merge: tuple[str, ...] = option((), "join the folders of all parts, instead of preparing", metavar="DIR")
 
 
 @dataclass(frozen=True, kw_only=True)

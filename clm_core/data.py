@@ -6,6 +6,7 @@ the seed alone, so that it needs no second pass and does not depend on how the d
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,8 @@ class Sources:
     train: Source | None
     validation: Source | None
     held_out_percentage: int
+    streaming: bool = False
+    """Whether the documents come over the network while they are read, so that reading on for more has a price."""
 
 
 def open_sources(options: DataOptions) -> Sources:
@@ -48,8 +51,8 @@ def open_sources(options: DataOptions) -> Sources:
     """
     if options.dataset_name and (options.train_file or options.validation_file):
         raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
-    for name in ("dataset_config_name", "revision", "dataset_split"):
-        if getattr(options, name) not in (None, "train") and not options.dataset_name:
+    for name in ("dataset_config_name", "revision", "dataset_split", "streaming"):
+        if getattr(options, name) not in (None, "train", False) and not options.dataset_name:
             raise OptionError(f"{name} {getattr(options, name)!r} was given without the dataset_name it belongs to")
     if options.dataset_name:
         return _from_hub(options)
@@ -139,41 +142,94 @@ def _sample_source(options: DataOptions) -> Source:
 
 def _from_hub(options: DataOptions) -> Sources:
     builder = _builder(options)
-    train = _hub_source(builder, options.dataset_split, options)
-    own = "validation" if "validation" in builder.info.splits and options.validation_split_percentage else None
-    validation = _hub_source(builder, own, options) if own and own not in options.dataset_split else None
-    return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
+    source = _streamed_source if options.streaming else _hub_source
+    train = source(builder, options.dataset_split, options)
+    own = "validation" if "validation" in _splits(builder) and options.validation_split_percentage else None
+    validation = source(builder, own, options) if own and own not in options.dataset_split else None
+    return Sources(
+        train=train,
+        validation=validation,
+        held_out_percentage=_percentage(options, validation),
+        streaming=options.streaming,
+    )
 
 
 def _builder(options: DataOptions) -> Any:
     import datasets
-    from huggingface_hub.errors import HfHubHTTPError
 
     name = options.dataset_name
-    try:
+    with _hub_errors(f"cannot load data set {name!r} from the Hub"):
         builder = datasets.load_dataset_builder(name, options.dataset_config_name, revision=options.revision)
-        builder.download_and_prepare()
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"cannot load data set {name!r} from the Hub: {reason}") from None
+        if not options.streaming:
+            builder.download_and_prepare()
     return builder
 
 
+@contextmanager
+def _hub_errors(what: str) -> Iterator[None]:
+    """Say in one line what went wrong with the Hub, or with what came from it."""
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{what}: {reason}") from None
+
+
+def _splits(builder: Any) -> list[str]:
+    # What was not downloaded has no list of splits yet, unless its card has one.
+    return list(builder.info.splits or builder.config.data_files or ())
+
+
 def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
-    name = f"{options.dataset_name} {split}"
+    name = f"data set {options.dataset_name} {split}"
     try:
         dataset = builder.as_dataset(split=split)
     except ValueError as error:
-        known = ", ".join(builder.info.splits)
-        raise DataError(
-            f"data set {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})"
-        ) from None
-    column = check_column(options.text_column, dataset.features.arrow_schema, f"data set {name}")
+        raise _no_split(builder, split, options, error) from None
+    column = check_column(options.text_column, dataset.features.arrow_schema, name)
     table = dataset.select_columns([column]).with_format("arrow")
     return Source(
-        name=f"data set {name}",
+        name=name,
         fingerprint=f"{dataset._fingerprint} {options.text_column}",
-        documents=lambda: (
-            text for rows in table.iter(SLICE) for text in arrow_texts(rows, options.text_column, f"data set {name}")
-        ),
+        documents=lambda: _arrow_documents(table, options.text_column, name),
     )
+
+
+def _streamed_source(builder: Any, split: str, options: DataOptions) -> Source:
+    name = f"data set {options.dataset_name} {split}"
+    if "[" in split:
+        raise OptionError(
+            f"dataset_split {split!r}: a stream has no slices; name a whole split, and use max_train_samples"
+        )
+    try:
+        dataset = builder.as_streaming_dataset(split=split)
+    except ValueError as error:
+        raise _no_split(builder, split, options, error) from None
+    return Source(
+        name=name,
+        # The hash is that of the commit, or of the files.
+        fingerprint=f"stream {builder.hash} {builder.config_id} {split} {options.text_column}",
+        documents=lambda: _arrow_documents(dataset.with_format("arrow"), options.text_column, name),
+    )
+
+
+def _no_split(builder: Any, split: str, options: DataOptions, error: ValueError) -> DataError:
+    known = ", ".join(map(str, _splits(builder)))
+    return DataError(f"data set {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})")
+
+
+def _arrow_documents(table: Any, column: str, name: str) -> Iterator[str | None]:
+    slices = table.iter(SLICE)
+    first = True
+    while True:
+        with _hub_errors(f"cannot read {name}"):
+            rows = next(slices, None)
+        if rows is None:
+            return
+        if first:
+            check_column(column, rows.schema, name)
+            first = False
+        yield from arrow_texts(rows, column, name)

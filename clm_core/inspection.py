@@ -35,13 +35,21 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
         options=prepared.manifest.options,
         ledger=prepared.ledger(config.block_size),
         document_lengths={split: _lengths(prepared, split) for split in splits},
-        block=None if config.block is None else _block(prepared, config),
+        block=_block(prepared, config) if _wanted(prepared, config) else None,
     )
+
+
+def _wanted(prepared: Prepared, config: InspectConfig) -> bool:
+    """Whether a block is to be shown; where there is none, the first is not missed."""
+    has_blocks = prepared.count(config.split, config.block_size).blocks > 0
+    return config.block is not None and (has_blocks or config.block > 0)
 
 
 def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
     """Tokens of a document, EOS included: the extremes, the middle, and how many lie between powers of two."""
     lengths = np.diff(prepared.ends(split).astype(np.int64), prepend=0)
+    if not len(lengths):  # Of a split that a shard has no documents of.
+        return {"shortest": 0, "median": 0.0, "mean": 0.0, "longest": 0, "histogram": []}
     low = 2 ** np.arange(int(np.log2(max(1, lengths.max()))) + 1)
     counts = np.histogram(lengths, bins=[*low, 2 * low[-1]])[0]
     return {

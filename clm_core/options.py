@@ -112,7 +112,8 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, *, prefix: str = "", g
             keywords |= {"nargs": "+", "action": "extend", "metavar": option.metavar}
         else:
             keywords["metavar"] = option.metavar
-        groups[title].add_argument(flag, **keywords)
+        flags = [short, flag] if (short := option.metadata["short"]) else [flag]
+        groups[title].add_argument(*flags, **keywords)
 
 
 def from_flags(namespace: argparse.Namespace, known: Iterable[str]) -> dict[str, Given]:

@@ -19,13 +19,17 @@ import numpy as np
 
 from clm_core.backend import Blocks
 from clm_core.errors import DataError
+from clm_core.shards import Shard
 
 AGAIN = "prepare again, with --overwrite-cache"
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
 FILES = {MANIFEST, *(f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends"))}
 """All that a folder of prepared data holds."""
+
+LEFT_OUT = ("empty", "skipped", "elsewhere")
+"""Why a document is in no split, as the manifest and the ledger name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,9 @@ class Manifest:
     documents_empty: int
     """None, the empty string, or blanks only."""
     documents_skipped: int
-    """Beyond max_train_samples or max_eval_samples."""
+    """Beyond a limit such as max_train_samples."""
+    documents_elsewhere: int
+    """In other shards."""
     splits: dict[str, SplitRecord]
     format: int = FORMAT
 
@@ -115,6 +121,12 @@ class Prepared:
                     if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                         raise DataError(f"{self.folder / name} is not what was written there: {AGAIN}")
 
+    @property
+    def shard(self) -> Shard | None:
+        """The part of the data that this is, or None if it is the whole."""
+        part = self.manifest.options.get("shard")
+        return Shard.parse(part) if part else None
+
     def has(self, split: str) -> bool:
         """Whether there are documents in this split."""
         return split in self.manifest.splits
@@ -127,8 +139,10 @@ class Prepared:
         return np.memmap(self._path(split), dtype=dtype, mode="r")
 
     def ends(self, split: str) -> Any:
-        """For each document of a split, the number of tokens up to and with its last one, uint64 of (documents,)."""
-        return np.fromfile(self.folder / f"{split}.ends", "<u8")
+        """How many tokens there are up to and with each document's last one, a read-only view, uint64 (documents,)."""
+        if not self.manifest.splits[split].documents:
+            return np.zeros(0, "<u8")
+        return np.memmap(self.folder / f"{split}.ends", dtype="<u8", mode="r")
 
     def blocks(self, split: str, block_size: int) -> Blocks:
         """The blocks of a split, a read-only view of the file, of shape (blocks, block_size)."""
@@ -158,7 +172,7 @@ class Prepared:
             }
             for split, record in self.manifest.splits.items()
         }
-        totals = {name: getattr(self.manifest, f"documents_{name}") for name in ("read", "empty", "skipped")}
+        totals = {name: getattr(self.manifest, f"documents_{name}") for name in ("read", *LEFT_OUT)}
         return {"documents": totals, "block_size": block_size, "splits": splits}
 
     def _path(self, split: str) -> Path:
@@ -173,6 +187,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(folder / MANIFEST)
+
+
+def check_balance(manifest: Manifest) -> None:
+    """Stop if a document got lost between reading and writing: a fault of the program, not of the input."""
+    used = sum(record.documents for record in manifest.splits.values())
+    if manifest.documents_read != used + sum(getattr(manifest, f"documents_{why}") for why in LEFT_OUT):
+        raise RuntimeError(f"the ledger does not balance: {manifest}")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -80,10 +80,20 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
     """The options of a preparation: of the built-in sample, and with its tokenizer, where none are named."""
     # The output folder in a file is that of the training.
     layers = [{name: value for name, value in _read(file, PrepareConfig).items() if name != "output_dir"}, given]
+    if _value(layers, "merge"):
+        return _joining(layers)
     data = {} if _names(layers, DATA) else SAMPLE_DATA
     tokenizer = {} if _names(layers, ("tokenizer_name", "model_name_or_path")) else SAMPLE_TOKENIZER
     _check_sections(layers, None, used=False)
     return _build(PrepareConfig, [{**data, **tokenizer}, *layers])
+
+
+def _joining(layers: list[Layer]) -> PrepareConfig:
+    """The options that joining parts has a use for; what a part is made of was decided when it was made."""
+    used = {"merge", "output_dir", "overwrite_cache", "block_size"}
+    if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
+        raise OptionError(f"{', '.join(clash)}: merge joins parts that are prepared already, leave it out")
+    return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])
 
 
 def _read(file: str | Path | None, cls: type) -> Layer:

@@ -78,6 +78,7 @@ class PreparationResult(Result):
     folder: Path
     reused: bool
     """Whether they were there already, so that nothing was tokenized."""
+    tokenizer_name: str
     ledger: dict[str, Any]
 
 

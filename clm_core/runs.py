@@ -22,7 +22,8 @@ from clm_core.config import (
 )
 from clm_core.curves import CurveWriter
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
-from clm_core.prepared import TRAIN, VALIDATION, Prepared
+from clm_core.merging import merge
+from clm_core.prepared import LEFT_OUT, TRAIN, VALIDATION, Prepared
 from clm_core.preprocessing import Listener, Recipe, check_blocks
 from clm_core.preprocessing import prepare as prepare_data
 from clm_core.pretrained import SAMPLE, check_fits, load_architecture, load_tokenizer, new_architecture, save_tokenizer
@@ -44,12 +45,23 @@ WAYS = {
 
 
 def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
-    """Tokenize data into a folder that every backend reads."""
-    _announce(config, progress)
+    """Tokenize data, or join parts that were tokenized elsewhere, into a folder that every backend reads."""
     folder = Path(config.output_dir) if config.output_dir else None
-    prepared, reused = _prepare(config, load_tokenizer(config), progress, folder)
-    check_blocks(prepared, config.block_size, list(prepared.manifest.splits))
-    return PreparationResult(folder=prepared.folder, reused=reused, ledger=prepared.ledger(config.block_size))
+    if config.merge:
+        parts = [Path(part) for part in config.merge]
+        prepared, reused = merge(parts, folder, overwrite=config.overwrite_cache, say=progress.say)
+        progress.say(_prepared_line(prepared, config.block_size, "found joined" if reused else "joined"))
+    else:
+        _announce(config, progress)
+        prepared, reused = _prepare(config, load_tokenizer(config), progress, folder)
+    if prepared.shard is None:
+        check_blocks(prepared, config.block_size, list(prepared.manifest.splits))
+    return PreparationResult(
+        folder=prepared.folder,
+        reused=reused,
+        tokenizer_name=prepared.manifest.tokenizer_name,
+        ledger=prepared.ledger(config.block_size),
+    )
 
 
 def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
@@ -168,7 +180,7 @@ def _check_output(config: TrainConfig) -> Path | None:
     if config.report_to != "none" and find_spec(config.report_to) is None:
         raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
     if config.prepared:
-        Prepared.open(Path(config.prepared))
+        _open_whole(Path(config.prepared))
     if config.output_dir:
         folder = Path(config.output_dir)
         output.check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)
@@ -281,8 +293,15 @@ def _prepared_for(
     return prepared
 
 
-def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
+def _open_whole(folder: Path) -> Prepared:
     prepared = Prepared.open(folder)
+    if prepared.shard:
+        raise DataError(f"{folder} is part {prepared.shard} of the data: join all parts with `clm prepare --merge`")
+    return prepared
+
+
+def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
+    prepared = _open_whole(folder)
     prepared.verify()
     if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
         raise ModelError(f"{folder} was prepared with another tokenizer than the model's: prepare it again")
@@ -306,11 +325,12 @@ def _prepare(config: Any, tokenizer: Any, progress: Progress, folder: Path | Non
             overwrite=config.overwrite_cache,
             listener=Listener(advance=bar.advance, say=progress.say),
         )
-    progress.say(_prepared_line(prepared, config.block_size, reused))
+    how = "found prepared, nothing tokenized" if reused else "prepared"
+    progress.say(_prepared_line(prepared, config.block_size, how))
     return prepared, reused
 
 
-def _prepared_line(prepared: Prepared, block_size: int, reused: bool) -> str:
+def _prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
     ledger = prepared.ledger(block_size)
     documents = ledger["documents"]
     parts = [
@@ -318,8 +338,7 @@ def _prepared_line(prepared: Prepared, block_size: int, reused: bool) -> str:
         f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']} tokens dropped"
         for split, counts in ledger["splits"].items()
     ]
-    how = "found prepared, nothing tokenized" if reused else "prepared"
-    left_out = "".join(f", {documents[name]:,} {name}" for name in ("empty", "skipped") if documents[name])
+    left_out = "".join(f", {documents[name]:,} {name}" for name in LEFT_OUT if documents[name])
     return f"{how}: {documents['read']:,} documents{left_out}; " + "; ".join(parts)
 
 

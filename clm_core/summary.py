@@ -58,13 +58,16 @@ def of_evaluation(result: EvaluationResult) -> str:
 def of_preparation(config: PrepareConfig, result: PreparationResult) -> str:
     """The summary of a preparation."""
     folder = shlex.quote(str(result.folder))
-    if on_sample(config):
-        same = " --config sample"
+    if config.shard:
+        follows = "clm prepare --merge FOLDER-OF-EACH-PART --output-dir DIR, once all parts are there"
+    elif on_sample(config) and not config.merge:
+        follows = f"clm train --prepared {folder} --config sample"
     elif config.model_name_or_path:
-        same = f" --model-name-or-path {shlex.quote(config.model_name_or_path)}"
+        follows = f"clm train --prepared {folder} --model-name-or-path {shlex.quote(config.model_name_or_path)}"
     else:
-        same = f" --model-type gpt2 --tokenizer-name {shlex.quote(config.tokenizer_name or '')}"
-    return f"{'found' if result.reused else 'written'}    {folder}\nnext     clm train --prepared {folder}{same}"
+        tokenizer = shlex.quote(result.tokenizer_name)
+        follows = f"clm train --prepared {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
+    return f"{'found' if result.reused else 'written'}    {folder}\nnext     {follows}"
 
 
 def of_inspection(result: InspectionResult) -> str:
@@ -74,7 +77,7 @@ def of_inspection(result: InspectionResult) -> str:
     lines = [
         f"{result.folder}{': every byte is as it was written' if result.verified else ''}",
         f"{tokenizer}; {', '.join(f'{name} {value}' for name, value in result.options.items())}",
-        f"documents  {documents['read']:,} read, {documents['empty']:,} empty, {documents['skipped']:,} skipped",
+        ", ".join(f"{'documents  ' * (why == 'read')}{count:,} {why}" for why, count in documents.items()),
     ]
     for split, counts in result.ledger["splits"].items():
         lines += _split_lines(split, counts, result.document_lengths[split], result.ledger["block_size"])
@@ -82,7 +85,7 @@ def of_inspection(result: InspectionResult) -> str:
 
 
 def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], block_size: int) -> list[str]:
-    most = max(bar["documents"] for bar in lengths["histogram"])
+    most = max((bar["documents"] for bar in lengths["histogram"]), default=0)
     return [
         "",
         f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens + {counts['eos_added']:,} EOS "

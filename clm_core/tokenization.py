@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,16 @@ from clm_core.errors import ModelError
 SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**20
 """A slice ends at whichever comes first, so that its memory is bounded for short and for long documents."""
 
-Document = tuple[str, str]
-"""The split that a document goes to, and its text."""
+
+class Document(NamedTuple):
+    """A document on its way to the tokenizer."""
+
+    origin: str
+    """The split that its source is for."""
+    place: str
+    """The split that it goes to, or why it goes to none."""
+    text: str | None
+    """None where it is not to be tokenized."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,21 @@ class Tokens:
 
 Encode = Callable[[list[str]], Tokens]
 
+MODEL = ',"model":'
+"""Where the last part of a tokenizer's JSON begins; within a string its quotes would be escaped."""
+
+
+NOTHING = Tokens(np.zeros(0, np.uint32), np.zeros(0, np.int64))
+
 
 @dataclass(frozen=True)
 class Slice:
-    """Some documents, tokenized: the split of each, its size in bytes of UTF-8, and its tokens."""
+    """Some documents in their order, tokenized; those without a text have a size of 0, and no tokens."""
 
-    splits: npt.NDArray[np.str_]
+    origins: list[str]
+    places: list[str]
     sizes: npt.NDArray[np.int64]
+    """In bytes of UTF-8, of shape (documents,)."""
     tokens: Tokens
 
 
@@ -74,13 +90,16 @@ def bare_backend(tokenizer: Any) -> Any:
 def digest_tokenizer(tokenizer: Any) -> str:
     """SHA-256 of what a tokenizer does with text: the same in every version of transformers that loads it alike."""
     if tokenizer.is_fast:
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        content: list[Any] = [state[part] for part in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
+        head, model = tokenizer.backend_tokenizer.to_str().split(MODEL, 1)
+        state = json.loads(head + "}")
+        content: list[Any] = [state[part] for part in ("added_tokens", "normalizer", "pre_tokenizer")]
     else:
-        content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+        model, content = json.dumps(sorted(tokenizer.get_vocab().items())), [type(tokenizer).__name__]
     # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
-    content += [[encoder(tokenizer)(["a"]).ids.tolist()], tokenizer.eos_token_id]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    content += [templated(tokenizer), tokenizer.eos_token_id]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(model.encode())
+    return digest.hexdigest()
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
@@ -89,25 +108,36 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
     Raises:
         ModelError: it makes none.
     """
-    if not len(encoder(tokenizer)(["a"]).ids):
+    if not templated(tokenizer):
         raise ModelError(f"the tokenizer of {name} is empty: are its files there?")
+
+
+def templated(tokenizer: Any) -> list[int]:
+    """The ids of a text of one letter, with what the tokenizer's template puts around a text."""
+    ids: list[int] = tokenizer("a", padding=False, truncation=False)["input_ids"]
+    return ids
 
 
 def tokenize(documents: Iterable[Document], encode: Encode, threads: int) -> Iterator[Slice]:
     """The documents in order, in slices, whatever the number of threads; a few slices are in memory at a time."""
-
-    def work(batch: list[Document]) -> Slice:
-        texts = [text for _, text in batch]
-        sizes = np.fromiter(map(_size, texts), np.int64, len(texts))
-        return Slice(np.array([split for split, _ in batch]), sizes, encode(texts))
-
     slices = _slices(documents)
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="tokenize") as pool, _one_thread_a_call():
-        pending = deque(pool.submit(work, batch) for batch in islice(slices, threads + 1))
+    with _threads(threads) as pool:
+        pending = deque(pool.submit(_slice, batch, encode) for batch in islice(slices, threads + 1))
         while pending:
             done = pending.popleft().result()
-            pending.extend(pool.submit(work, batch) for batch in islice(slices, 1))
+            pending.extend(pool.submit(_slice, batch, encode) for batch in islice(slices, 1))
             yield done
+
+
+def _slice(batch: list[Document], encode: Encode) -> Slice:
+    has_text = np.array([document.text is not None for document in batch])
+    texts = [document.text for document in batch if document.text is not None]
+    tokens = encode(texts) if texts else NOTHING
+    lengths, sizes = np.zeros((2, len(batch)), np.int64)
+    lengths[has_text] = tokens.lengths
+    sizes[has_text] = np.fromiter(map(_size, texts), np.int64, len(texts))
+    origins, places = [document.origin for document in batch], [document.place for document in batch]
+    return Slice(origins, places, sizes, Tokens(tokens.ids, lengths))
 
 
 def _flat(ids: list[list[int]]) -> Tokens:
@@ -124,7 +154,7 @@ def _slices(documents: Iterable[Document]) -> Iterator[list[Document]]:
     characters = 0
     for document in documents:
         batch.append(document)
-        characters += len(document[1])
+        characters += len(document.text or "")
         if len(batch) == SLICE_DOCUMENTS or characters >= SLICE_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -133,14 +163,16 @@ def _slices(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 @contextmanager
-def _one_thread_a_call() -> Iterator[None]:
-    """Keep the library from starting threads of its own under ours, and put its setting back."""
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that tokenize; the library is kept from starting its own under them, and its setting put back."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"
+    pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="tokenize")
     try:
-        yield
+        yield pool
     finally:
+        pool.shutdown(cancel_futures=True)
         if before is None:
             del os.environ[name]
         else:

@@ -48,6 +48,8 @@ def another(option):
         return next(value for value in get_args(option.kind) if value != option.default)
     if get_origin(option.kind) is tuple:
         return ("a b.txt", "ünï.csv")
+    if option.name == "shard":
+        return "2/3"
     if option.kind is str:
         return "some: text # 'quoted'"
     if option.kind is bool:

@@ -98,7 +98,7 @@ def test_a_document_that_quotes_the_end_of_sequence_token_does_not_end_there(tok
 
 def test_rows_without_text_are_counted_and_dropped(tokenizer, tmp_path):
     prepared = prepare(tokenizer, tmp_path, WITH_BLANKS)
-    assert prepared.ledger(2)["documents"] == {"read": 6, "empty": 3, "skipped": 0}
+    assert prepared.ledger(2)["documents"] == {"read": 6, "empty": 3, "skipped": 0, "elsewhere": 0}
     assert (
         prepared.tokens("train").tolist()
         == prepare(tokenizer, tmp_path, ["first", "second", "third"]).tokens("train").tolist()

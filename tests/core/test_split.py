@@ -98,7 +98,7 @@ def test_the_limits_count_documents_and_the_rest_is_reported_as_skipped(prepare,
     result = prepare(TEXTS, max_train_samples=8, max_eval_samples=12)
     train, validation = written(result, tokenizer)
     assert (len(train), len(validation)) == (8, 10)
-    assert result.ledger["documents"] == {"read": 50, "empty": 0, "skipped": 32}
+    assert result.ledger["documents"] == {"read": 50, "empty": 0, "skipped": 32, "elsewhere": 0}
 
 
 def test_reading_ends_when_the_limits_are_reached(prepare, tokenizer):

@@ -1,0 +1,36 @@
+"""Parts of a preparation for several machines: which documents a part has, and how parts become the whole again."""
+
+import re
+from dataclasses import dataclass
+
+PATTERN = re.compile(r"([0-9]+)/([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `number`-th of `count` parts, from 1: of each split, every `count`-th document."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Shard":
+        """The shard that is written `1/4`; the whole where nothing is written.
+
+        Raises:
+            ValueError: it is written in another way, or there is no such part.
+        """
+        if text is None:
+            return cls()
+        match = PATTERN.fullmatch(text)
+        number, count = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= count:
+            raise ValueError(text)
+        return cls(number, count)
+
+    def has(self, document: int) -> bool:
+        """Whether the document of this number, from 0, counted within its split, is in this part."""
+        return document % self.count == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"

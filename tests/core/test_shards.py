@@ -1,0 +1,138 @@
+"""Parts of a preparation: each a deterministic share, and together what one machine would have made."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import clm_core as clm
+from clm_core import merging
+from clm_core.config import PrepareConfig
+from clm_core.errors import DataError, OptionError
+from clm_core.prepared import Prepared
+from clm_core.preprocessing import Recipe
+from clm_core.preprocessing import prepare as prepare_recipe
+
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=25)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def parts(corpus):
+    """Prepare n parts of the corpus, and return their folders."""
+
+    def run(count, **options):
+        given = {"train_file": corpus, "tokenizer_name": "sample", "block_size": 16, **options}
+        numbers = range(1, count + 1)
+        return [clm.prepare(**given, shard=f"{i}/{count}", output_dir=f"part-{i}").folder for i in numbers]
+
+    return run
+
+
+@given(texts=TEXTS, count=st.integers(1, 5), slice_documents=st.integers(1, 4), limit=st.none() | st.integers(1, 9))
+@settings(deadline=None, max_examples=40)
+def test_the_parts_joined_are_byte_for_byte_the_whole(
+    tokenizer, tmp_path_factory, texts, count, slice_documents, limit
+):
+    folder = tmp_path_factory.mktemp("parts")
+    texts = [*texts, *(f"text {number}" for number in range(20))]
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    given = {"train_file": (str(folder / "a.jsonl"),), "validation_split_percentage": 25, "max_train_samples": limit}
+
+    def make(name, shard):
+        recipe = Recipe.make(PrepareConfig(**given, shard=shard), tokenizer)
+        return prepare_recipe(recipe, folder / name, workers=1)[0].folder
+
+    made = [make(f"part {i}", f"{i}/{count}") for i in range(count, 0, -1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "DOCUMENTS", slice_documents)
+        merging.merge(made, folder / "joined", overwrite=False, say=print)
+    assert content(folder / "joined") == content(make("whole", None))
+
+
+def test_the_whole_is_found_in_the_cache_where_parts_were_joined_into_it(parts, corpus):
+    clm.prepare(merge=parts(3), block_size=16)
+    assert clm.prepare(train_file=corpus, tokenizer_name="sample", block_size=16).reused
+
+
+def test_joining_twice_joins_once(parts):
+    folders = parts(2)
+    assert not clm.prepare(merge=folders, output_dir="whole", block_size=16).reused
+    assert clm.prepare(merge=folders, output_dir="whole", block_size=16).reused
+
+
+def test_each_part_counts_the_documents_of_the_others(parts):
+    ledgers = [Prepared.open(folder).ledger(16) for folder in parts(4)]
+    used = [sum(split["documents"] for split in ledger["splits"].values()) for ledger in ledgers]
+    assert sum(used) == 60
+    assert [60 - ledger["documents"]["elsewhere"] for ledger in ledgers] == used
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ([0, 1], "of the 3 parts, 3/3 is missing"),
+        ([0], "of the 3 parts, 2/3, 3/3 are missing"),
+        ([0, 1, 1], "are both part 2/3"),
+    ],
+)
+def test_all_parts_are_needed_and_each_once(parts, chosen, message, tmp_path):
+    folders = parts(3)
+    with pytest.raises(DataError, match=message):
+        clm.prepare(merge=[folders[place] for place in chosen], output_dir="whole")
+    assert not (tmp_path / "whole").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 7, "shard": "2/2"}, "are not parts of one whole: their options differ"),
+        ({"shard": "2/4"}, "are not parts of one whole: their options differ"),
+        ({"max_train_samples": 9}, "is not a part of prepared data: parts come from `clm prepare --shard`"),
+    ],
+)
+def test_what_is_not_of_the_same_whole_is_not_joined(parts, corpus, options, message):
+    given = {"train_file": corpus, "tokenizer_name": "sample", "block_size": 16}
+    other = clm.prepare(**given, **options, output_dir="other").folder
+    with pytest.raises(DataError, match=message):
+        clm.prepare(merge=[parts(2)[0], other])
+
+
+def test_a_damaged_part_is_not_joined(parts):
+    folders = parts(2)
+    damaged = bytearray((folders[1] / "train.bin").read_bytes())
+    damaged[5] ^= 1
+    (folders[1] / "train.bin").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"part-2/train\.bin is not what was written there"):
+        clm.prepare(merge=folders)
+
+
+def test_a_part_is_not_trained_on_as_if_it_were_the_whole(parts, train):
+    with pytest.raises(DataError, match="part-1 is part 1/2 of the data: join all parts with `clm prepare --merge`"):
+        train(train_file=(), prepared=parts(2)[0])
+
+
+def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
+    from clm_core.config import InspectConfig
+    from clm_core.inspection import inspect
+
+    found = inspect(parts(30)[29], InspectConfig(split="validation"))
+    assert (found.document_lengths["validation"]["longest"], found.block) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shard": "0/4"}, r"shard must be a part of several, such as 1/4, not '0/4'"),
+        ({"shard": "5/4"}, r"shard must be a part of several"),
+        ({"shard": "1/2", "max_train_tokens": 99}, "a part cannot know how many tokens the others have"),
+        ({"merge": ["a"], "seed": 1}, "argument seed: merge joins parts that are prepared already, leave it out"),
+    ],
+)
+def test_what_parts_cannot_honour_is_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        clm.prepare(**options)
