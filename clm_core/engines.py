@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.tokenization import Encode, Tokens, bare_backend, encoder
+from clm_core.tokenization import Encode, Tokens, bare_json, encoder
 
 FIRST_DOCUMENTS = 100
 """So many are compared before fastokens is trusted."""
@@ -80,7 +80,7 @@ def _fastokens(tokenizer: Any) -> Encode:
     import fastokens
 
     try:
-        engine = fastokens.Tokenizer.from_json_str(bare_backend(tokenizer).to_str())
+        engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer))
     except Exception as error:  # Whatever it does not support.
         raise EngineDiffersError(f"it does not take it ({error})") from None
 

@@ -74,25 +74,22 @@ def encoder(tokenizer: Any) -> Encode:
     """How a tokenizer encodes documents: with its own template, and special tokens in the text as plain text."""
     if not tokenizer.is_fast:
         return lambda texts: _flat(tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"])
-    backend = bare_backend(tokenizer)
+    backend = type(tokenizer.backend_tokenizer).from_str(bare_json(tokenizer))
     backend.encode_special_tokens = True  # A document that quotes "<|endoftext|>" does not end there.
     return lambda texts: _flat([encoding.ids for encoding in backend.encode_batch_fast(texts)])
 
 
-def bare_backend(tokenizer: Any) -> Any:
-    """A copy of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off."""
-    backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_padding()
-    backend.no_truncation()
-    return backend
+def bare_json(tokenizer: Any) -> str:
+    """The JSON of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off."""
+    head, model = _parts(tokenizer)
+    return json.dumps({**head, "padding": None, "truncation": None})[:-1] + MODEL + model
 
 
 def digest_tokenizer(tokenizer: Any) -> str:
     """SHA-256 of what a tokenizer does with text: the same in every version of transformers that loads it alike."""
     if tokenizer.is_fast:
-        head, model = tokenizer.backend_tokenizer.to_str().split(MODEL, 1)
-        state = json.loads(head + "}")
-        content: list[Any] = [state[part] for part in ("added_tokens", "normalizer", "pre_tokenizer")]
+        head, model = _parts(tokenizer)
+        content: list[Any] = [head[part] for part in ("added_tokens", "normalizer", "pre_tokenizer")]
     else:
         model, content = json.dumps(sorted(tokenizer.get_vocab().items())), [type(tokenizer).__name__]
     # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
@@ -138,6 +135,12 @@ def _slice(batch: list[Document], encode: Encode) -> Slice:
     sizes[has_text] = np.fromiter(map(_size, texts), np.int64, len(texts))
     origins, places = [document.origin for document in batch], [document.place for document in batch]
     return Slice(origins, places, sizes, Tokens(tokens.ids, lengths))
+
+
+def _parts(tokenizer: Any) -> tuple[dict[str, Any], str]:
+    """What a fast tokenizer does around its model; and the model with its vocabulary, which is large, as text."""
+    head, model = tokenizer.backend_tokenizer.to_str().split(MODEL, 1)
+    return json.loads(head + "}"), model
 
 
 def _flat(ids: list[list[int]]) -> Tokens:

@@ -27,7 +27,8 @@ def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
 
     def run(blocks: Blocks, batch_size: int, report: Report) -> Score:
         total = Score(loss_sum=0.0, correct=0, tokens=0)
-        for input_ids, _ in evaluation_dataset(model, blocks, batch_size):
+        for batch in evaluation_dataset(blocks, batch_size):
+            input_ids = batch["input_ids"]
             loss_sum, correct = sums(input_ids)
             rows, length = input_ids.shape
             total += Score(loss_sum=float(loss_sum), correct=int(correct), tokens=rows * (length - 1))
