@@ -96,7 +96,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`."""
+    """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`, or `loaders`."""
     name, *arguments = session.posargs or ["prepare"]
-    session.install(".[fast]")
+    session.install(*([".[fast]"] if name == "prepare" else [".[pt,tf]", TORCH]))
     session.run("python", f"tests/bench/{name}.py", *arguments)

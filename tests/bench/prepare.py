@@ -4,7 +4,8 @@
 
 The corpus is what every Python brings, its library's source; a byte-level BPE of 50,257 entries is trained on it.
 Each way runs in a process of its own, once a round, so that what slows the machine slows all of them; the
-table has medians over the rounds.
+table has medians over the rounds, and of the ratios of each round. "x 10" is the same text ten times over, to see
+whether memory grows with it; it runs once.
 """
 
 import json
@@ -22,6 +23,7 @@ from pathlib import Path
 
 BLOCK, LEAST_BYTES = 128, 20_000_000
 WAYS = ("raw", "guide", "guide, 2 processes", "guide, chain", "clm", "clm, fastokens")
+ONCE = ("clm, x 10", "clm, fastokens, x 10")
 
 
 def main(rounds: int) -> None:
@@ -36,6 +38,7 @@ def main(rounds: int) -> None:
         for _ in range(rounds - 1):
             for way in WAYS:
                 found[way].append(measure(way, folder))
+        found |= {way: [measure(way, folder)] for way in ONCE}
     print_table(found)
 
 
@@ -77,7 +80,7 @@ def run(way: str, folder: Path) -> dict[str, float]:
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     corpus = str(folder / "corpus.jsonl")
-    work = {"raw": raw, "clm": clm_way, "clm, fastokens": clm_way}.get(way, guide)
+    work = {"raw": raw, "guide": guide, "clm": clm_way}[way.split(",")[0]]
     prepared = work(way, tokenizer, corpus)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
@@ -134,7 +137,8 @@ def clm_way(way, tokenizer, corpus):
     from clm_core.options import from_arguments
     from clm_core.preprocessing import Recipe, prepare
 
-    options = {"train_file": corpus, "validation_split_percentage": 0, "append_eos": False, "tokenizer_name": "t"}
+    files = [corpus] * (10 if "x 10" in way else 1)
+    options = {"train_file": files, "validation_split_percentage": 0, "append_eos": False, "tokenizer_name": "t"}
     config = requests.preparation(from_arguments(options), file=None)
     target = Path(tempfile.mkdtemp(dir=Path(corpus).parent)) / "prepared"
     workers = None if "fastokens" in way else os.cpu_count()
@@ -153,13 +157,19 @@ def print_table(found: dict[str, list[dict[str, float]]]) -> None:
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for way, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        to_raw = statistics.median(a["seconds"] / b["seconds"] for a, b in zip(runs, found["raw"], strict=True))
-        to_guide = statistics.median(b["seconds"] / a["seconds"] for a, b in zip(runs, found["guide"], strict=True))
         disk = f"{middle['bytes_per_token']:.3f}" if middle["bytes_per_token"] else "-"
-        print(
-            f"| {way} | {middle['seconds']:.2f} | {middle['tokens'] / middle['seconds']:,.0f} | {to_raw:.2f} | "
-            f"{to_guide:.1f} | {middle['peak_mb']:.0f} | {disk} | {middle['dropped']:,.0f} |"
+        to_raw, to_guide = (
+            ("-", "-") if way in ONCE else (f"{ratio(runs, found['raw']):.2f}", f"{ratio(found['guide'], runs):.1f}")
         )
+        print(
+            f"| {way} | {middle['seconds']:.2f} | {middle['tokens'] / middle['seconds']:,.0f} | {to_raw} | "
+            f"{to_guide} | {middle['peak_mb']:.0f} | {disk} | {middle['dropped']:,.0f} |"
+        )
+
+
+def ratio(one: list[dict[str, float]], other: list[dict[str, float]]) -> float:
+    """The median of the ratios of the times, round by round."""
+    return statistics.median(a["seconds"] / b["seconds"] for a, b in zip(one, other, strict=True))
 
 
 if __name__ == "__main__":
