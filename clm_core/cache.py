@@ -7,13 +7,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clm_core.errors import DataError, OutputError
 from clm_core.prepared import FILES, FORMAT, MANIFEST, Manifest, Prepared, read_manifest
+
+if TYPE_CHECKING:  # Only preparing needs it.
+    from filelock import FileLock
 
 TEMPORARY = ".clm-preparing-"
 """Begins the name of a folder that is being filled."""
@@ -94,13 +97,8 @@ def locked(target: Path) -> Iterator[None]:
     Raises:
         OutputError: the folder of the locks cannot be written.
     """
-    from filelock import FileLock
-
-    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:32]
-    locks = cache_folder() / ".locks"
     try:
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{name}.lock"):
+        with _lock(target):
             yield
     except OSError as error:
         raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
@@ -143,10 +141,24 @@ def _is_of(content: Content, folder: Path) -> bool:
         return False
 
 
+def _lock(target: Path, timeout: float = -1) -> "FileLock":
+    """The lock of a folder, taken on entering it; it waits for so many seconds, or as long as it takes."""
+    from filelock import FileLock
+
+    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:32]
+    locks = cache_folder() / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{name}.lock", timeout=timeout)
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Remove what a killed process left; no live one is at it, since the target is locked."""
-    for path in target.parent.glob(f"{TEMPORARY}{target.name}-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove what killed processes left beside the target, which is locked; a live one holds the lock of its own."""
+    from filelock import Timeout
+
+    for path in target.parent.glob(f"{TEMPORARY}*"):
+        owner = target.with_name(path.name.removeprefix(TEMPORARY).rpartition("-")[0])
+        with suppress(Timeout), nullcontext() if owner == target else _lock(owner, timeout=0):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _move(folder: Path, target: Path) -> None:

@@ -32,6 +32,47 @@ import clm_core as clm
 clm.prepare(train_file='corpus.jsonl', tokenizer_name='sample', block_size=16, progress=Deadly())
 """
 
+KILLED_AT_EACH_WRITE = """
+import os, sys
+from pathlib import Path
+import datasets, filelock, transformers
+import clm_core as clm
+from clm_core.config import PrepareConfig
+from clm_core.errors import DataError
+from clm_core.preprocessing import Recipe, prepare
+
+WRITES = {"os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir"}
+left = None
+def die(event, arguments):
+    global left
+    if left is not None and (event in WRITES or (event == "open" and arguments[1] not in (None, "r", "rb"))):
+        left -= 1
+        if not left:
+            os._exit(9)
+sys.addaudithook(die)
+
+tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
+recipe = Recipe.make(PrepareConfig(train_file=("corpus.jsonl",)), tokenizer)
+deaths = 0
+while True:
+    process = os.fork()
+    if not process:
+        left = deaths + 1
+        prepare(recipe, Path("ready"), overwrite=True)
+        os._exit(0)
+    died = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    try:
+        clm.Prepared.open(Path("ready")).verify()
+        whole = True
+    except DataError as error:
+        assert "holds no prepared data" in str(error), error
+        whole = False
+    print(died, whole)
+    if not died:
+        break
+    deaths += 1
+"""
+
 
 @pytest.fixture
 def prepare(corpus):
@@ -217,6 +258,30 @@ def test_a_killed_preparation_leaves_nothing_that_counts_as_prepared(prepare, tm
     again = prepare()
     assert not again.reused
     assert names(tmp_path / "cache") == [again.folder.name]
+
+
+def test_death_at_any_write_leaves_nothing_that_counts_and_the_next_start_cleans_up(corpus, tmp_path):
+    start = [sys.executable, "-W", "ignore", "-c", KILLED_AT_EACH_WRITE, sample.TOKENIZER]
+    printed = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(printed) > 8
+    assert set(printed[:-1]) == {"9 False"}
+    assert printed[-1] == "0 True"
+    assert names(tmp_path) == ["corpus.jsonl", "ready"]
+
+
+def test_the_next_start_removes_what_a_killed_preparation_of_other_data_left(prepare, tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, check=False)
+    other = prepare(seed=7)
+    assert names(tmp_path / "cache") == [other.folder.name]
+
+
+def test_the_next_start_leaves_a_preparation_that_is_still_at_work(prepare, tmp_path):
+    from clm_core.cache import filling, locked
+
+    target = tmp_path / "cache" / "slow"
+    with locked(target), filling(target) as folder:
+        prepare()
+        assert folder.is_dir()
 
 
 def test_two_processes_that_prepare_the_same_at_once_both_end_well(corpus, tmp_path):
