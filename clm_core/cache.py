@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clm_core.errors import DataError, OutputError
-from clm_core.prepared import FILES, FORMAT, MANIFEST, Manifest, Prepared, read_manifest
+from clm_core.prepared import AGAIN, FILES, FORMAT, MANIFEST, Manifest, Prepared, read_manifest
 
 if TYPE_CHECKING:  # Only preparing needs it.
     from filelock import FileLock
@@ -85,7 +85,7 @@ def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared
         prepared = Prepared.open(folder)
         prepared.verify()
     except DataError as error:
-        say(f"damaged since they were prepared: {error}")
+        say(f"{str(error).removesuffix(f': {AGAIN}')}: it was damaged, and is prepared again")
         return None
     return prepared
 

@@ -34,18 +34,26 @@ NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt", "folder
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, by the shells' convention."""
 
+PIPE_CLOSED = 141
+"""The same, of a command whose output nobody reads any more."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 where the input is at fault, 130 after Ctrl-C."""
+    """Run a command and return its exit code: 0, 2 where the input is at fault, 130 after Ctrl-C, 141 if nobody reads."""
     environment = dict(os.environ)
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except ClmError as error:
         print(f"clm: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("clm: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # Whoever read what is printed, such as `head`, has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     finally:  # What the command has set for its frameworks is not for whoever called it.
         os.environ.clear()
         os.environ.update(environment)

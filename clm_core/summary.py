@@ -1,12 +1,13 @@
 """What a person reads at the end of a command: the figures, what was written, and what to run next."""
 
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from clm_core import requests, runs
 from clm_core.config import PrepareConfig, TrainConfig
 from clm_core.errors import ClmError
-from clm_core.options import Given
+from clm_core.options import Given, shown
 from clm_core.progress import Progress
 from clm_core.results import (
     EvaluationResult,
@@ -76,12 +77,17 @@ def of_inspection(result: InspectionResult) -> str:
     tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {result.dtype}"
     lines = [
         f"{result.folder}{': every byte is as it was written' if result.verified else ''}",
-        f"{tokenizer}; {', '.join(f'{name} {value}' for name, value in result.options.items())}",
+        f"{tokenizer}; {', '.join(_options(result.options))}",
         ", ".join(f"{'documents  ' * (why == 'read')}{count:,} {why}" for why, count in documents.items()),
     ]
     for split, counts in result.ledger["splits"].items():
         lines += _split_lines(split, counts, result.document_lengths[split], result.ledger["block_size"])
     return "\n".join(lines + (_block_lines(result.block) if result.block else []))
+
+
+def _options(options: dict[str, Any]) -> Iterator[str]:
+    """The options that the data were prepared with, without the limits that there were not."""
+    return (f"{name} {shown(value)}" for name, value in options.items() if value is not None)
 
 
 def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], block_size: int) -> list[str]:

@@ -222,3 +222,12 @@ def test_a_prompt_with_no_room_left_is_refused_with_the_number_that_fits(train, 
 def test_python_gets_the_same_errors_as_exceptions():
     with pytest.raises(clm.ClmError, match=r"unknown option learning_rat .*did you mean learning_rate"):
         clm.train(backend="bigram", learning_rat=1, **SMALL)
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_traceback():
+    command = [sys.executable, "-m", "clm_core", "backends"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
