@@ -39,7 +39,7 @@ PIPE_CLOSED = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 where the input is at fault, 130 after Ctrl-C, 141 if nobody reads."""
+    """Run a command; return 0, 2 where the input is at fault, 130 after Ctrl-C, 141 where its output is not read."""
     environment = dict(os.environ)
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
