@@ -77,11 +77,11 @@ def choose_engine(tokenizer: Any, workers: int | None, say: Callable[[str], None
 
 
 def _fastokens(tokenizer: Any) -> Encode:
-    import fastokens
-
     try:
+        import fastokens
+
         engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer))
-    except Exception as error:  # Whatever it does not support.
+    except Exception as error:  # Whatever it does not support, in a tokenizer or a system.
         raise EngineDiffersError(f"it does not take it ({error})") from None
 
     def encode(texts: list[str]) -> Tokens:

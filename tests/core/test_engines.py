@@ -1,5 +1,7 @@
 """What tokenizes changes how long it takes, and nothing else."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,6 +70,23 @@ def test_an_engine_that_differs_on_the_hard_texts_is_not_used(tokenizer, broken,
     assert choose_engine(tokenizer, None, lines.append).name.startswith("tokenizers ")
     assert len(lines) == 1
     assert lines[0].startswith("fastokens is not used for this tokenizer: it")
+
+
+def test_an_engine_that_cannot_be_imported_is_not_used(tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "fastokens.py").write_text("raise ImportError('built for another system')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fastokens", raising=False)
+    lines = []
+    assert choose_engine(tokenizer, None, lines.append).name.startswith("tokenizers ")
+    assert lines == ["fastokens is not used for this tokenizer: it does not take it (built for another system)"]
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_a_long_document_is_compared_too(tokenizer, broken, length):
+    broken(wrong, calls_until_then=1)
+    engine = choose_engine(tokenizer, None, print)
+    with pytest.raises(EngineDiffersError, match="its tokens differ"):
+        engine.encode(["a " * length])
 
 
 @pytest.mark.parametrize("spoil", [wrong, failing])
