@@ -18,6 +18,11 @@ def same(one, other):
     return np.array_equal(one.ids, other.ids) and np.array_equal(one.lengths, other.lengths)
 
 
+@pytest.fixture(scope="module")
+def both_engines(tokenizer):
+    return choose_engine(tokenizer, None, print), reference_engine(tokenizer)
+
+
 @pytest.fixture
 def broken(monkeypatch, tokenizer):
     """Put an engine in the place of fastokens that goes wrong from some call on."""
@@ -49,8 +54,9 @@ def test_fastokens_is_used_where_it_is_installed_and_no_threads_are_counted(toke
 
 @settings(max_examples=200, deadline=None)
 @given(texts=st.lists(st.text(), min_size=1, max_size=5))
-def test_both_engines_make_the_same_tokens_of_any_text(texts, tokenizer):
-    assert same(choose_engine(tokenizer, None, print).encode(texts), reference_engine(tokenizer).encode(texts))
+def test_both_engines_make_the_same_tokens_of_any_text(texts, both_engines):
+    fast, reference = both_engines
+    assert same(fast.encode(texts), reference.encode(texts))
 
 
 def test_the_files_are_the_same_byte_for_byte_with_either_engine(corpus):
