@@ -68,7 +68,9 @@ def measure(way: str, folder: str) -> dict[str, float]:
     """Run a way in a process of its own."""
     command = [sys.executable, "-W", "ignore", __file__, "--way", way, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"{way}: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def run(way: str, folder: Path) -> dict[str, float]:
