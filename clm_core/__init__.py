@@ -1,6 +1,6 @@
 """Causal language models: one recipe, two frameworks.
 
-The verbs `train`, `evaluate`, `generate` and `prepare`, and what they take and give. Importing this
+The verbs `train`, `evaluate`, `generate`, `prepare` and `push`, and what they take and give. Importing this
 imports no framework, nor transformers or datasets: they are imported when a verb needs them.
 """
 
@@ -11,6 +11,7 @@ _HOMES = {
     "evaluate": "api",
     "generate": "api",
     "prepare": "api",
+    "push": "api",
     "terminal_progress": "progress",
     "Backend": "backend",
     "Model": "backend",
@@ -19,6 +20,7 @@ _HOMES = {
     "Progress": "progress",
     "Schedule": "schedule",
     "ClmError": "errors",
+    "HubError": "errors",
     "epoch_order": "schedule",
     "get_backend": "registry",
     "list_backends": "registry",
@@ -26,6 +28,7 @@ _HOMES = {
     "EvaluateConfig": "config",
     "GenerateConfig": "config",
     "PrepareConfig": "config",
+    "PushConfig": "config",
     "TrainConfig": "config",
 }
 

@@ -11,11 +11,11 @@ file is given as `config`. clm prints nothing, unless `progress` says where; wha
 from pathlib import Path
 from typing import Any
 
-from clm_core import requests, runs
+from clm_core import publishing, requests, runs
 from clm_core.options import from_arguments
 from clm_core.progress import Progress
 from clm_core.registry import get_backend
-from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, TrainingResult
+from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, Publication, TrainingResult
 
 SILENT = Progress()
 
@@ -68,3 +68,14 @@ def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **
         ClmError: an option, the data, the tokenizer or the output folder cannot be used as asked.
     """
     return runs.prepare(requests.preparation(from_arguments(options), file=config), progress)
+
+
+def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Publication:
+    """Publish a finished run on the Hub, or go on with it; takes the options of `PushConfig`.
+
+    An upload that fails raises nothing, and leaves the run as it is: the `state` that is returned says so.
+
+    Raises:
+        ClmError: an option cannot be used as asked, or there is no finished run in the folder.
+    """
+    return publishing.push(Path(run), requests.publication(from_arguments(options)), progress)

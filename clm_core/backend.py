@@ -168,6 +168,8 @@ class Backend(ABC):
     """Options of the verbs that the backend cannot honour, and why; clm refuses them for it."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
+    opens: ClassVar[str] = ""
+    """Markdown for model cards: how models of PyTorch's layout are opened with it; `{model}` stands for the name."""
 
     def start(self, *, verbose: bool) -> None:  # noqa: B027  (a hook that may stay empty)
         """Called once before the framework is imported, to quiet what it prints unless `verbose`."""

@@ -12,12 +12,12 @@ from typing import NoReturn
 
 from clm_core import noise, options, progress
 from clm_core.backend import Backend
-from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, TrainConfig
+from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, PushConfig, TrainConfig
 from clm_core.errors import ClmError, OptionError
 from clm_core.options import Given
 from clm_core.recipes import list_recipes
 from clm_core.registry import VARIABLE, get_backend, list_backends
-from clm_core.results import Result
+from clm_core.results import Publication, Result
 
 VERBS: dict[str, tuple[type | None, str]] = {
     "train": (TrainConfig, "fine-tune a model, or train one from scratch"),
@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[type | None, str]] = {
     "generate": (GenerateConfig, "continue a prompt"),
     "prepare": (PrepareConfig, "tokenize data once, for every backend"),
     "inspect": (InspectConfig, "look at prepared data"),
+    "push": (PushConfig, "publish a run on the Hub, or go on where an upload stopped"),
     "backends": (None, "the frameworks that are here, and how to get the others"),
 }
 
@@ -37,9 +38,12 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 """The same, of a command whose output nobody reads any more."""
 
+NOT_UPLOADED = 3
+"""The exit code where all that was asked for is on disk, and the upload to the Hub failed."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 where the input is at fault, 130 after Ctrl-C, 141 where its output is not read."""
+    """Run a command; return 0, 2 where the input is at fault, or one of the codes above."""
     environment = dict(os.environ)
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
@@ -76,16 +80,16 @@ def _run(argv: list[str]) -> int:
     for name in ("backend", "json", "verbose", "config"):
         setattr(namespace, name, getattr(namespace, name, None))
     _set_environment()
-    handlers: dict[str, Callable[[argparse.Namespace], None]] = {
+    handlers: dict[str, Callable[[argparse.Namespace], int | None]] = {
         "train": _train,
         "evaluate": _evaluate,
         "generate": _generate,
         "prepare": _prepare,
         "inspect": _inspect,
+        "push": _push,
         "backends": _backends,
     }
-    handlers[verb](namespace)
-    return 0
+    return handlers[verb](namespace) or 0
 
 
 def _set_environment() -> None:
@@ -127,8 +131,9 @@ def _common_flags() -> _Parser:
 def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) -> None:
     if verb == "generate":
         parser.add_argument("prompt", nargs="?", help="the text to continue; default: standard input")
-    if verb == "inspect":
-        parser.add_argument("folder", help="a folder written by `clm prepare`")
+    folders = {"inspect": "a folder written by `clm prepare`", "push": "the folder of a run"}
+    if verb in folders:
+        parser.add_argument("folder", help=folders[verb])
     else:
         recipes = ", ".join(list_recipes())
         parser.add_argument("--config", metavar="FILE", help=f"options from a YAML file, or from a recipe: {recipes}")
@@ -153,7 +158,7 @@ def _given(namespace: argparse.Namespace) -> dict[str, Given]:
     return options.from_flags(namespace, set(vars(namespace)) - NOT_OPTIONS)
 
 
-def _train(namespace: argparse.Namespace) -> None:
+def _train(namespace: argparse.Namespace) -> int:
     from clm_core import requests, runs, summary
 
     with _session(namespace) as (backend, progress):
@@ -161,6 +166,7 @@ def _train(namespace: argparse.Namespace) -> None:
         result = runs.train(request, progress)
         completion = None if namespace.json else summary.complete_sample(request, result)
     _print(namespace, result, lambda: summary.of_training(request.config, result, completion))
+    return _code_of_upload(result.hub)
 
 
 def _evaluate(namespace: argparse.Namespace) -> None:
@@ -200,6 +206,20 @@ def _inspect(namespace: argparse.Namespace) -> None:
     with noise.hushed(verbose=namespace.verbose):
         result = inspection.inspect(Path(namespace.folder), config)
     _print(namespace, result, lambda: summary.of_inspection(result))
+
+
+def _push(namespace: argparse.Namespace) -> int:
+    from clm_core import publishing, requests, summary
+
+    with noise.hushed(verbose=namespace.verbose) as stream:
+        config = requests.publication(_given(namespace))
+        done = publishing.push(Path(namespace.folder), config, progress.terminal_progress(stream))
+    _print(namespace, done, lambda: "\n".join(summary.of_publication(done)))
+    return _code_of_upload(done)
+
+
+def _code_of_upload(done: Publication | None) -> int:
+    return NOT_UPLOADED if done and done.state == "failed" else 0
 
 
 def _backends(namespace: argparse.Namespace) -> None:

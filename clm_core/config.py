@@ -189,6 +189,25 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """Publishing on the Hub; `clm push` does it at any time later."""
+
+    push_to_hub: bool = option(False, "upload the run to the Hub; log in with `hf auth login`, or set HF_TOKEN")
+    hub_model_id: str | None = option(
+        None, "the repository, such as `user/name`; default: the name of the run's folder, under your own", metavar="ID"
+    )
+    hub_private_repo: bool | None = option(
+        None, "make the repository a private one, or a public one; default: as its owner's settings say"
+    )
+    hub_revision: str = option("main", "the branch to upload to; made if it is not there", metavar="BRANCH")
+    hub_strategy: Literal["end", "every_save", "checkpoint"] = option(
+        "end",
+        "what to upload: the trained model at the end; each checkpoint's model as well; and its state, to resume from",
+    )
+    hub_offline: bool = option(False, "ask the Hub for nothing now, and leave the upload to `clm push`")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
     """How the next token is chosen."""
 
@@ -204,6 +223,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(
+    HubOptions,
     RunOptions,
     OptimizationOptions,
     EvaluationOptions,
@@ -239,6 +259,21 @@ class PrepareConfig(PreprocessingOptions, DataOptions, TokenizerOptions):
         None, "prepare only this part of the documents, such as 1/4 on one machine of four", metavar="I/N", check=shard
     )
     merge: tuple[str, ...] = option((), "join the folders of all parts, instead of preparing", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushConfig:
+    """The options of `push`; what is not given is as the run was published before, or as its own options say."""
+
+    hub_model_id: str | None = option(
+        None, "the repository, such as `user/name`; default: the name of the run's folder, under your own", metavar="ID"
+    )
+    hub_private_repo: bool | None = option(
+        None, "make the repository a private one, or a public one; default: as its owner's settings say"
+    )
+    hub_revision: str | None = option(
+        None, "the branch to upload to; made if it is not there; default: main", metavar="BRANCH"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,3 +27,7 @@ class TrainingError(ClmError):
 
 class OutputError(ClmError):
     """The output folder cannot be written, or already holds something that would be lost."""
+
+
+class HubError(ClmError):
+    """The Hub cannot be reached, does not know who you are, or does not let you do what was asked for."""

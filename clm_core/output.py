@@ -17,12 +17,17 @@ from clm_core.requests import RUN_FILE
 
 RESULTS_FILE = "results.json"
 LOGS = "logs"
+CARD = "README.md"
+CURVE = "losses.png"
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
-    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE),
 }
 """The names of the files that a run writes, besides weights."""
+UPLOADING = ".upload-"
+"""Begins the name of a folder that holds a checkpoint as long as it is uploaded."""
+TEMPORARY = (".model-", ".checkpoint-", UPLOADING)
 
 
 @dataclass
@@ -137,10 +142,20 @@ def _check_contents(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"output_dir {folder} is not empty and holds no run: choose another folder")
 
 
+def published(folder: Path) -> list[Path]:
+    """The files of a run, or of a checkpoint, that are worth sharing: the model, its tokenizer and their record."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_published(path.name)]
+
+
+def is_published(name: str) -> bool:
+    """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
+    return name in WRITTEN or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+
+
 def _is_of_run(path: Path) -> bool:
     """Whether a run writes files and folders of this name."""
     if path.is_dir():
-        return bool(NAME.fullmatch(path.name)) or path.name == LOGS or path.name.startswith((".model-", ".checkpoint-"))
+        return bool(NAME.fullmatch(path.name)) or path.name == LOGS or path.name.startswith(TEMPORARY)
     return path.name.lstrip(".") in WRITTEN or ".safetensors" in path.suffixes
 
 

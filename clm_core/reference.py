@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, TrainConfig
+from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, PushConfig, TrainConfig
 from clm_core.options import Option, list_options, shown
 from clm_core.registry import list_backends
 
@@ -22,6 +22,7 @@ def reference() -> str:
         *_tables("generate", GenerateConfig, known),
         *_tables("prepare", PrepareConfig, known),
         *_tables("inspect", InspectConfig, known),
+        *_tables("push", PushConfig, known),
     ]
     for status in list_backends():
         if status.distribution == OURS and status.backend:

@@ -13,6 +13,7 @@ from clm_core.config import (
     GenerateConfig,
     PrepareConfig,
     PreprocessingOptions,
+    PushConfig,
     TrainConfig,
 )
 from clm_core.errors import OptionError
@@ -94,6 +95,11 @@ def _joining(layers: list[Layer]) -> PrepareConfig:
     if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: merge joins parts that are prepared already, leave it out")
     return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])
+
+
+def publication(given: Layer) -> PushConfig:
+    """The options of an upload."""
+    return options.build(PushConfig, [given])
 
 
 def _read(file: str | Path | None, cls: type) -> Layer:

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Metrics = dict[str, float | int]
 """loss (nats), perplexity, accuracy, bits_per_byte, tokens_scored."""
@@ -21,6 +21,22 @@ class Result:
     def to_json(self) -> str:
         """The result as one JSON object."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication(Result):
+    """What became of an upload to the Hub."""
+
+    repository: str
+    """`user/name`; the name alone where it was not asked yet who the user is."""
+    revision: str
+    state: Literal["queued", "uploaded", "failed"]
+    url: str | None = None
+    commit: str | None = None
+    """Of the repository, when it was equal to what is on disk."""
+    error: str | None = None
+    command: str | None = None
+    """What uploads it, where it is not uploaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +62,8 @@ class TrainingResult(Result):
     checkpoint: Path | None
     """The last checkpoint."""
     versions: dict[str, str]
+    hub: Publication | None = None
+    """What became of the upload that was asked for; a failed one raises nothing, for the training did not fail."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clm_core import checkpoints, options, output
+from clm_core import checkpoints, options, output, publishing
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import (
     EvaluateConfig,
@@ -68,6 +68,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     """Train a model, validate it, and write it with all that belongs to it to the output folder."""
     config, backend = request.config, request.backend
     resume_from = _check_output(config)
+    publisher = publishing.publisher(config, progress)
     _announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = _model_to_train(config, tokenizer)
@@ -81,7 +82,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     with output.claimed(config, backend.name, resume_from) as claim:
         output.write(claim.folder / RUN_FILE, _run_file(request))
         recorder = _recorder(config, prepared, schedule, claim.folder, progress, resume_from, start)
-        with output.staging(claim.folder) as model_dir:
+        with publisher.following(claim.folder, recorder) as report, output.staging(claim.folder) as model_dir:
 
             def add_to_checkpoint(folder: Path) -> None:
                 save_tokenizer(tokenizer, folder)
@@ -97,7 +98,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
                 output_dir=claim.folder,
                 model_dir=model_dir,
                 resume_from=resume_from,
-                report=recorder,
+                report=report,
                 add_to_checkpoint=add_to_checkpoint,
             )
             try:
@@ -108,7 +109,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
             save_tokenizer(tokenizer, model_dir)
         result = _result(backend, prepared, config, recorder, claim.folder)
         _write_result(result, claim.folder / output.RESULTS_FILE)
-    return result
+    return publisher.finish(result)
 
 
 def evaluate(request: Request[EvaluateConfig], progress: Progress) -> EvaluationResult:

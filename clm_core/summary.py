@@ -14,6 +14,7 @@ from clm_core.results import (
     GenerationResult,
     InspectionResult,
     PreparationResult,
+    Publication,
     TrainingResult,
 )
 from clm_core.sample import PROMPT
@@ -39,7 +40,16 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     ]
     if on_sample(config):
         lines.append(f"the guide   {command} train --config eli5   (DistilGPT2 on ELI5, from the Hub)")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def of_publication(done: Publication) -> list[str]:
+    """What became of an upload; the last line is the command that goes on with it, where there is more to do."""
+    at = done.repository if done.revision == "main" else f"{done.repository}, branch {done.revision}"
+    if done.state == "uploaded":
+        return [f"published   {done.url} (commit {(done.commit or '')[:8]})"]
+    why = [f"failed      {done.error}"] if done.error else []
+    return [*why, f"not on the Hub yet: {at}; to upload it:", f"            {done.command}"]
 
 
 def of_evaluation(result: EvaluationResult) -> str:

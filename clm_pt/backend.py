@@ -16,6 +16,17 @@ class PyTorchOptions:
     gradient_checkpointing: bool = option(False, "compute activations twice, to need less memory")
 
 
+OPENS = """In PyTorch:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+tokenizer = AutoTokenizer.from_pretrained("{model}")
+model = AutoModelForCausalLM.from_pretrained("{model}")
+print(pipeline("text-generation", model=model, tokenizer=tokenizer)("Once upon a time"))
+```"""
+
+
 class PyTorchBackend(Backend):
     """AutoModelForCausalLM and Trainer."""
 
@@ -23,6 +34,7 @@ class PyTorchBackend(Backend):
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.1", "transformers>=4.57,<6")
     options = PyTorchOptions
+    opens = OPENS
 
     def start(self, *, verbose: bool) -> None:
         """Keep transformers from importing TensorFlow where that is installed too, and from showing loading bars."""

@@ -18,6 +18,28 @@ class TensorFlowOptions:
     jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
 
 
+OPENS = """In TensorFlow, with transformers 4.57; the weights are in PyTorch's layout, and `from_pt` needs PyTorch too:
+
+```python
+from transformers import AutoTokenizer, TFAutoModelForCausalLM, pipeline
+
+tokenizer = AutoTokenizer.from_pretrained("{model}")
+model = TFAutoModelForCausalLM.from_pretrained("{model}", from_pt=True)
+print(pipeline("text-generation", model=model, tokenizer=tokenizer, framework="tf")("Once upon a time"))
+```
+
+Without PyTorch, clm opens it as the same Keras model (`pip install "clm[tf]"`):
+
+```python
+import clm_core as clm
+import clm_tf
+from transformers import AutoConfig
+
+architecture = AutoConfig.from_pretrained("{model}")
+model = clm_tf.load(clm.Model(name_or_path="{model}", revision="main", architecture=architecture, seed=0))
+```"""
+
+
 class TensorFlowBackend(Backend):
     """transformers' TensorFlow models, trained by Keras."""
 
@@ -26,6 +48,7 @@ class TensorFlowBackend(Backend):
     requires: ClassVar[tuple[str, ...]] = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
     unsupported: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[type] = TensorFlowOptions
+    opens: ClassVar[str] = OPENS
 
     def start(self, *, verbose: bool) -> None:
         """Quiet TensorFlow and transformers' notes on it; what the user has set in the environment stays."""

@@ -1,0 +1,153 @@
+"""The Hub as its user: who you are there, whether you may write, repositories that are there, what it knows of data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clm_core.errors import HubError
+from clm_core.hub_requests import Failure, Patience, bounded, explain, persist
+
+WAYS_IN = "log in with `hf auth login`, or set HF_TOKEN"
+MODEL, DATASET = "model", "dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A place on the Hub."""
+
+    id: str
+    """`namespace/name`."""
+    kind: str
+    """`model` or `dataset`."""
+    revision: str
+    private: bool | None
+    """None where its owner's settings decide."""
+
+
+class Hub:
+    """A connection of a user who is logged in. The token stays with huggingface_hub."""
+
+    def __init__(self, api: Any, who: dict[str, Any], patience: Patience, say: Callable[[str], None]) -> None:
+        self.api, self.patience, self.say = api, patience, say
+        self.user: str = who["name"]
+        self._who = who
+
+    @classmethod
+    def connect(cls, say: Callable[[str], None] = lambda line: None, *, token: str | None = None) -> "Hub":
+        """Log in with the token that huggingface_hub has.
+
+        Raises:
+            HubError: there is none, it is not accepted, or the Hub cannot be reached.
+        """
+        from huggingface_hub import HfApi, constants, get_token
+
+        if constants.HF_HUB_OFFLINE:
+            raise HubError("HF_HUB_OFFLINE is set, so that nothing can be uploaded: unset it")
+        if not (token or get_token()):
+            raise HubError(f"you are not logged in to the Hub: {WAYS_IN}")
+        api, patience = HfApi(token=token), Patience.from_environment()
+
+        def who() -> dict[str, Any]:
+            try:
+                found: dict[str, Any] = api.whoami()
+                return found
+            except Exception as error:
+                raise _of_login(api.endpoint, explain(error)) or error from None
+
+        return cls(api, persist(who, patience=patience, say=say), patience, say)
+
+    def full_name(self, name: str) -> str:
+        """`namespace/name`, where the namespace is your own if none is given.
+
+        Raises:
+            HubError: it cannot be a name, or you may not write there.
+        """
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id
+
+        full = name if "/" in name else f"{self.user}/{name}"
+        try:
+            validate_repo_id(full)
+        except HFValidationError as error:
+            reason = str(error).split(": '")[0]
+            raise HubError(f"{name!r} cannot be the name of a repository: {reason}; choose another") from None
+        self._check_may_write(full)
+        return full
+
+    def make(self, repository: Repository) -> str:
+        """Make a repository and its branch where they are not there yet, and return its address.
+
+        Raises:
+            HubError: you may not, or it is public already and was to be private.
+        """
+        found: str = persist(lambda: self.make_once(repository), patience=self.patience, say=self.say)
+        return found
+
+    def make_once(self, repository: Repository) -> str:
+        """The same in one attempt, with the errors of huggingface_hub for those that may pass."""
+        at = {"repo_id": repository.id, "repo_type": repository.kind}
+        try:
+            address = str(self.api.create_repo(**at, private=repository.private, exist_ok=True))
+        except Exception as error:
+            failure = explain(error)
+            if failure.status in (401, 403):
+                raise HubError(f"user {self.user} may not make {repository.id} on the Hub: {failure.reason}") from None
+            raise
+        if repository.private and not self.api.repo_info(**at).private:
+            raise HubError(
+                f"{repository.id} is public already, and was to be private: make it private at {address}/settings, or "
+                "choose another name"
+            )
+        if repository.revision != "main" and not repository.revision.startswith("refs/"):
+            self.api.create_branch(**at, branch=repository.revision, exist_ok=True)
+        return address
+
+    def _check_may_write(self, full: str) -> None:
+        namespace = full.split("/")[0]
+        places = {self.user: "admin", **{org["name"]: org.get("roleInOrg") for org in self._who.get("orgs", [])}}
+        if namespace not in places:
+            raise HubError(
+                f"user {self.user} may not write to {full}: choose a repository of {' or of '.join(places)}, or log in "
+                "as someone else"
+            )
+        token = self._who.get("auth", {}).get("accessToken", {})
+        if token.get("role") == "read" or places[namespace] == "read":
+            whose = "the token" if token.get("role") == "read" else f"user {self.user} in {namespace}"
+            raise HubError(
+                f"{whose} may only read, and {full} is to be written (user {self.user}): "
+                f"make a token that may write at {self.api.endpoint}/settings/tokens, and {WAYS_IN}"
+            )
+        if token.get("role") == "fineGrained" and not _covers(token.get("fineGrained"), {namespace, full}):
+            raise HubError(
+                f"the token of user {self.user} may not write to {full}: give it write access there at "
+                f"{self.api.endpoint}/settings/tokens"
+            )
+
+
+def dataset_license(name: str, revision: str | None = None) -> str | None:
+    """The licence of a data set as the Hub knows it; None where it does not say, or cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        with bounded(Patience.from_environment().timeout):
+            data = HfApi().dataset_info(name, revision=revision).card_data
+    except Exception:  # A card without it is better than none.
+        return None
+    found = data.to_dict().get("license") if data else None
+    return ", ".join(found) if isinstance(found, list) else found
+
+
+def _covers(grants: dict[str, Any] | None, names: set[str]) -> bool:
+    """Whether a token that may do this here and that there may write to one of the names; if it says so at all."""
+    if not grants or "scoped" not in grants:
+        return True
+    return any(
+        scope.get("entity", {}).get("name") in names and "repo.write" in scope.get("permissions", ())
+        for scope in grants["scoped"]
+    )
+
+
+def _of_login(endpoint: str, failure: Failure) -> HubError | None:
+    if failure.status in (401, 403):
+        return HubError(f"{endpoint} does not accept your token ({failure.reason}): {WAYS_IN}")
+    return None

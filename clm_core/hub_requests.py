@@ -1,0 +1,210 @@
+"""Requests to the Hub: how long to be patient, which failures pass, and what differs between huggingface_hub's series.
+
+huggingface_hub 0.x sends its requests with requests, 1.x with httpx, 2.x with httpx2; none of them ends a request
+that the server never answers, and 0.x repeats few that failed.
+"""
+
+import email.utils
+import functools
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from clm_core.errors import HubError, OptionError
+
+T = TypeVar("T")
+
+PASSING = {408, 409, 412, 423, 425, 429}
+"""What may be over in a moment, beside most of the 5xx: 409 and 412 mean that someone else's commit came in between."""
+
+LASTING = {501, 505, 507, 511}
+"""Those of the 5xx that waiting does not change; 507 is a lack of space."""
+
+LONGEST_WAIT = 600.0
+"""Seconds from the first failure to the last attempt; a server that asks for more is not waited for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait for the Hub; from the environment, since it depends on the network and not on the run."""
+
+    retries: int
+    """Attempts after the first."""
+    wait: float
+    """Seconds before the second attempt; each later wait is twice as long."""
+    timeout: float
+    """Seconds of silence after which a request is given up."""
+
+    @classmethod
+    def from_environment(cls) -> "Patience":
+        """CLM_HUB_RETRIES, CLM_HUB_WAIT and CLM_HUB_TIMEOUT.
+
+        Raises:
+            OptionError: one of them is no number, or below 0.
+        """
+        return cls(
+            retries=int(_number("CLM_HUB_RETRIES", 5)),
+            wait=_number("CLM_HUB_WAIT", 1.0),
+            timeout=_number("CLM_HUB_TIMEOUT", 60.0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a request failed, in words that hold no secret, and whether it may do better later."""
+
+    reason: str
+    status: int | None
+    passes: bool
+    retry_after: float | None
+    """Seconds that the server asks to wait."""
+
+
+def persist(
+    attempt: Callable[[], T],
+    *,
+    patience: Patience,
+    say: Callable[[str], None] = lambda line: None,
+    stopped: threading.Event | None = None,
+) -> T:
+    """Call `attempt` until it does not fail, with longer and longer waits, unless it cannot do better later.
+
+    Raises:
+        HubError: it failed for good, as often as `patience` allows, or was `stopped`.
+    """
+    stopped, failed_since = stopped or threading.Event(), float("inf")
+    for number in range(patience.retries + 1):
+        try:
+            with bounded(patience.timeout):
+                return attempt()
+        except HubError:
+            raise
+        except Exception as error:  # Of whichever client is installed, and of its threads.
+            failure = explain(error)
+        failed_since = min(failed_since, time.monotonic())
+        wait = max(patience.wait * 2**number, failure.retry_after or 0.0)
+        over = number == patience.retries or time.monotonic() + wait > failed_since + LONGEST_WAIT
+        if over or not failure.passes:
+            raise HubError(failure.reason)
+        say(f"the Hub: {failure.reason}; again in {wait:.0f} s ({number + 1} of {patience.retries})")
+        if stopped.wait(wait):
+            raise HubError(failure.reason)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def explain(error: BaseException) -> Failure:
+    """What an error of huggingface_hub means: of whatever series, and under whatever other error it lies."""
+    chain = list(_causes(error))
+    response = next((found for link in chain if (found := getattr(link, "response", None)) is not None), None)
+    if response is None:
+        return Failure(reason=_reason(chain[-1]), status=None, passes=_is_of_network(chain), retry_after=None)
+    status = int(response.status_code)
+    return Failure(
+        reason=f"{status} {_message(chain, response)}",
+        status=status,
+        passes=status in PASSING or (status >= 500 and status not in LASTING),
+        retry_after=_retry_after(response.headers),
+    )
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Give up requests of huggingface_hub after so many seconds of silence; in no series does it do so itself."""
+    import huggingface_hub
+    from huggingface_hub.utils import _http
+
+    if hasattr(huggingface_hub, "set_client_factory"):
+        usual, install = _http._GLOBAL_CLIENT_FACTORY, huggingface_hub.set_client_factory
+    else:
+        usual, install = _http._GLOBAL_BACKEND_FACTORY, huggingface_hub.configure_http_backend
+    if getattr(usual, "bounded", False):  # By a caller of the caller.
+        yield
+        return
+    install(_BoundedFactory(usual, seconds))
+    try:
+        yield
+    finally:
+        install(usual)
+
+
+class _BoundedFactory:
+    """Makes clients as another factory does, with a timeout for the requests that have none."""
+
+    bounded = True
+
+    def __init__(self, usual: Callable[[], Any], seconds: float) -> None:
+        self.usual, self.seconds = usual, seconds
+
+    def __call__(self) -> Any:
+        client = self.usual()
+        if hasattr(client, "timeout"):  # httpx
+            client.timeout = self.seconds
+        else:  # requests
+            client.request = functools.partial(client.request, timeout=self.seconds)
+        return client
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise OptionError(f"{name} must be a number, 0 or above, not {text!r} (environment)")
+    return value
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_of_network(chain: list[BaseException]) -> bool:
+    """Whether there was no answer, or none that could be read; not where a file here, or the request, is at fault."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    of_client = HfHubHTTPError.__mro__[1]  # The base of all errors of requests, httpx or httpx2.
+    here = (LocalTokenNotFoundError, OfflineModeIsEnabled, FileNotFoundError, PermissionError, IsADirectoryError)
+    if any(isinstance(link, here) for link in chain):
+        return False
+    # hf_xet has a RuntimeError for all that can happen; an answer that is no JSON comes from something in between.
+    return any(isinstance(link, (of_client, OSError, RuntimeError)) or "JSON" in type(link).__name__ for link in chain)
+
+
+def _message(chain: list[BaseException], response: Any) -> str:
+    said = next((text for link in chain if (text := getattr(link, "server_message", None))), None)
+    return clean(str(said or getattr(response, "reason", None) or getattr(response, "reason_phrase", "")))
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return clean(f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__)
+
+
+def clean(text: str) -> str:
+    """A message of the client without the token, and without the signed queries of addresses."""
+    from huggingface_hub import get_token
+
+    if token := get_token():
+        text = text.replace(token, "***")
+    text = re.sub(r"hf_[A-Za-z0-9]{8,}", "***", text)
+    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", " ".join(text.split()))[:300]
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds, which the header gives as such or as a date."""
+    value = (headers.get("Retry-After") or "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
