@@ -1,0 +1,62 @@
+"""Whatever the Hub does, a training ends with its weights on disk, and `clm push` makes the repository equal to it."""
+
+import json
+
+import pytest
+from hub_server import TOKEN, Fault, reset, stall
+
+COMMIT, PUT = "POST .*/commit/", "PUT /_objects/"
+
+FAULTS = {
+    **{f"{status} at the commit": Fault(COMMIT, status) for status in (401, 403, 404, 409, 412, 500, 503, 507)},
+    "429 with Retry-After": Fault(COMMIT, 429, {"Retry-After": "1"}),
+    "no space for the large files": Fault("lfs/objects/batch", 507),
+    "403 for the large files": Fault(PUT, 403),
+    "everything is forbidden": Fault(" /(?!api/whoami)", 403),
+    "a reset at the commit": Fault(COMMIT, act=reset),
+    "a stall at the commit": Fault(COMMIT, act=stall),
+}
+"""Those that last until the server is well again."""
+
+
+def assert_equal(hub, run, repo="jane/run"):
+    """The repository has what the run has, byte for byte; of the run's own record, what is not about this machine."""
+    published = hub.files(repo)
+    own = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert published.keys() == own.keys()
+    assert {name for name in own if own[name] != published[name]} <= {"run.yaml", "results.json"}
+    record, shared = json.loads(own["results.json"]), json.loads(published["results.json"])
+    assert shared.items() <= record.items()
+    assert {"history", "ledger", "versions"} <= shared.keys()
+
+
+@pytest.fixture(autouse=True)
+def nothing_holds_the_token(clm, tmp_path, hub):
+    yield
+    places = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    places |= {
+        path: content
+        for repo in hub.repos.values()
+        for files in repo.commits.values()
+        for path, content in files.items()
+    }
+    assert len(places) > 5
+    assert [path for path, content in places.items() if TOKEN.encode() in content] == []
+    assert TOKEN not in clm.printed + clm.err
+    assert "X-Amz-Signature" not in clm.printed + clm.err
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_lasts_costs_nothing(clm, hub, training, tmp_path, name):
+    run = tmp_path / "run"
+    clm.start(*training)
+    hub.wait_for("POST /api/repos/create")
+    hub.faults = [FAULTS[name]]
+    assert clm.wait() == 3
+    weights = (run / "model.safetensors").read_bytes()
+    assert clm.out.splitlines()[-1].strip() == "clm push run"
+    assert json.loads((run / "results.json").read_text())["hub"]["state"] == "failed"
+    hub.faults.clear()
+    assert clm("push", "run") == 0
+    assert_equal(hub, run)
+    assert hub.files("jane/run")["model.safetensors"] == weights
