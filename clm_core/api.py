@@ -11,7 +11,7 @@ file is given as `config`. clm prints nothing, unless `progress` says where; wha
 from pathlib import Path
 from typing import Any
 
-from clm_core import publishing, requests, runs
+from clm_core import pushing, requests, runs
 from clm_core.options import from_arguments
 from clm_core.progress import Progress
 from clm_core.registry import get_backend
@@ -78,4 +78,4 @@ def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Pub
     Raises:
         ClmError: an option cannot be used as asked, or there is no finished run in the folder.
     """
-    return publishing.push(Path(run), requests.publication(from_arguments(options)), progress)
+    return pushing.push(Path(run), requests.publication(from_arguments(options)), progress)

@@ -1,7 +1,8 @@
 """Work that is done beside a training and never in its way: the newest that waits, after the one under way."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -31,8 +32,18 @@ class Background(Generic[T]):
         for old in dropped:
             self._discard(old)
 
-    def stop(self) -> None:
-        """Drop what waits, and return when what is under way has come to its end."""
+    @contextmanager
+    def stopped_at_end(self) -> Iterator[None]:
+        """Come to an end with the block; if an error ends it, with not much patience for what is under way."""
+        try:
+            yield
+        except BaseException:
+            self.stop(timeout=5.0)
+            raise
+        self.stop()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Drop what waits, and return when what is under way has come to its end, or after `timeout` seconds."""
         self._stopped.set()
         with self._lock:
             dropped, self._waiting = self._waiting, []
@@ -40,7 +51,7 @@ class Background(Generic[T]):
         for old in dropped:
             self._discard(old)
         if thread:
-            thread.join()
+            thread.join(timeout)
 
     def _run(self) -> None:
         while item := self._next():

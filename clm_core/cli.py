@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[type | None, str]] = {
     "generate": (GenerateConfig, "continue a prompt"),
     "prepare": (PrepareConfig, "tokenize data once, for every backend"),
     "inspect": (InspectConfig, "look at prepared data"),
-    "push": (PushConfig, "publish a run on the Hub, or go on where an upload stopped"),
+    "push": (PushConfig, "publish a run or prepared data on the Hub, or go on where an upload stopped"),
     "backends": (None, "the frameworks that are here, and how to get the others"),
 }
 
@@ -131,7 +131,10 @@ def _common_flags() -> _Parser:
 def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) -> None:
     if verb == "generate":
         parser.add_argument("prompt", nargs="?", help="the text to continue; default: standard input")
-    folders = {"inspect": "a folder written by `clm prepare`", "push": "the folder of a run"}
+    folders = {
+        "inspect": "a folder written by `clm prepare`",
+        "push": "the folder of a run, or one written by `clm prepare`",
+    }
     if verb in folders:
         parser.add_argument("folder", help=folders[verb])
     else:
@@ -188,7 +191,7 @@ def _generate(namespace: argparse.Namespace) -> None:
     _print(namespace, result, lambda: result.prompt + result.completion)
 
 
-def _prepare(namespace: argparse.Namespace) -> None:
+def _prepare(namespace: argparse.Namespace) -> int:
     from clm_core import requests, runs, summary
 
     if namespace.backend:
@@ -197,6 +200,7 @@ def _prepare(namespace: argparse.Namespace) -> None:
         config = requests.preparation(_given(namespace), file=namespace.config)
         result = runs.prepare(config, progress.terminal_progress(stream))
     _print(namespace, result, lambda: summary.of_preparation(config, result))
+    return _code_of_upload(result.hub)
 
 
 def _inspect(namespace: argparse.Namespace) -> None:
@@ -209,11 +213,11 @@ def _inspect(namespace: argparse.Namespace) -> None:
 
 
 def _push(namespace: argparse.Namespace) -> int:
-    from clm_core import publishing, requests, summary
+    from clm_core import pushing, requests, summary
 
     with noise.hushed(verbose=namespace.verbose) as stream:
         config = requests.publication(_given(namespace))
-        done = publishing.push(Path(namespace.folder), config, progress.terminal_progress(stream))
+        done = pushing.push(Path(namespace.folder), config, progress.terminal_progress(stream))
     _print(namespace, done, lambda: "\n".join(summary.of_publication(done)))
     return _code_of_upload(done)
 

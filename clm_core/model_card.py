@@ -218,8 +218,8 @@ def _ledger(ledger: Mapping[str, Any]) -> str:
         for split, counts in ledger["splits"].items()
     ]
     head = ("split", "documents", "tokens", "EOS between documents", f"blocks of {ledger['block_size']}", "dropped")
-    read = f"{documents['read']:,} documents were read, {documents['empty']:,} were empty"
-    return f"{read}, {documents['skipped']:,} were beyond the limits that were set.\n\n{_table(head, rows)}"
+    counts = ", ".join(f"{count:,} {why}" for why, count in documents.items() if count or why == "read")
+    return f"Documents: {counts}.\n\n{_table(head, rows)}"
 
 
 def _command(backend: str, options: Record, prefix: str = "--") -> str:

@@ -11,6 +11,7 @@ from clm_core.config import (
     DataOptions,
     EvaluateConfig,
     GenerateConfig,
+    HubOptions,
     PrepareConfig,
     PreprocessingOptions,
     PushConfig,
@@ -79,8 +80,10 @@ def generation(given: Layer, *, file: str | Path | None, backend: Backend) -> Re
 
 def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
     """The options of a preparation: of the built-in sample, and with its tokenizer, where none are named."""
-    # The output folder in a file is that of the training.
-    layers = [{name: value for name, value in _read(file, PrepareConfig).items() if name != "output_dir"}, given]
+    # The output folder in a file, and whether to publish what is in it, are said of the training.
+    of_training = {"output_dir", *_option_names(HubOptions)}
+    read = {name: value for name, value in _read(file, PrepareConfig).items() if name not in of_training}
+    layers = [read, given]
     if _value(layers, "merge"):
         return _joining(layers)
     data = {} if _names(layers, DATA) else SAMPLE_DATA
@@ -92,6 +95,7 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
 def _joining(layers: list[Layer]) -> PrepareConfig:
     """The options that joining parts has a use for; what a part is made of was decided when it was made."""
     used = {"merge", "output_dir", "overwrite_cache", "block_size"}
+    used |= {"push_to_hub", "hub_dataset_id", "hub_private_repo", "hub_revision"}
     if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: merge joins parts that are prepared already, leave it out")
     return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])

@@ -98,6 +98,8 @@ class PreparationResult(Result):
     """Whether they were there already, so that nothing was tokenized."""
     tokenizer_name: str
     ledger: dict[str, Any]
+    hub: Publication | None = None
+    """What became of the upload that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clm_core import checkpoints, options, output, publishing
+from clm_core import checkpoints, options, output, prepared_on_hub, publishing, pushing
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import (
     EvaluateConfig,
@@ -47,6 +47,7 @@ WAYS = {
 def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
     """Tokenize data, or join parts that were tokenized elsewhere, into a folder that every backend reads."""
     folder = Path(config.output_dir) if config.output_dir else None
+    publisher = pushing.data_publisher(config, progress)
     if config.merge:
         parts = [Path(part) for part in config.merge]
         prepared, reused = merge(parts, folder, overwrite=config.overwrite_cache, say=progress.say)
@@ -61,6 +62,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
         reused=reused,
         tokenizer_name=prepared.manifest.tokenizer_name,
         ledger=prepared.ledger(config.block_size),
+        hub=publisher(prepared),
     )
 
 
@@ -181,7 +183,7 @@ def _check_output(config: TrainConfig) -> Path | None:
     if config.report_to != "none" and find_spec(config.report_to) is None:
         raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
     if config.prepared:
-        _open_whole(Path(config.prepared))
+        _open_whole(prepared_on_hub.fetch(config.prepared))
     if config.output_dir:
         folder = Path(config.output_dir)
         output.check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)
@@ -283,7 +285,7 @@ def _prepared_for(
 ) -> Prepared:
     """Data for a verb, with at least one block in the split that it needs, and in those that it would use."""
     if config.prepared:
-        prepared = _open_prepared(Path(config.prepared), tokenizer)
+        prepared = _open_prepared(prepared_on_hub.fetch(config.prepared), tokenizer)
     else:
         prepared, _ = _prepare(config, tokenizer, progress, None)
     if not prepared.has(need):

@@ -78,7 +78,8 @@ def of_preparation(config: PrepareConfig, result: PreparationResult) -> str:
     else:
         tokenizer = shlex.quote(result.tokenizer_name)
         follows = f"clm train --prepared {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
-    return f"{'found' if result.reused else 'written'}    {folder}\nnext     {follows}"
+    lines = [f"{'found' if result.reused else 'written'}    {folder}", f"next     {follows}"]
+    return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
 
 
 def of_inspection(result: InspectionResult) -> str:

@@ -15,6 +15,7 @@ _HOMES = {
     "Checkpoints": "callbacks",
     "Evaluation": "callbacks",
     "StepReport": "callbacks",
+    "PushToHubCallback": "push_to_hub",
     "ScheduledLearningRate": "optimization",
     "StepCallback": "callbacks",
     "TensorFlowBackend": "backend",

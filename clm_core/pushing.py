@@ -1,0 +1,143 @@
+"""Pushes what is on disk to the Hub: a finished run, or prepared data, from wherever an earlier upload stopped."""
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from clm_core import hub, output, prepared_on_hub, shared_files
+from clm_core.config import PrepareConfig, PushConfig
+from clm_core.errors import ClmError, OptionError
+from clm_core.hub import Hub, Repository
+from clm_core.model_card import read_options, read_results, write_card
+from clm_core.prepared import MANIFEST, Prepared
+from clm_core.progress import Progress
+from clm_core.results import Publication
+from clm_core.upload import upload
+
+
+def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
+    """Make a repository equal to a finished run, or to prepared data, from wherever an earlier upload stopped.
+
+    An upload that fails raises nothing: its state says so.
+
+    Raises:
+        OptionError: an option is of the other of the two.
+        OutputError: the folder holds no finished run.
+    """
+    if (run / MANIFEST).is_file():
+        if config.hub_model_id:
+            raise OptionError(f"hub_model_id {config.hub_model_id}: {run} holds prepared data: give hub_dataset_id")
+        return push_data(Prepared.open(run), config, progress)
+    if config.hub_dataset_id:
+        raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} holds no prepared data: give hub_model_id")
+    results, options = read_results(run), read_options(run)
+    earlier = results.get("hub") or {}
+    repository = Repository(
+        id=config.hub_model_id or earlier.get("repository") or options.get("hub_model_id") or name_of(run),
+        kind=hub.MODEL,
+        revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision", "main"),
+        private=options.get("hub_private_repo") if config.hub_private_repo is None else config.hub_private_repo,
+    )
+    return push_run(run, repository, progress)
+
+
+def push_run(run: Path, repository: Repository, progress: Progress, connected: Hub | None = None) -> Publication:
+    """Publish a run that is on disk, and record in it what became of that; the card is written if there is none."""
+    waiting = Publication(
+        repository=repository.id, revision=repository.revision, state="queued", command=command_for(run)
+    )
+    record(run, waiting)  # Should this process be killed.
+    try:
+        done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say))
+    except (ClmError, OSError) as error:
+        done = replace(waiting, state="failed", error=str(error))
+    except KeyboardInterrupt:
+        progress.say(f"not uploaded; the run is on disk: {command_for(run)}")
+        raise
+    record(run, done)
+    return done
+
+
+def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Publication:
+    """Publish prepared data as a data set."""
+    name = config.hub_dataset_id or name_of(prepared.folder)
+    outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
+    command = f"{command_for(prepared.folder)} --hub-dataset-id {name}"
+    command += f" --hub-revision {config.hub_revision}" if config.hub_revision not in (None, "main") else ""
+    try:
+        prepared.verify()
+        user = Hub.connect(progress.say)
+        repository = _data_repository(config, prepared.folder, user)
+        progress.say(f"uploading {prepared.folder} to the data set {repository.id}")
+        files = prepared_on_hub.files(prepared, repository.id)
+        done = upload(user, repository, files, owned=prepared_on_hub.is_ours, message="Upload the data clm prepared")
+    except (ClmError, OSError) as error:
+        return replace(outcome, error=str(error), command=command)
+    return replace(outcome, repository=repository.id, state="uploaded", url=done.url, commit=done.commit)
+
+
+def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepared], Publication | None]:
+    """What publishes prepared data as the options say; who you are, and whether you may, is found out at once.
+
+    Raises:
+        OptionError: the options contradict each other, or give no name.
+        HubError: nobody is logged in, may not write there, or the Hub cannot be reached.
+    """
+    given = [name for name in ("hub_dataset_id", "hub_private_repo") if getattr(config, name) is not None]
+    given += ["hub_revision"] * (config.hub_revision != "main")
+    if not config.push_to_hub:
+        if given:
+            raise OptionError(f"{given[0]} was given without push_to_hub, which it belongs to")
+        return lambda prepared: None
+    name = config.hub_dataset_id or (config.output_dir and name_of(Path(config.output_dir)))
+    if not name or config.shard:
+        why = (
+            "a part of the data is no data set: join the parts first" if name else "give hub_dataset_id, or output_dir"
+        )
+        raise OptionError(f"push_to_hub: {why}")
+    wanted = PushConfig(hub_dataset_id=name, hub_private_repo=config.hub_private_repo, hub_revision=config.hub_revision)
+    user = Hub.connect(progress.say)
+    user.make(_data_repository(wanted, Path(name), user))
+    return lambda prepared: push_data(prepared, wanted, progress)
+
+
+def record(run: Path, publication: Publication) -> None:
+    """Say in the results of a run what became of its upload."""
+    results = read_results(run) | {"hub": asdict(publication)}
+    output.write(run / output.RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def name_of(run: Path) -> str:
+    """What a repository is called where nothing else is said: as the folder."""
+    return run.absolute().name
+
+
+def command_for(run: Path) -> str:
+    """The command that uploads it."""
+    return f"clm push {shlex.quote(str(run))}"
+
+
+def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub) -> Publication:
+    repository = replace(repository, id=user.full_name(repository.id))
+    if not (run / output.CARD).exists():
+        options = read_options(run)
+        data_set = options.get("dataset_name")
+        known = hub.dataset_license(data_set, options.get("revision")) if data_set else None
+        write_card(run, repository.id, license=known)
+    progress.say(f"uploading {run} to {repository.id}")
+    message = f"Upload the model that clm trained, {read_results(run)['steps']} steps"
+    done = upload(user, repository, shared_files.of_run(run), owned=shared_files.is_ours, message=message)
+    return Publication(
+        repository=repository.id, revision=repository.revision, state="uploaded", url=done.url, commit=done.commit
+    )
+
+
+def _data_repository(config: PushConfig, folder: Path, user: Hub) -> Repository:
+    return Repository(
+        id=user.full_name(config.hub_dataset_id or name_of(folder)),
+        kind=hub.DATASET,
+        revision=config.hub_revision or "main",
+        private=config.hub_private_repo,
+    )

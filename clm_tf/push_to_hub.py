@@ -1,0 +1,197 @@
+"""Publishing from `model.fit`: transformers' PushToHubCallback without git, and without losing the last weights."""
+
+import logging
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tf_keras as keras
+from transformers import IntervalStrategy, PreTrainedTokenizerBase, TFPreTrainedModel
+from transformers import PushToHubCallback as TransformersCallback
+from transformers.modelcard import TrainingSummary
+
+from clm_core.background import Background
+from clm_core.errors import HubError
+from clm_core.hub import MODEL, Hub, Repository
+from clm_core.upload import Files, upload, without_bars
+from clm_tf.modeling import save
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint"
+"""The folder of the weights and the optimizer's state, where `model.load_repo_checkpoint` looks for them."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """A model as it was when it was saved."""
+
+    folder: Path
+    message: str
+
+    def files(self) -> Files:
+        """What a repository is to have of it."""
+        return {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
+
+    def remove(self) -> None:
+        """Let it go."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class PushToHubCallback(TransformersCallback):
+    """Saves the model each epoch, or every `save_steps` batches, and uploads it; the last state always.
+
+    Takes the place of `transformers.PushToHubCallback`, with its arguments. It uploads over HTTP and in the
+    background: needs no git and no clone, and `output_dir` may hold what it likes. While an upload is under way
+    states are saved as ever, and the newest is uploaded next. An upload that fails raises nothing, for it is not to
+    cost a training: it is logged, `error` says why, and `push` tries it again. Weights are in PyTorch's layout.
+
+    Args:
+        output_dir: where the model is written.
+        save_strategy: `no` (at the end alone), `epoch` or `steps`.
+        save_steps: batches between saves, for `steps`.
+        tokenizer: is saved and uploaded with the model.
+        hub_model_id: the repository; default: the name of `output_dir`, under your own.
+        hub_token: default: the token that you logged in with, or HF_TOKEN.
+        checkpoint: also upload the state of the optimizer, after each epoch, for `model.load_repo_checkpoint`.
+        **model_card_args: go to `transformers.modelcard.TrainingSummary.from_keras`.
+
+    Raises:
+        HubError: you are not logged in, or may not write to the repository.
+        ValueError: the arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        save_strategy: str | IntervalStrategy = "epoch",
+        save_steps: int | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        hub_model_id: str | None = None,
+        hub_token: str | None = None,
+        checkpoint: bool = False,
+        **model_card_args: Any,
+    ) -> None:
+        keras.callbacks.Callback.__init__(self)  # transformers' own would clone a repository.
+        self.save_strategy = IntervalStrategy(save_strategy)
+        if checkpoint and self.save_strategy != IntervalStrategy.EPOCH:
+            raise ValueError("checkpoint is for save_strategy 'epoch' alone")
+        if self.save_strategy == IntervalStrategy.STEPS and not (isinstance(save_steps, int) and save_steps > 0):
+            raise ValueError(f"save_strategy 'steps' needs save_steps, a whole number above 0, not {save_steps!r}")
+        self.save_steps, self.tokenizer, self.checkpoint = save_steps, tokenizer, checkpoint
+        self.output_dir, self.model_card_args = Path(output_dir), model_card_args
+        self.training_history: list[dict[str, Any]] = []
+        self.error: str | None = None
+        """Why the last upload failed; None if it did not."""
+        self._hub = Hub.connect(logger.warning, token=hub_token)
+        self.hub_model_id = self._hub.full_name(hub_model_id or self.output_dir.absolute().name)
+        self._repository = Repository(id=self.hub_model_id, kind=MODEL, revision="main", private=None)
+        self._hub.make(self._repository)
+        self._background: Background[_State] | None = None
+        self._saved: set[str] = set()
+        """The files that were written into `output_dir`."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin a history: that of Keras may be written after this callback was called."""
+        self.training_history = []
+        self._background = Background(self._upload, _State.remove)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Save and upload, if it is time."""
+        if self.save_strategy == IntervalStrategy.STEPS and (batch + 1) % self.save_steps == 0:
+            self._submit(self._save(f"Training in progress steps {batch}"))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take down the epoch; save and upload, if it is time."""
+        self.training_history.append({"epoch": epoch, **(logs or {})})
+        if self.save_strategy == IntervalStrategy.EPOCH:
+            self._submit(self._save(f"Training in progress epoch {epoch}", epoch=epoch))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Save, wait for the upload that is under way, and upload the last state."""
+        last = self._save("End of training", epoch=self._epoch_to_checkpoint())
+        if self._background:
+            self._background.stop()
+        self._upload(last, threading.Event())
+        last.remove()
+
+    def push(self) -> str:
+        """Make the repository equal to `output_dir` as it was last saved, and return its address.
+
+        Raises:
+            HubError: it did not work.
+        """
+        files: Files = {path: self.output_dir / path for path in sorted(self._saved)}
+        done = upload(self._hub, self._repository, files, owned=_nothing, message="Upload the model")
+        self.error = None
+        return done.url
+
+    def _epoch_to_checkpoint(self) -> int | None:
+        return self.training_history[-1]["epoch"] if self.training_history else None
+
+    def _save(self, message: str, epoch: int | None = None) -> _State:
+        """Write the model into a folder of its own, and from there into `output_dir`, file by file, each one whole."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".upload-", dir=self.output_dir))
+        _save_model(self.model, folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        if self.checkpoint and epoch is not None:
+            self.model._save_checkpoint(str(folder / CHECKPOINT), epoch)
+        if self.training_history:
+            (folder / "README.md").write_text(self._card(), encoding="utf-8")
+        state = _State(folder, message)
+        for path, source in state.files().items():
+            target = self.output_dir / path
+            target.parent.mkdir(exist_ok=True)
+            whole = target.with_name(f".{target.name}.new")
+            shutil.copyfile(source, whole)
+            whole.replace(target)
+            self._saved.add(path)
+        return state
+
+    def _card(self) -> str:
+        summary = TrainingSummary.from_keras(
+            model=self.model,
+            model_name=self.hub_model_id,
+            keras_history=self.training_history,
+            **self.model_card_args,
+        )
+        return summary.to_model_card()
+
+    def _submit(self, state: _State) -> None:
+        assert self._background
+        self._background.submit(state)
+
+    def _upload(self, state: _State, stopped: threading.Event) -> None:
+        try:
+            with without_bars():
+                upload(
+                    self._hub,
+                    self._repository,
+                    state.files(),
+                    owned=_nothing,
+                    message=state.message,
+                    stopped=stopped,
+                )
+            self.error = None
+        except HubError as error:
+            self.error = str(error)
+            if not stopped.is_set():
+                logger.warning(
+                    "%s was not uploaded to %s: %s. It is in %s; call push() on the callback to upload it.",
+                    *(state.message, self.hub_model_id, error, self.output_dir),
+                )
+
+
+def _save_model(model: keras.Model, folder: Path) -> None:
+    if not isinstance(model, TFPreTrainedModel):
+        raise TypeError(f"{type(model).__name__} is no model of transformers, and PushToHubCallback saves no others")
+    save(model, folder)
+
+
+def _nothing(path: str) -> bool:
+    return False
