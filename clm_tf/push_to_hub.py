@@ -56,7 +56,8 @@ class PushToHubCallback(TransformersCallback):
         tokenizer: is saved and uploaded with the model.
         hub_model_id: the repository; default: the name of `output_dir`, under your own.
         hub_token: default: the token that you logged in with, or HF_TOKEN.
-        checkpoint: also upload the state of the optimizer, after each epoch, for `model.load_repo_checkpoint`.
+        checkpoint: also upload the state of the optimizer, after each epoch, for `model.load_repo_checkpoint`, in the
+            format of transformers, which is a pickle, and which knows the optimizers of `keras.optimizers.legacy`.
         **model_card_args: go to `transformers.modelcard.TrainingSummary.from_keras`.
 
     Raises:
@@ -96,6 +97,11 @@ class PushToHubCallback(TransformersCallback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin a history: that of Keras may be written after this callback was called."""
+        if self.checkpoint and not hasattr(self.model.optimizer, "get_weights"):
+            raise ValueError(
+                f"checkpoint: transformers saves no {type(self.model.optimizer).__name__} of this Keras: compile with "
+                "one of keras.optimizers.legacy, or leave checkpoint out"
+            )
         self.training_history = []
         self._background = Background(self._upload, _State.remove)
 
@@ -135,15 +141,22 @@ class PushToHubCallback(TransformersCallback):
     def _save(self, message: str, epoch: int | None = None) -> _State:
         """Write the model into a folder of its own, and from there into `output_dir`, file by file, each one whole."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".upload-", dir=self.output_dir))
-        _save_model(self.model, folder)
+        state = _State(Path(tempfile.mkdtemp(prefix=".upload-", dir=self.output_dir)), message)
+        try:
+            self._write(state, epoch)
+        except BaseException:
+            state.remove()
+            raise
+        return state
+
+    def _write(self, state: _State, epoch: int | None) -> None:
+        _save_model(self.model, state.folder)
         if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
+            self.tokenizer.save_pretrained(state.folder)
         if self.checkpoint and epoch is not None:
-            self.model._save_checkpoint(str(folder / CHECKPOINT), epoch)
+            self.model._save_checkpoint(str(state.folder / CHECKPOINT), epoch)
         if self.training_history:
-            (folder / "README.md").write_text(self._card(), encoding="utf-8")
-        state = _State(folder, message)
+            (state.folder / "README.md").write_text(self._card(), encoding="utf-8")
         for path, source in state.files().items():
             target = self.output_dir / path
             target.parent.mkdir(exist_ok=True)
@@ -151,7 +164,6 @@ class PushToHubCallback(TransformersCallback):
             shutil.copyfile(source, whole)
             whole.replace(target)
             self._saved.add(path)
-        return state
 
     def _card(self) -> str:
         summary = TrainingSummary.from_keras(
