@@ -18,13 +18,15 @@ class TensorFlowOptions:
     jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
 
 
-OPENS = """In TensorFlow, with transformers 4.57; the weights are in PyTorch's layout, and `from_pt` needs PyTorch too:
+OPENS = """In TensorFlow, with transformers 4.57, where PyTorch is installed too, since that is the layout of the weights:
 
 ```python
+from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer, TFAutoModelForCausalLM, pipeline
 
-tokenizer = AutoTokenizer.from_pretrained("{model}")
-model = TFAutoModelForCausalLM.from_pretrained("{model}", from_pt=True)
+folder = snapshot_download("{model}")
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = TFAutoModelForCausalLM.from_pretrained(folder, from_pt=True)
 print(pipeline("text-generation", model=model, tokenizer=tokenizer, framework="tf")("Once upon a time"))
 ```
 
