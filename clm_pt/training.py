@@ -93,6 +93,8 @@ class ScheduledTrainer(Trainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         (folder / checkpoints.MARKER).unlink(missing_ok=True)  # Of the run before, which this one does again.
         super()._save_checkpoint(*args, **kwargs)
+        # A pickle, in which a token may be; no resumption reads it.
+        (folder / "training_args.bin").unlink(missing_ok=True)
         sync(folder)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:

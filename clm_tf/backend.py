@@ -18,7 +18,7 @@ class TensorFlowOptions:
     jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
 
 
-OPENS = """In TensorFlow, with transformers 4.57, where PyTorch is installed too, since that is the layout of the weights:
+OPENS = """In TensorFlow, with transformers 4.57, and with PyTorch installed, in whose layout the weights are:
 
 ```python
 from huggingface_hub import snapshot_download

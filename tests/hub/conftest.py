@@ -89,17 +89,29 @@ class Clm:
 
 
 @pytest.fixture
-def clm(tmp_path, environment):
-    commands = Clm(tmp_path, environment)
-    yield commands
-    commands.close()
+def new_clm(tmp_path):
+    """Start a process for commands, in an environment."""
+    started = []
+
+    def start(environment):
+        started.append(Clm(tmp_path, environment))
+        return started[-1]
+
+    yield start
+    for commands in started:
+        commands.close()
+
+
+@pytest.fixture
+def clm(new_clm, environment):
+    return new_clm(environment)
 
 
 @pytest.fixture
 def training(tmp_path):
     """A training of the toy backend that publishes: 18 steps in a tenth of a second."""
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS))
-    small = ["--block-size", "16", "--per-device-train-batch-size", "4", "--num-train-epochs", "1"]
+    small = ["--block-size", "16", "--per-device-train-batch-size", "4", "--max-steps", "18"]
     small += ["--validation-split-percentage", "0"]  # Without metrics, which take seconds to import.
     model = ["--model-type", "gpt2", "--tokenizer-name", "sample", "--train-file", "corpus.jsonl"]
     return ["train", *model, *small, "--output-dir", "run", "--push-to-hub"]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from comparison import assert_equal
 from hub_server import TOKEN, Fault, reset, stall
 
 COMMIT, PUT = "POST .*/commit/", "PUT /_objects/"
@@ -17,17 +18,6 @@ FAULTS = {
     "a stall at the commit": Fault(COMMIT, act=stall),
 }
 """Those that last until the server is well again."""
-
-
-def assert_equal(hub, run, repo="jane/run"):
-    """The repository has what the run has, byte for byte; of the run's own record, what is not about this machine."""
-    published = hub.files(repo)
-    own = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    assert published.keys() == own.keys()
-    assert {name for name in own if own[name] != published[name]} <= {"run.yaml", "results.json"}
-    record, shared = json.loads(own["results.json"]), json.loads(published["results.json"])
-    assert shared.items() <= record.items()
-    assert {"history", "ledger", "versions"} <= shared.keys()
 
 
 @pytest.fixture(autouse=True)
