@@ -51,11 +51,13 @@ def is_ours(path: str) -> bool:
     return path in FILES
 
 
-def _manifest(file: Path) -> bytes:
+def _manifest(file: Path) -> Path | bytes:
     """What the data were made of, without the place of the tokenizer on this machine."""
     content = json.loads(file.read_text(encoding="utf-8"))
-    content["tokenizer_name"] = _shared_name(content["tokenizer_name"])
-    return (json.dumps(content, indent=2) + "\n").encode()
+    shared = _shared_name(content["tokenizer_name"])
+    if shared == content["tokenizer_name"]:
+        return file
+    return json.dumps({**content, "tokenizer_name": shared}, indent=2).encode()
 
 
 def _shared_name(name: str) -> str:
