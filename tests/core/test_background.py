@@ -1,0 +1,65 @@
+"""Work beside a training: one item at a time, the newest of those that wait, and every one let go of."""
+
+import threading
+
+import pytest
+
+from clm_core.background import Background
+
+
+@pytest.fixture
+def gate():
+    return threading.Event()
+
+
+@pytest.fixture
+def background(gate):
+    """Its work waits at a gate; `begun`, `done` and `discarded` say what became of each item."""
+
+    def work(item, stopped):
+        found.begun.append(item)
+        assert gate.wait(10)
+        found.done.append(item)
+
+    found = Background(work, lambda item: found.discarded.append(item))
+    found.begun, found.done, found.discarded = [], [], []
+    yield found
+    gate.set()
+    found.stop()
+
+
+def test_of_those_that_wait_only_the_newest_is_done(background, gate):
+    for item in range(1, 5):
+        background.submit(item)
+        while not background.begun:
+            pass
+    gate.set()
+    while len(background.discarded) < 4:
+        pass
+    assert background.done == [1, 4]
+    assert background.discarded == [2, 3, 1, 4]
+
+
+def test_stopping_drops_what_waits_and_waits_for_what_is_under_way(background, gate):
+    background.submit(1)
+    while not background.begun:
+        pass
+    background.submit(2)
+    threading.Timer(0.05, gate.set).start()
+    background.stop()
+    assert (background.done, sorted(background.discarded)) == ([1], [1, 2])
+
+
+def test_an_error_is_not_held_up_by_work_that_hangs(background):
+    with pytest.raises(KeyboardInterrupt), background.stopped_at_end():
+        raise KeyboardInterrupt
+    assert background.begun == []
+
+
+def test_work_goes_on_after_a_pause(background, gate):
+    gate.set()
+    for item in (1, 2):
+        background.submit(item)
+        while item not in background.discarded:
+            pass
+    assert background.done == [1, 2]
