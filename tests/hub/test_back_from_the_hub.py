@@ -1,0 +1,68 @@
+"""What was published is used by its name, with a network and, from then on, without one."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+
+FRAMEWORKS = {"pt": "torch", "tf": "tensorflow"}
+TINY = "n_layer=1,n_embd=16,n_head=2,n_positions=64"
+
+
+@pytest.fixture(params=[name for name, module in FRAMEWORKS.items() if find_spec(module)])
+def clm(request, new_clm, environment):
+    """Commands of clm on a framework; transformers cannot do without PyTorch where it is installed."""
+    for name in ("USE_TORCH", "USE_TF"):
+        del environment[name]
+    environment["CLM_BACKEND"] = request.param
+    return new_clm(environment)
+
+
+def test_a_model_is_continued_scored_and_trained_on_by_its_name(clm, hub, training, tmp_path):
+    validated = training[: training.index("--validation-split-percentage")]
+    small = ["--config-overrides", TINY, "--learning-rate", "0.01", "--max-steps", "4"]
+    assert clm(*validated, *small, "--output-dir", "run", "--push-to-hub", "--hub-private-repo") == 0
+    assert hub.files("jane/run")["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert "from_pretrained" in hub.files("jane/run")["README.md"].decode()
+    run = json.loads((tmp_path / "run" / "results.json").read_text())
+
+    generate = ["generate", "--max-new-tokens", "8", "Why is sky number", "--json", "--model-name-or-path"]
+    texts = []
+    for place in ("run", "jane/run"):
+        assert clm(*generate, place) == 0
+        texts.append(json.loads(clm.out)["completion"])
+    data = ["--train-file", "corpus.jsonl", "--block-size", "16"]
+    assert clm("evaluate", "--model-name-or-path", "jane/run", *data, "--json") == 0
+    assert json.loads(clm.out)["metrics"]["perplexity"] == pytest.approx(run["after"]["perplexity"], rel=1e-6)
+    onward = [
+        "train",
+        "--model-name-or-path",
+        "jane/run",
+        *data,
+        "--max-steps",
+        "1",
+        "--output-dir",
+        "onward",
+        "--json",
+    ]
+    assert clm(*onward) == 0
+    assert json.loads(clm.out)["before"]["loss"] == pytest.approx(run["after"]["loss"], rel=1e-6)
+
+    hub.close()
+    assert clm(*generate, "jane/run") == 0
+    hub.open()
+    assert [*texts, json.loads(clm.out)["completion"]] == texts[:1] * 3
+
+
+def test_what_was_downloaded_is_used_where_hf_hub_offline_says_so(clm, hub, training, new_clm, environment):
+    small = ["--config-overrides", TINY, "--max-steps", "1"]
+    assert clm(*training, *small) == 0
+    generate = ["generate", "--max-new-tokens", "4", "Why", "--model-name-or-path", "jane/run"]
+    assert clm(*generate) == 0
+    before = len(hub.requests)
+    offline = new_clm({**environment, "HF_HUB_OFFLINE": "1"})
+    assert offline(*generate) == 0
+    assert offline.out == clm.out
+    assert offline(*training, "--overwrite-output-dir") == 2
+    assert "HF_HUB_OFFLINE is set" in offline.err
+    assert len(hub.requests) == before
