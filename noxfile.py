@@ -18,7 +18,7 @@ def runs(version: str) -> bool:
 PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if runs(version)]
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "typing", "core", "pt5", "pt4", "tf", "both", "examples", "wheel"]
+nox.options.sessions = ["lint", "typing", "core", "pt5", "hub1", "pt4", "tf", "both", "examples", "wheel"]
 nox.options.error_on_missing_interpreters = True
 
 
@@ -50,7 +50,14 @@ def core(session: nox.Session) -> None:
 def pt5(session: nox.Session) -> None:
     """PyTorch, on transformers 5."""
     session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
-    session.run("pytest", "tests/pt", "tests/contract/test_pt.py", *session.posargs)
+    session.run("pytest", "tests/pt", "tests/hub", "tests/contract/test_pt.py", *session.posargs)
+
+
+@nox.session
+def hub1(session: nox.Session) -> None:
+    """Publishing, on the series of huggingface_hub between those of the other sessions."""
+    session.install(".[fast,test]", TOY, "huggingface_hub>=1,<2")
+    session.run("pytest", "tests/hub", *session.posargs)
 
 
 @nox.session
@@ -64,7 +71,7 @@ def pt4(session: nox.Session) -> None:
 def tf(session: nox.Session) -> None:
     """TensorFlow."""
     session.install(".[tf,fast,tensorboard,test]", TOY)
-    session.run("pytest", "tests/core", "tests/tf", "tests/contract/test_tf.py", *session.posargs)
+    session.run("pytest", "tests/core", "tests/tf", "tests/hub", "tests/contract/test_tf.py", *session.posargs)
 
 
 @nox.session
