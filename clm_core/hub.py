@@ -107,8 +107,8 @@ class Hub:
         places = {self.user: "admin", **{org["name"]: org.get("roleInOrg") for org in self._who.get("orgs", [])}}
         if namespace not in places:
             raise HubError(
-                f"user {self.user} may not write to {full}: choose a repository of {' or of '.join(places)}, or log in "
-                "as someone else"
+                f"user {self.user} may not write to {full}: choose a repository of "
+                f"{' or of '.join(name for name, role in places.items() if role != 'read')}, or log in as someone else"
             )
         token = self._who.get("auth", {}).get("accessToken", {})
         if token.get("role") == "read" or places[namespace] == "read":

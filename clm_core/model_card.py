@@ -10,7 +10,6 @@ from typing import Any
 from clm_core.errors import OutputError
 from clm_core.output import CARD, CURVE, RESULTS_FILE
 from clm_core.pictures import draw_losses
-from clm_core.prepared import VALIDATION
 from clm_core.registry import list_backends
 from clm_core.requests import DATA, RUN_FILE
 
@@ -103,8 +102,7 @@ def _metadata(results: Record, options: Record, repository: str) -> str:
             task_type="text-generation",
             task_name="Causal language modeling",
             dataset_type=data_set or "text",
-            dataset_name=_data(options),
-            dataset_split=VALIDATION,
+            dataset_name=f"{_data(options)}, documents held out",
             metric_type=name,
             metric_name=title,
             metric_value=after[name],

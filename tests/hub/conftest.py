@@ -21,6 +21,20 @@ def hub():
     server.close()
 
 
+@pytest.fixture(autouse=True)
+def nothing_holds_the_token(request, tmp_path):
+    """Whatever a test has written, printed or uploaded is searched for the token."""
+    server = request.getfixturevalue("hub") if "hub" in request.fixturenames else None
+    yield
+    written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    written.pop(tmp_path / "home" / "token", None)  # Where `hf auth login` keeps it.
+    for repo in server.repos.values() if server else ():
+        for commit, files in repo.commits.items():
+            written |= {f"{commit} {path}": content for path, content in files.items()}
+    assert [place for place, content in written.items() if TOKEN.encode() in content] == []
+    assert [place for place, content in written.items() if b"X-Amz-Signature" in content] == []
+
+
 @pytest.fixture
 def environment(hub, tmp_path):
     """A home of its own, where nobody but this test has logged in."""
@@ -48,7 +62,6 @@ class Clm:
 
     def __init__(self, folder, environment):
         self.errors = folder / "printed.txt"
-        self.printed = ""
         with self.errors.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, HERE / "worker.py"],
@@ -71,7 +84,8 @@ class Clm:
         assert line, self.errors.read_text()
         answer = json.loads(line)
         self.out = answer["out"]
-        self.printed += self.out
+        with self.errors.with_name("printed-out.txt").open("a") as file:
+            file.write(self.out)
         return answer["code"]
 
     def __call__(self, *argv):
