@@ -71,17 +71,20 @@ def persist(
     patience: Patience,
     say: Callable[[str], None] = lambda line: None,
     stopped: threading.Event | None = None,
+    limit: float | None = None,
 ) -> T:
     """Call `attempt` until it does not fail, with longer and longer waits, unless it cannot do better later.
 
+    An attempt that takes more than `limit` seconds is left alone, whatever it is at.
+
     Raises:
-        HubError: it failed for good, as often as `patience` allows, or was `stopped`.
+        HubError: it failed for good, as often as `patience` allows, had no end, or was `stopped`.
     """
     stopped, failed_since = stopped or threading.Event(), float("inf")
     for number in range(patience.retries + 1):
         try:
             with bounded(patience.timeout):
-                return attempt()
+                return attempt() if limit is None else _within(limit, attempt)
         except HubError:
             raise
         except Exception as error:  # Of whichever client is installed, and of its threads.
@@ -130,6 +133,27 @@ def bounded(seconds: float) -> Iterator[None]:
         yield
     finally:
         install(usual)
+
+
+def _within(seconds: float, attempt: Callable[[], T]) -> T:
+    """Call in a thread, so that code which cannot be interrupted, as Xet's, holds up neither the end nor Ctrl-C."""
+    outcome: list[T] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            outcome.append(attempt())
+        except BaseException as error:  # Raised again where it is waited for.
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="clm-upload", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not outcome:
+        raise HubError(f"there was no end to it in {seconds:.0f} s")
+    return outcome[0]
 
 
 class _BoundedFactory:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.hub import Hub, Repository
-from clm_core.hub_requests import persist
+from clm_core.hub_requests import LONGEST_WAIT, persist
+
+SLOWEST = 50_000
+"""Bytes a second. An upload that is slower hangs, as it may in the code of Xet, where some requests have no timeout."""
 
 Files = Mapping[str, Path | bytes]
 """What is to be in a repository: under each path there, a file here or its content."""
@@ -56,7 +59,9 @@ def upload(
                 raise ConnectionError(f"{repository.id} has not what was uploaded (first {next(iter(left))})")
         return Uploaded(url=url, commit=head, changed=len(changes))
 
-    return persist(attempt, patience=hub.patience, say=hub.say, stopped=stopped)
+    sizes = [len(source) if isinstance(source, bytes) else source.stat().st_size for source in files.values()]
+    limit = LONGEST_WAIT + sum(sizes) / SLOWEST
+    return persist(attempt, patience=hub.patience, say=hub.say, stopped=stopped, limit=limit)
 
 
 @contextmanager

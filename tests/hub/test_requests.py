@@ -95,6 +95,20 @@ def test_who_is_told_to_stop_stops_waiting():
         persist(attempts(failure(503)), patience=PATIENCE, stopped=waits)
 
 
+def test_what_has_no_end_is_left_alone():
+    forever = threading.Event()
+    with pytest.raises(HubError, match="no end"):
+        persist(forever.wait, patience=PATIENCE, limit=0.05)
+    forever.set()
+
+
+def test_what_is_called_in_a_thread_gives_back_its_errors():
+    waits = Waits()
+    attempt = attempts(failure(503), "done")
+    assert persist(attempt, patience=PATIENCE, stopped=waits, limit=10.0) == "done"
+    assert waits.seconds == [1.0]
+
+
 def test_an_error_is_explained_from_under_those_that_lie_on_it():
     outer = RuntimeError("Error while uploading 'model.safetensors' to the Hub.")
     outer.__cause__ = failure(403)
