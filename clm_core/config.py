@@ -64,12 +64,6 @@ def shard(value: str) -> str | None:
     return None
 
 
-MODEL_ID = "the repository, such as `user/name`; default: the name of the run's folder, under your own"
-DATASET_ID = "the data set on the Hub, such as `user/name`; default: the name of the prepared folder, under your own"
-PRIVATE = "make the repository a private one, or a public one; default: as its owner's settings say"
-REVISION = "the branch to upload to; made if it is not there"
-
-
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
     """Which tokenizer, and which model it goes with."""
@@ -197,13 +191,46 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubOptions:
+class PublishingOptions:
     """Publishing on the Hub; `clm push` does it at any time later."""
 
-    push_to_hub: bool = option(False, "upload the run to the Hub; log in with `hf auth login`, or set HF_TOKEN")
-    hub_model_id: str | None = option(None, MODEL_ID, metavar="ID")
-    hub_private_repo: bool | None = option(None, PRIVATE)
-    hub_revision: str = option("main", REVISION, metavar="BRANCH")
+    push_to_hub: bool = option(False, "upload what was made to the Hub; log in with `hf auth login`, or set HF_TOKEN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryOptions:
+    """The repository on the Hub."""
+
+    hub_private_repo: bool | None = option(
+        None, "make the repository a private one, or a public one; default: as its owner's settings say"
+    )
+    hub_revision: str | None = option(
+        None, "the branch to upload to; made if it is not there; default: main", metavar="BRANCH"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRepositoryOptions(RepositoryOptions):
+    """The name of a model on the Hub."""
+
+    hub_model_id: str | None = option(
+        None, "the repository, such as `user/name`; default: the name of the run's folder, under your own", metavar="ID"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRepositoryOptions(RepositoryOptions):
+    """The name of prepared data on the Hub."""
+
+    hub_dataset_id: str | None = option(
+        None, "the data set, such as `user/name`; default: the name of the folder, under your own", metavar="ID"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions(ModelRepositoryOptions, PublishingOptions):
+    """What of a training is published, and when."""
+
     hub_strategy: Literal["end", "every_save", "checkpoint"] = option(
         "end",
         "what to upload: the trained model at the end; each checkpoint's model as well; and its state, to resume from",
@@ -253,7 +280,7 @@ class GenerateConfig(SamplingOptions, TokenizerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig(PreprocessingOptions, DataOptions, TokenizerOptions):
+class PrepareConfig(DatasetRepositoryOptions, PublishingOptions, PreprocessingOptions, DataOptions, TokenizerOptions):
     """The options of `prepare`."""
 
     output_dir: str | None = option(
@@ -263,20 +290,11 @@ class PrepareConfig(PreprocessingOptions, DataOptions, TokenizerOptions):
         None, "prepare only this part of the documents, such as 1/4 on one machine of four", metavar="I/N", check=shard
     )
     merge: tuple[str, ...] = option((), "join the folders of all parts, instead of preparing", metavar="DIR")
-    push_to_hub: bool = option(False, "upload the prepared data to the Hub, as a data set")
-    hub_dataset_id: str | None = option(None, DATASET_ID, metavar="ID")
-    hub_private_repo: bool | None = option(None, PRIVATE)
-    hub_revision: str = option("main", REVISION, metavar="BRANCH")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushConfig:
-    """The options of `push`; what is not given is as the run was published before, or as its own options say."""
-
-    hub_model_id: str | None = option(None, MODEL_ID, metavar="ID")
-    hub_dataset_id: str | None = option(None, DATASET_ID, metavar="ID")
-    hub_private_repo: bool | None = option(None, PRIVATE)
-    hub_revision: str | None = option(None, f"{REVISION}; default: main", metavar="BRANCH")
+class PushConfig(DatasetRepositoryOptions, ModelRepositoryOptions):
+    """The options of `push`; what is not given is as it was published before, or as the run's own options say."""
 
 
 @dataclass(frozen=True, kw_only=True)

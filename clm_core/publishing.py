@@ -66,7 +66,7 @@ class _Queue(Publisher):
         run = result.output_dir
         name = self.config.hub_model_id or name_of(run)
         queued = Publication(
-            repository=name, revision=self.config.hub_revision, state="queued", command=command_for(run)
+            repository=name, revision=self.config.hub_revision or "main", state="queued", command=command_for(run)
         )
         record(run, queued)
         return replace(result, hub=queued)
@@ -115,7 +115,7 @@ class _Live(Publisher):
         repository = Repository(
             id=self.hub.full_name(config.hub_model_id or name_of(folder)),
             kind=hub.MODEL,
-            revision=config.hub_revision,
+            revision=config.hub_revision or "main",
             private=config.hub_private_repo,
         )
         address = self.hub.make(repository)

@@ -37,7 +37,7 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
     repository = Repository(
         id=config.hub_model_id or earlier.get("repository") or options.get("hub_model_id") or name_of(run),
         kind=hub.MODEL,
-        revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision", "main"),
+        revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision") or "main",
         private=options.get("hub_private_repo") if config.hub_private_repo is None else config.hub_private_repo,
     )
     return push_run(run, repository, progress)
@@ -65,7 +65,7 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
     name = config.hub_dataset_id or name_of(prepared.folder)
     outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
     command = f"{command_for(prepared.folder)} --hub-dataset-id {name}"
-    command += f" --hub-revision {config.hub_revision}" if config.hub_revision not in (None, "main") else ""
+    command += f" --hub-revision {config.hub_revision}" if config.hub_revision else ""
     try:
         prepared.verify()
         user = Hub.connect(progress.say)
@@ -85,8 +85,8 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
         OptionError: the options contradict each other, or give no name.
         HubError: nobody is logged in, may not write there, or the Hub cannot be reached.
     """
-    given = [name for name in ("hub_dataset_id", "hub_private_repo") if getattr(config, name) is not None]
-    given += ["hub_revision"] * (config.hub_revision != "main")
+    names = ("hub_dataset_id", "hub_private_repo", "hub_revision")
+    given = [name for name in names if getattr(config, name) is not None]
     if not config.push_to_hub:
         if given:
             raise OptionError(f"{given[0]} was given without push_to_hub, which it belongs to")
