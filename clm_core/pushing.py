@@ -1,5 +1,6 @@
 """Pushes what is on disk to the Hub: a finished run, or prepared data, from wherever an earlier upload stopped."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from clm_core import hub, output, prepared_on_hub, shared_files
 from clm_core.config import PrepareConfig, PushConfig
-from clm_core.errors import ClmError, OptionError
+from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import Hub, Repository
 from clm_core.model_card import read_options, read_results, write_card
 from clm_core.prepared import MANIFEST, Prepared
@@ -48,15 +49,16 @@ def push_run(run: Path, repository: Repository, progress: Progress, connected: H
     waiting = Publication(
         repository=repository.id, revision=repository.revision, state="queued", command=command_for(run)
     )
-    record(run, waiting)  # Should this process be killed.
     try:
+        record(run, waiting)  # Should this process be killed.
         done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say))
     except (ClmError, OSError) as error:
         done = replace(waiting, state="failed", error=str(error))
     except KeyboardInterrupt:
         progress.say(f"not uploaded; the run is on disk: {command_for(run)}")
         raise
-    record(run, done)
+    with contextlib.suppress(OutputError):  # A disk that is full keeps the record of before.
+        record(run, done)
     return done
 
 
