@@ -124,3 +124,7 @@ def test_all_files_are_on_the_disk_before_the_marker(new_job, monkeypatch):
     assert (name, steps) == ("checkpoint-3", [1, 2, 3])
     assert {*STATE, "model.safetensors"} <= {file.name for file in files}
     assert checkpoints.MARKER not in {file.name for file in files}
+
+
+def test_the_arguments_in_which_a_token_may_be_are_not_kept(stopped):
+    assert [path.name for path in stopped[1].glob("*args*")] == []
