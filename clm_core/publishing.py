@@ -127,7 +127,7 @@ class _Live(Publisher):
         message = f"Training in progress, step {state.step}"
         try:
             files = shared_files.of_checkpoint(state.folder, with_state=self.config.hub_strategy == "checkpoint")
-            upload(self.hub, self.repository, files, owned=_nothing, message=message, stopped=stopped)
+            upload(self.hub, self.repository, files, message=message, stopped=stopped)
         except (ClmError, OSError) as error:
             if not stopped.is_set():
                 self.progress.say(f"the checkpoint of step {state.step} was not uploaded: {error}")
@@ -168,10 +168,6 @@ def _check(config: TrainConfig) -> None:
             raise OptionError(
                 f"hub_strategy {config.hub_strategy} uploads during the training, and hub_offline not at all"
             )
-
-
-def _nothing(path: str) -> bool:
-    return False
 
 
 def _link(source: Path, target: Path) -> None:

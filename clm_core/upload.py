@@ -36,8 +36,8 @@ def upload(
     repository: Repository,
     files: Files,
     *,
-    owned: Callable[[str], bool],
     message: str,
+    owned: Callable[[str], bool] = lambda path: False,
     stopped: threading.Event | None = None,
 ) -> Uploaded:
     """Upload what differs, and remove what is `owned` by path and not among the files; nothing else is touched.

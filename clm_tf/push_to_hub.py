@@ -131,7 +131,7 @@ class PushToHubCallback(TransformersCallback):
             HubError: it did not work.
         """
         files: Files = {path: self.output_dir / path for path in sorted(self._saved)}
-        done = upload(self._hub, self._repository, files, owned=_nothing, message="Upload the model")
+        done = upload(self._hub, self._repository, files, message="Upload the model")
         self.error = None
         return done.url
 
@@ -181,14 +181,7 @@ class PushToHubCallback(TransformersCallback):
     def _upload(self, state: _State, stopped: threading.Event) -> None:
         try:
             with without_bars():
-                upload(
-                    self._hub,
-                    self._repository,
-                    state.files(),
-                    owned=_nothing,
-                    message=state.message,
-                    stopped=stopped,
-                )
+                upload(self._hub, self._repository, state.files(), message=state.message, stopped=stopped)
             self.error = None
         except HubError as error:
             self.error = str(error)
@@ -203,7 +196,3 @@ def _save_model(model: keras.Model, folder: Path) -> None:
     if not isinstance(model, TFPreTrainedModel):
         raise TypeError(f"{type(model).__name__} is no model of transformers, and PushToHubCallback saves no others")
     save(model, folder)
-
-
-def _nothing(path: str) -> bool:
-    return False
