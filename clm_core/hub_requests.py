@@ -209,6 +209,8 @@ def _message(chain: list[BaseException], response: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    if "Timeout" in type(error).__name__:  # Of which the clients say more than anybody wants to know.
+        return f"no answer in time ({type(error).__name__})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return clean(f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__)
 

@@ -115,6 +115,13 @@ def test_an_error_is_explained_from_under_those_that_lie_on_it():
     assert (explain(outer).status, explain(outer).passes) == (403, False)
 
 
+def test_a_timeout_is_explained_in_few_words():
+    class ReadTimeout(OSError):
+        pass
+
+    assert explain(ReadTimeout("HTTPConnectionPool(host=..)")).reason == "no answer in time (ReadTimeout)"
+
+
 def test_a_file_that_is_gone_is_no_failure_of_the_network():
     assert not explain(FileNotFoundError("model.safetensors")).passes
 
