@@ -8,6 +8,7 @@ import email.utils
 import functools
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -211,15 +212,27 @@ def _message(chain: list[BaseException], response: Any) -> str:
 def _reason(error: BaseException) -> str:
     if "Timeout" in type(error).__name__:  # Of which the clients say more than anybody wants to know.
         return f"no answer in time ({type(error).__name__})"
+    if (found := _of_system(error)) is not None:
+        return f"no connection, or a broken one ({found.strerror})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return clean(f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__)
+
+
+def _of_system(error: BaseException | None) -> OSError | None:
+    """The operating system's own error, under all that were raised while it was handled."""
+    found = None
+    while error is not None:
+        if isinstance(error, (ConnectionError, socket.gaierror)) and error.strerror:
+            found = error
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def clean(text: str) -> str:
     """A message of the client without the token, and without the signed queries of addresses."""
     from huggingface_hub import get_token
 
-    if token := get_token():
+    if len(token := get_token() or "") > 7:  # What is shorter is none, and may be part of any word.
         text = text.replace(token, "***")
     text = re.sub(r"hf_[A-Za-z0-9]{8,}", "***", text)
     return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", " ".join(text.split()))[:300]
