@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 
 import pytest
@@ -172,6 +173,21 @@ def test_offline_a_training_asks_the_hub_nothing_and_is_queued(clm, hub, trainin
     assert (record["state"], record["command"]) == ("queued", "clm push run")
     assert clm("push", "run", "--json") == 0
     assert json.loads(clm.out)["state"] == "uploaded"
+    assert_equal(hub, tmp_path / "run")
+
+
+def test_ctrl_c_ends_an_upload_at_once_and_says_how_to_go_on(clm, hub, training, tmp_path):
+    free = threading.Event()
+    hub.faults = [Fault(PUT, act=held(free))]
+    clm.start(*training)
+    hub.wait_for(PUT)
+    clm.process.send_signal(signal.SIGINT)
+    assert clm.wait() == 130
+    free.set()
+    assert "not uploaded; the run is on disk: clm push run" in clm.err
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["hub"]["state"] == "queued"
+    hub.faults.clear()
+    assert clm("push", "run") == 0
     assert_equal(hub, tmp_path / "run")
 
 
