@@ -4,14 +4,10 @@ import json
 import subprocess
 import sys
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hub_server import Fault, held
-
-if not all(map(find_spec, ("tensorflow", "tf_keras"))):
-    pytest.skip("TensorFlow is not installed", allow_module_level=True)
 
 PUT, COMMIT = "PUT /_objects/", "POST .*/commit/"
 
