@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clm_core import sample
+from clm_core.causality import make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
 from clm_core.tokenization import check_tokenizer
 
 T = TypeVar("T")
+Say = Callable[[str], None]
+
+COUNT_FROM_PADDING = frozenset(
+    ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+)
+"""The model types whose first position is the one after pad_token_id, which they cannot do without."""
 
 SAMPLE = "sample"
 """What `tokenizer_name` calls the tokenizer of the built-in sample."""
@@ -51,8 +58,8 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         file.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_architecture(options: TokenizerOptions) -> Any:
-    """The configuration of the model at `model_name_or_path`.
+def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -> Any:
+    """The configuration of the model at `model_name_or_path`, as a causal language model; `say` hears of a change.
 
     Raises:
         OptionError: no model is named.
@@ -61,11 +68,13 @@ def load_architecture(options: TokenizerOptions) -> Any:
     if options.model_name_or_path is None:
         raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
     _check_folder(Path(options.model_name_or_path))
-    return _load_config("model", options.model_name_or_path, options.model_revision)
+    return _as_causal(_load_config("model", options.model_name_or_path, options.model_revision), say)
 
 
-def new_architecture(options: TrainConfig, tokenizer: Any) -> Any:
+def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:
     """The configuration of a model from scratch, with as many embeddings as the tokenizer has entries.
+
+    It is that of a causal language model; `say` hears where that is not the architecture's default.
 
     Raises:
         OptionError: not exactly one of config_name and model_type is given, or the overrides do not fit.
@@ -77,15 +86,23 @@ def new_architecture(options: TrainConfig, tokenizer: Any) -> Any:
         architecture = _load_config("configuration", options.config_name, "main")
     else:
         architecture = _default_config(options.model_type)
-    architecture.update(
-        {
-            "vocab_size": len(tokenizer),
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
-    )
-    return _overridden(architecture, options.config_overrides)
+    _fit_tokenizer(text_part(architecture), tokenizer)
+    return _as_causal(_overridden(architecture, options.config_overrides), say)
+
+
+def text_part(architecture: Any) -> Any:
+    """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound too."""
+    part = architecture.get_text_config(decoder=True)  # For some, a copy that changes nothing.
+    return part if any(value is part for value in vars(architecture).values()) else architecture
+
+
+def count_positions(architecture: Any) -> int | None:
+    """How many tokens a text may have; None where there is no limit that is known."""
+    text = text_part(architecture)
+    positions: int | None = getattr(text, "max_position_embeddings", None)
+    if positions is None or positions < 0:  # Some give -1 for no limit.
+        return None
+    return positions - text.pad_token_id - 1 if text.model_type in COUNT_FROM_PADDING else positions
 
 
 def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
@@ -95,15 +112,35 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
         ModelError: the tokenizer has more entries than the model has embeddings.
         OptionError: block_size is above the positions of the model.
     """
-    rows = getattr(architecture, "vocab_size", None)
+    rows = getattr(text_part(architecture), "vocab_size", None)
     if rows is not None and len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} entries, the model has embeddings for {rows}: use the model's own "
             "tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
         )
-    positions = getattr(architecture, "max_position_embeddings", None)
-    if positions is not None and block_size > positions:
+    positions = count_positions(architecture)
+    if positions is not None and positions < block_size:
         raise OptionError(f"block_size {block_size} is above the {positions} positions of the model: use {positions}")
+
+
+def _fit_tokenizer(text: Any, tokenizer: Any) -> None:
+    text.vocab_size = len(tokenizer)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token = getattr(tokenizer, name)
+        if token is None and name == "pad_token_id" and text.model_type in COUNT_FROM_PADDING:
+            continue
+        try:
+            setattr(text, name, token)
+        except Exception:  # transformers 5 has types for them, and some architectures insist on a number.
+            if token is not None:
+                raise
+            setattr(text, name, tokenizer.eos_token_id or 0)
+
+
+def _as_causal(architecture: Any, say: Say) -> Any:
+    if changed := make_causal(architecture):
+        say(changed)
+    return architecture
 
 
 def _check_folder(folder: Path) -> None:

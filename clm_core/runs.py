@@ -26,7 +26,16 @@ from clm_core.merging import merge
 from clm_core.prepared import LEFT_OUT, TRAIN, VALIDATION, Prepared
 from clm_core.preprocessing import Listener, Recipe, check_blocks
 from clm_core.preprocessing import prepare as prepare_data
-from clm_core.pretrained import SAMPLE, check_fits, load_architecture, load_tokenizer, new_architecture, save_tokenizer
+from clm_core.pretrained import (
+    SAMPLE,
+    check_fits,
+    count_positions,
+    load_architecture,
+    load_tokenizer,
+    new_architecture,
+    save_tokenizer,
+    text_part,
+)
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
 from clm_core.requests import RUN_FILE, Request
@@ -73,7 +82,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     publisher = publishing.publisher(config, progress)
     _announce(config, progress)
     tokenizer = load_tokenizer(config)
-    model = _model_to_train(config, tokenizer)
+    model = _model_to_train(config, tokenizer, progress)
     prepared = _prepared_for(config, model, tokenizer, progress, need=TRAIN)
     schedule = Schedule.from_config(
         config,
@@ -122,7 +131,7 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
     if config.output_file and not Path(config.output_file).absolute().parent.is_dir():
         raise OutputError(f"output_file {config.output_file}: there is no such folder to write it to")
     _announce(config, progress)
-    model = _existing_model(config, seed=config.seed)
+    model = _existing_model(config, progress, seed=config.seed)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
     prepared = _prepared_for(config, model, tokenizer, progress, need=VALIDATION)
@@ -152,7 +161,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     config, backend = request.config, request.backend
     _check_sampling(config)
     _announce(config, progress)
-    model = _existing_model(config, seed=config.seed)
+    model = _existing_model(config, progress, seed=config.seed)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, block_size=1)
     ids = _prompt_ids(tokenizer, prompt)
@@ -255,7 +264,7 @@ def _write_result(result: Result, path: Path) -> None:
     output.write(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
-def _model_to_train(config: TrainConfig, tokenizer: Any) -> Model:
+def _model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
     scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
     if config.model_name_or_path:
         if scratch:
@@ -263,17 +272,17 @@ def _model_to_train(config: TrainConfig, tokenizer: Any) -> Model:
                 f"{' and '.join(scratch)} say to train from scratch, model_name_or_path to start from "
                 f"{config.model_name_or_path}: keep one of them"
             )
-        model = _existing_model(config, seed=config.seed)
+        model = _existing_model(config, progress, seed=config.seed)
     else:
-        architecture = new_architecture(config, tokenizer)
+        architecture = new_architecture(config, tokenizer, progress.say)
         model = Model(name_or_path=None, revision="main", architecture=architecture, seed=config.seed)
     check_fits(model.architecture, tokenizer, config.block_size)
     return model
 
 
-def _existing_model(config: TokenizerOptions, *, seed: int) -> Model:
+def _existing_model(config: TokenizerOptions, progress: Progress, *, seed: int) -> Model:
     return Model(
-        architecture=load_architecture(config),
+        architecture=load_architecture(config, progress.say),
         name_or_path=config.model_name_or_path,
         revision=config.model_revision,
         seed=seed,
@@ -313,7 +322,7 @@ def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
 
 def _check_ids(prepared: Prepared, model: Model, splits: list[str]) -> None:
     """Make sure that every id in the data has an embedding."""
-    rows = getattr(model.architecture, "vocab_size", None)
+    rows = getattr(text_part(model.architecture), "vocab_size", None)
     largest = max(prepared.manifest.splits[split].largest_id for split in splits)
     if rows is not None and largest >= rows:
         raise ModelError(f"the data hold the token {largest}, the model has embeddings for {rows}")
@@ -384,7 +393,7 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 
 def _check_room(architecture: Any, prompt: int, new: int) -> None:
-    positions = getattr(architecture, "max_position_embeddings", None)
+    positions = count_positions(architecture)
     if positions is None or prompt + new <= positions:
         return
     if prompt >= positions:

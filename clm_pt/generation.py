@@ -3,11 +3,14 @@
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, set_seed
+from transformers import GenerationConfig, PreTrainedModel, set_seed
 
 from clm_core.backend import GenerationJob
+from clm_core.causality import GENERATE_PLAINLY
 from clm_core.config import SamplingOptions
+from clm_core.pretrained import COUNT_FROM_PADDING
 from clm_pt.modeling import load, place
+
 
 
 def generate(job: GenerationJob) -> list[int]:
@@ -20,9 +23,28 @@ def generate(job: GenerationJob) -> list[int]:
         pad_token_id=job.eos_token_id,
         **_sampling(job.config),
     )
+    _ask_as_in_training(model)
     set_seed(job.config.seed)
     ids = model.generate(prompt, attention_mask=torch.ones_like(prompt))
     return ids[0, prompt.shape[1] :].tolist()
+
+
+def _ask_as_in_training(model: PreTrainedModel) -> None:
+    """Give a model in generation what it was given in training, where transformers does otherwise."""
+    prepare, kind = model.prepare_inputs_for_generation, model.config.model_type
+    if kind in GENERATE_PLAINLY:
+        model.prepare_inputs_for_generation = lambda input_ids, attention_mask=None, **kwargs: {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+        }
+    elif kind in COUNT_FROM_PADDING:
+
+        def prepared(input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
+            inputs = prepare(input_ids, **kwargs)
+            inputs.pop("position_ids", None)  # Counted from 0, in transformers 4.57 and 5.
+            return inputs
+
+        model.prepare_inputs_for_generation = prepared
 
 
 def _sampling(config: SamplingOptions) -> dict[str, Any]:

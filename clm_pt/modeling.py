@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedModel, set_seed
 from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
+from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+WITHOUT_MASK = frozenset(("transfo-xl", "xlnet"))
+"""The model types that know no attention_mask, or fail in it if they are causal; blocks and prompts have no padding."""
 
 
 def load(model: Model) -> PreTrainedModel:
@@ -25,7 +29,13 @@ def load(model: Model) -> PreTrainedModel:
             are incomplete, or belong to another architecture.
     """
     set_seed(model.seed)
-    return _from_pretrained(model) if model.name_or_path else _from_config(model.architecture)
+    loaded = _from_pretrained(model) if model.name_or_path else _from_config(model.architecture)
+    if loaded.config.model_type in WITHOUT_MASK:
+        loaded.register_forward_pre_hook(_drop_mask, with_kwargs=True)
+    if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is the text's part of a larger model.
+        raise ModelError(f"transformers would not know a saved {loaded.config.model_type} for a model of text again")
+    _check_causal(loaded)
+    return loaded
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
@@ -66,8 +76,30 @@ def place(model: PreTrainedModel) -> PreTrainedModel:
     return model.to(device).eval()
 
 
+@torch.no_grad()
+def _check_causal(model: PreTrainedModel) -> None:
+    training = model.training
+    model.eval()
+
+    def logits(ids: np.ndarray) -> np.ndarray:
+        torch.manual_seed(0)  # For attention that hashes at random.
+        input_ids = torch.from_numpy(ids)
+        return model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits.float().numpy()
+
+    with torch.random.fork_rng(devices=[]):
+        check_causal(logits, model.config)
+    model.train(training)
+
+
+def _drop_mask(model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {name: value for name, value in kwargs.items() if name != "attention_mask"}
+
+
 def _from_config(architecture: Any) -> PreTrainedModel:
     try:
+        mapped = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(architecture), None)
+        if mapped and mapped.config_class is architecture.sub_configs.get("text_config"):
+            return mapped(architecture.text_config)  # As from_pretrained does by itself.
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
     except Exception as error:  # A class may raise anything about numbers that do not fit together.
         kind = architecture.model_type

@@ -18,8 +18,10 @@ from transformers import (
 )
 
 from clm_core.backend import Model
+from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OptionError
 from clm_tf import weights
+from clm_tf.classes import CLASSES
 
 WITHOUT_BF16 = {"ctrl", "mistral"}
 HEAD = re.compile(r"(lm_head|decoder)\.weight$")
@@ -48,6 +50,7 @@ def load(model: Model) -> TFPreTrainedModel:
         with contextlib.suppress(OSError):
             built.generation_config = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
     built.hf_compute_loss = _in_float32(built.hf_compute_loss)
+    check_causal(lambda ids: tf.cast(built(ids, training=False, return_dict=True).logits, tf.float32).numpy(), built.config)
     return built
 
 
@@ -94,7 +97,8 @@ def _build(model: Model) -> TFPreTrainedModel:
             f"model type {kind}: transformers has no TensorFlow class for it; another backend may have one"
         )
     try:
-        built = TFAutoModelForCausalLM.from_config(model.architecture)
+        own = CLASSES.get(kind)
+        built = own(model.architecture) if own else TFAutoModelForCausalLM.from_config(model.architecture)
         built.build_in_name_scope()
     except (ValueError, AssertionError) as error:
         raise ModelError(
@@ -120,8 +124,7 @@ def _build(model: Model) -> TFPreTrainedModel:
 
 def _predicts_next_token(model: TFPreTrainedModel) -> bool:
     has_loss = hasattr(model, "hf_compute_loss") and "labels" in inspect.signature(model.call).parameters
-    # XLNet's class compares each label with the logits at its own place.
-    return has_loss and model.can_generate() and model.config.model_type != "xlnet"
+    return has_loss and model.can_generate()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-VOCABULARY, POSITIONS = 64, 64
+VOCABULARY, POSITIONS = 65, 128  # An entry for padding, from which some count their positions.
 WIDTH, HEADS, INNER, LAYERS, EXPERTS = 32, 4, 64, 2, 4
 
 
@@ -88,8 +88,8 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 4,
     },
     "recurrent_gemma": {"num_hidden_layers": 3},
-    "reformer": {"is_decoder": True, "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [8, 24]},
-    "transfo-xl": {"cutoffs": [16, 32], "div_val": 1},
+    "reformer": {"is_decoder": True, "axial_pos_shape": [4, 4], "axial_pos_embds_dim": [8, 24]},
+    "transfo-xl": {"cutoffs": [16, 32], "div_val": 2},
     "xmod": {"default_language": "en_XX"},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "zamba": {"use_mamba_kernels": False, "num_hidden_layers": 4, "attention_hidden_size": 64, "attention_head_dim": 16},

@@ -1,0 +1,186 @@
+"""What some of transformers' TensorFlow classes leave out, put right in subclasses of the same names.
+
+Each says what it is that its parent, in transformers 4.57.6, does differently from the PyTorch class of that name.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+import transformers
+from transformers.modeling_tf_outputs import TFCausalLMOutput, TFCausalLMOutputWithCrossAttentions
+from transformers.modeling_tf_utils import TFCausalLanguageModelingLoss, TFPreTrainedModel, unpack_inputs
+from transformers.models.roformer.modeling_tf_roformer import TFRoFormerEncoder
+
+
+class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
+    """Its parent ignores `sliding_window`: a token sees all before it."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        if config.sliding_window:
+            prepare = self.model._prepare_decoder_attention_mask
+            self.model._prepare_decoder_attention_mask = _within_window(prepare, config.sliding_window)
+
+
+class _CountsFromPadding:
+    """Its parent numbers positions from 2 on, whatever `pad_token_id` is."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        getattr(self, self.base_model_prefix).embeddings.padding_idx = config.pad_token_id
+
+
+class TFCamembertForCausalLM(_CountsFromPadding, transformers.TFCamembertForCausalLM):
+    """See `_CountsFromPadding`."""
+
+
+class TFRobertaForCausalLM(_CountsFromPadding, transformers.TFRobertaForCausalLM):
+    """See `_CountsFromPadding`."""
+
+
+class TFRobertaPreLayerNormForCausalLM(_CountsFromPadding, transformers.TFRobertaPreLayerNormForCausalLM):
+    """See `_CountsFromPadding`."""
+
+
+class TFXLMRobertaForCausalLM(_CountsFromPadding, transformers.TFXLMRobertaForCausalLM):
+    """See `_CountsFromPadding`."""
+
+
+class TFRoFormerForCausalLM(transformers.TFRoFormerForCausalLM):
+    """Its parent ignores `is_decoder`: a token sees those after it. It trains its sines, and cannot generate."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        if config.is_decoder:
+            self.roformer.encoder = _CausalRoFormerEncoder(config, name="encoder")
+        self.roformer.encoder.embed_positions.trainable = False
+
+    def prepare_inputs_for_generation(self, inputs: tf.Tensor, **kwargs: Any) -> dict[str, Any]:
+        """The whole text at each token; the class has no cache."""
+        return {"input_ids": inputs}
+
+
+class TFXGLMForCausalLM(transformers.TFXGLMForCausalLM):
+    """Its parent has an output layer of its own where `tie_word_embeddings` says that there is none.
+
+    It also fails in `fit`, and draws its embeddings with a standard deviation of `pad_token_id`.
+    """
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.model.embed_tokens.initializer_range = config.init_std
+        if config.tie_word_embeddings:
+            self.lm_head = _TiedHead(self.model.embed_tokens, name="lm_head")
+
+    @unpack_inputs
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+    ) -> TFCausalLMOutputWithCrossAttentions:
+        """As the parent does it, with a loss that needs no number of rows: in `fit` there is none yet."""
+        outputs = super().call(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            return_dict=True,
+            training=training,
+        )
+        if labels is not None:
+            outputs.loss = self.hf_compute_loss(labels[:, 1:], outputs.logits[:, :-1])
+        return outputs
+
+
+class TFXLMWithLMHeadModel(transformers.TFXLMWithLMHeadModel, TFCausalLanguageModelingLoss):
+    """Its parent has no loss, and generates after a mask token, as an encoder does."""
+
+    @unpack_inputs
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+    ) -> TFCausalLMOutput:
+        """Logits, float of shape (rows, length, vocabulary), and with labels, which may be the input_ids, the loss."""
+        # No mask, because get_masks fails where a causal model is given one; but lengths, or it would count as
+        # padding every token of the id that `pad_index` has.
+        lengths = tf.repeat(tf.shape(input_ids)[1], tf.shape(input_ids)[0])
+        logits = super().call(input_ids=input_ids, lengths=lengths, return_dict=True, training=training).logits
+        loss = None if labels is None else self.hf_compute_loss(labels[:, 1:], logits[:, :-1])
+        return TFCausalLMOutput(loss=loss, logits=logits)
+
+    def prepare_inputs_for_generation(self, inputs: tf.Tensor, **kwargs: Any) -> dict[str, Any]:
+        """The text as it is."""
+        return {"input_ids": inputs}
+
+
+class TFXLNetLMHeadModel(transformers.TFXLNetLMHeadModel):
+    """Its parent's loss compares a label with the logits at its own place, and it generates by another stream."""
+
+    def hf_compute_loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Of the token that follows."""
+        return super().hf_compute_loss(labels[:, 1:], logits[:, :-1])
+
+    def prepare_inputs_for_generation(self, inputs: tf.Tensor, **kwargs: Any) -> dict[str, Any]:
+        """The text as it is."""
+        return {"input_ids": inputs, "use_mems": False}
+
+
+CLASSES: dict[str, type[TFPreTrainedModel]] = {
+    "camembert": TFCamembertForCausalLM,
+    "mistral": TFMistralForCausalLM,
+    "roberta": TFRobertaForCausalLM,
+    "roberta-prelayernorm": TFRobertaPreLayerNormForCausalLM,
+    "roformer": TFRoFormerForCausalLM,
+    "xglm": TFXGLMForCausalLM,
+    "xlm": TFXLMWithLMHeadModel,
+    "xlm-roberta": TFXLMRobertaForCausalLM,
+    "xlnet": TFXLNetLMHeadModel,
+}
+"""By model type: the class to use instead of transformers' own."""
+
+
+class _CausalRoFormerEncoder(TFRoFormerEncoder):
+    def call(self, hidden_states: tf.Tensor, attention_mask: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
+        length = tf.shape(hidden_states)[1]
+        later = 1.0 - tf.linalg.band_part(tf.ones((length, length), hidden_states.dtype), -1, 0)
+        return super().call(hidden_states, attention_mask - 10000.0 * later, *args, **kwargs)
+
+
+class _TiedHead(keras.layers.Layer):
+    """The input embeddings as output weights; no weights of its own."""
+
+    def __init__(self, embeddings: keras.layers.Layer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._embeddings = [embeddings]  # In a list that Keras does not track, or the weights would be listed twice.
+
+    def call(self, hidden_states: tf.Tensor) -> tf.Tensor:
+        weight = tf.cast(self._embeddings[0].weights[0], hidden_states.dtype)
+        return tf.matmul(hidden_states, weight, transpose_b=True)
+
+
+def _within_window(prepare: Callable[..., tf.Tensor], window: int) -> Callable[..., tf.Tensor]:
+    """A mask as `prepare` makes it, of shape (rows, 1, length, past + length), that also ends `window` tokens back."""
+
+    def prepared(attention_mask: Any, input_shape: Any, inputs_embeds: tf.Tensor, past: Any) -> tf.Tensor:
+        mask = prepare(attention_mask, input_shape, inputs_embeds, past)
+        queries = tf.range(input_shape[-1])[:, None] + past
+        return tf.where(queries - tf.range(input_shape[-1] + past)[None] < window, mask, mask.dtype.min)
+
+    return prepared
