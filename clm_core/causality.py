@@ -15,15 +15,16 @@ import numpy.typing as npt
 from clm_core.errors import ModelError
 
 ENCODERS = """
-    bert bert-generation big_bird camembert data2vec-text electra ernie mega megatron-bert qdqbert reformer rembert
+    bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert qdqbert reformer rembert
     roberta roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod
 """.split()
-SETTINGS: dict[str, tuple[str, Any]] = {
-    **dict.fromkeys(ENCODERS, ("is_decoder", True)),
-    "xlm": ("causal", True),
-    "xlnet": ("attn_type", "uni"),
+SETTINGS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(ENCODERS, {"is_decoder": True}),
+    "mega": {"is_decoder": True, "bidirectional": False},
+    "xlm": {"causal": True},
+    "xlnet": {"attn_type": "uni"},
 }
-"""By model type: the field that decides whether a token sees those after it, and the value with which it does not."""
+"""By model type: the fields that decide whether a token sees those after it, and the values with which it does not."""
 
 GENERATE_PLAINLY = frozenset(("prophetnet", "xlm", "xlm-prophetnet", "xlnet"))
 """The model types of which transformers asks something else to generate (a mask token, a second stream of queries) than
@@ -36,11 +37,13 @@ MOVED = 1e-5
 
 def make_causal(architecture: Any) -> str | None:
     """Set a configuration so that no token sees those after it; the sentence that says what was changed, if it was."""
-    name, value = SETTINGS.get(architecture.model_type, ("", None))
-    if not name or getattr(architecture, name, None) == value:
-        return None
-    setattr(architecture, name, value)
-    return f"{architecture.model_type}: {name} is set to {value}, so that no token sees those that it is to predict"
+    wanted = SETTINGS.get(architecture.model_type, {})
+    changed = {name: value for name, value in wanted.items() if getattr(architecture, name, None) != value}
+    for name, value in changed.items():
+        setattr(architecture, name, value)
+    settings = " and ".join(f"{name}={value}" for name, value in changed.items())
+    sentence = f"{architecture.model_type}: with {settings} from here on, so that no token sees what it is to predict"
+    return sentence if changed else None
 
 
 def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]], architecture: Any) -> None:

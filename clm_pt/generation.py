@@ -3,24 +3,29 @@
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, set_seed
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel, set_seed
 
 from clm_core.backend import GenerationJob
 from clm_core.causality import GENERATE_PLAINLY
 from clm_core.config import SamplingOptions
+from clm_core.errors import ModelError
 from clm_core.pretrained import COUNT_FROM_PADDING
-from clm_pt.modeling import load, place
+from clm_pt.modeling import WITHOUT_CACHE, load, place
 
 
 
 def generate(job: GenerationJob) -> list[int]:
     """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
     model = place(load(job.model))
+    kind = model.config.model_type
+    if not isinstance(model, GenerationMixin):
+        raise ModelError(f"model type {kind}: transformers' class for it cannot generate")
     prompt = torch.tensor([job.prompt], device=model.device)
     model.generation_config = GenerationConfig(
         max_new_tokens=job.config.max_new_tokens,
         eos_token_id=job.eos_token_id,
         pad_token_id=job.eos_token_id,
+        use_cache=kind not in GENERATE_PLAINLY | WITHOUT_CACHE,
         **_sampling(job.config),
     )
     _ask_as_in_training(model)

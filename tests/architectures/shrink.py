@@ -21,7 +21,7 @@ SIZES: dict[str, int] = {
     **_named("hidden_size d_model n_embd emb_dim d_embed embedding_dim embed_dim embedding_size dim_model", WIDTH),
     **_named("word_embed_proj_dim attention_hidden_size lru_width hidden_size_global input_size", WIDTH),
     **_named("input_embedding_size output_embedding_size pronunciation_embed_dim shape_embed_dim", WIDTH),
-    **_named("prompt_mid_dim kv_channels ple_embed_dim backbone_hidden_size", WIDTH),
+    **_named("prompt_mid_dim kv_channels ple_embed_dim adapter_in_dim", WIDTH),
     **_named("num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads", HEADS),
     **_named("decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads", HEADS),
     **_named("num_query_groups linear_num_key_heads linear_num_value_heads linear_num_heads index_n_heads", HEADS),
@@ -51,6 +51,7 @@ MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64}
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "bamba": {**MAMBA, "attn_layer_indices": [1]},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dory": {
         "num_hidden_layers": 6,
@@ -80,6 +81,9 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 8},
     "mllama": {"text_config": {"cross_attention_layers": [1], "rope_scaling": {"rope_type": "default"}}},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
+    "phi4_multimodal": {  # Its class leaves it out where it is not given.
+        "vision_config": {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 1}
+    },
     "qwen4_exp_text": {
         "indexer_n_heads": HEADS,
         "indexer_kv_heads": 1,
@@ -113,12 +117,11 @@ def _tiny_fields(config: PretrainedConfig, exceptions: dict[str, Any]) -> dict[s
     tiny = {name: _tiny(name, value, layers, few) for name, value in named.items() if value is not None}
     if named.get("num_key_value_heads") and named["num_key_value_heads"] == named.get("num_attention_heads"):
         tiny["num_key_value_heads"] = tiny["num_attention_heads"]
-    tiny |= exceptions
-    for name in given:
-        part = vars(config).get(name)
-        if isinstance(part, PretrainedConfig):
-            own = {**EXCEPTIONS.get(part.model_type, {}), **exceptions.get(name, {})}
-            tiny[name] = {**_tiny_fields(part, own), "model_type": part.model_type}
+    parts = {name: part for name in given if isinstance(part := vars(config).get(name), PretrainedConfig)}
+    tiny |= {name: value for name, value in exceptions.items() if name not in parts}
+    for name, part in parts.items():
+        own = {**EXCEPTIONS.get(part.model_type, {}), **exceptions.get(name, {})}
+        tiny[name] = {**_tiny_fields(part, own), "model_type": part.model_type}
     return tiny
 
 
