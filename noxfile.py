@@ -50,7 +50,7 @@ def core(session: nox.Session) -> None:
 def pt5(session: nox.Session) -> None:
     """PyTorch, on transformers 5."""
     session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
-    session.run("pytest", "tests/pt", "tests/hub", "tests/contract/test_pt.py", *session.posargs)
+    session.run("pytest", "tests/pt", "tests/architectures", "tests/hub", "tests/contract/test_pt.py", *session.posargs)
 
 
 @nox.session
@@ -64,14 +64,15 @@ def hub1(session: nox.Session) -> None:
 def pt4(session: nox.Session) -> None:
     """PyTorch, on the last transformers 4."""
     session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
-    session.run("pytest", "tests/pt", "tests/contract/test_pt.py", *session.posargs)
+    session.run("pytest", "tests/pt", "tests/architectures", "tests/contract/test_pt.py", *session.posargs)
 
 
 @nox.session
 def tf(session: nox.Session) -> None:
     """TensorFlow."""
     session.install(".[tf,fast,tensorboard,test]", TOY)
-    session.run("pytest", "tests/core", "tests/tf", "tests/hub", "tests/contract/test_tf.py", *session.posargs)
+    suites = [f"tests/{name}" for name in ("core", "tf", "architectures", "hub")]
+    session.run("pytest", *suites, "tests/contract/test_tf.py", *session.posargs)
 
 
 @nox.session
@@ -107,3 +108,13 @@ def bench(session: nox.Session) -> None:
     name, *arguments = session.posargs or ["prepare"]
     session.install(*([".[fast]"] if name == "prepare" else [".[pt,tf]", TORCH]))
     session.run("python", f"tests/bench/{name}.py", *arguments)
+
+
+@nox.session
+@nox.parametrize("series", ["4.57", "5"])
+def architectures(session: nox.Session, series: str) -> None:
+    """The table of docs/architectures.md, made anew in some minutes: all, or `nox -s architectures -- gpt2 bert`."""
+    with_tf = "tf," if series == "4.57" else ""
+    session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
+    session.run("python", "tests/architectures/sweep.py", f"docs/architectures-{series}.json", *session.posargs)
+    session.run("python", "tests/architectures/page.py")

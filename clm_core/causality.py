@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """By model type: the fields that decide whether a token sees those after it, and the values with which it does not."""
 
-GENERATE_PLAINLY = frozenset(("prophetnet", "xlm", "xlm-prophetnet", "xlnet"))
+GENERATE_PLAINLY = frozenset(("mega", "open-llama", "prophetnet", "xlm", "xlm-prophetnet", "xlnet"))
 """The model types of which transformers asks something else to generate (a mask token, a second stream of queries) than
 what they learn here, or whose cache fails; they are to be given the text, and nothing else, for each token."""
 

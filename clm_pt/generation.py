@@ -8,7 +8,6 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel, set
 from clm_core.backend import GenerationJob
 from clm_core.causality import GENERATE_PLAINLY
 from clm_core.config import SamplingOptions
-from clm_core.errors import ModelError
 from clm_core.pretrained import COUNT_FROM_PADDING
 from clm_pt.modeling import WITHOUT_CACHE, load, place
 
@@ -18,8 +17,8 @@ def generate(job: GenerationJob) -> list[int]:
     """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
     model = place(load(job.model))
     kind = model.config.model_type
-    if not isinstance(model, GenerationMixin):
-        raise ModelError(f"model type {kind}: transformers' class for it cannot generate")
+    if not isinstance(model, GenerationMixin):  # As some classes that transformers calls deprecated.
+        model.__class__ = type(type(model).__name__, (type(model), GenerationMixin), {})
     prompt = torch.tensor([job.prompt], device=model.device)
     model.generation_config = GenerationConfig(
         max_new_tokens=job.config.max_new_tokens,

@@ -24,6 +24,14 @@ class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
             self.model._prepare_decoder_attention_mask = _within_window(prepare, config.sliding_window)
 
 
+class TFOPTForCausalLM(transformers.TFOPTForCausalLM):
+    """Its parent draws new embeddings with a standard deviation of `pad_token_id`."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.model.decoder.embed_tokens.initializer_range = config.init_std
+
+
 class _CountsFromPadding:
     """Its parent numbers positions from 2 on, whatever `pad_token_id` is."""
 
@@ -145,6 +153,7 @@ class TFXLNetLMHeadModel(transformers.TFXLNetLMHeadModel):
 CLASSES: dict[str, type[TFPreTrainedModel]] = {
     "camembert": TFCamembertForCausalLM,
     "mistral": TFMistralForCausalLM,
+    "opt": TFOPTForCausalLM,
     "roberta": TFRobertaForCausalLM,
     "roberta-prelayernorm": TFRobertaPreLayerNormForCausalLM,
     "roformer": TFRoFormerForCausalLM,

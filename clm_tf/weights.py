@@ -20,7 +20,7 @@ from transformers.modeling_tf_pytorch_utils import (
     convert_tf_weight_name_to_pt_weight_name,
     load_pytorch_state_dict_in_tf2_model,
 )
-from transformers.utils import cached_file
+from transformers.utils import cached_file, has_file
 
 from clm_core.errors import ModelError, OutputError
 
@@ -158,12 +158,20 @@ def _fill_from_tensorflow(model: TFPreTrainedModel, name: str, revision: str) ->
 
 def _refuse_other_formats(name: str, revision: str) -> None:
     for file in ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5.index.json", "flax_model.msgpack"):
-        if _file(name, file, revision):
+        if _has_file(name, file, revision):
             raise ModelError(
                 f"{name}: its only weights are {file}, and this backend reads no pickled or converted weights: "
                 f"it needs {WEIGHTS}, as save_pretrained writes it"
             )
     raise ModelError(f"{name}: there is no {WEIGHTS} in it")
+
+
+def _has_file(name: str, filename: str, revision: str) -> bool:
+    """Whether a folder or a repository has a file, which is not downloaded: pickles stay where they are."""
+    try:
+        return has_file(name, filename, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name}: it cannot be asked for {filename}: {error}") from error
 
 
 def _exported(model: TFPreTrainedModel) -> Iterator[tuple[str, np.ndarray]]:

@@ -21,7 +21,7 @@ SIZES: dict[str, int] = {
     **_named("hidden_size d_model n_embd emb_dim d_embed embedding_dim embed_dim embedding_size dim_model", WIDTH),
     **_named("word_embed_proj_dim attention_hidden_size lru_width hidden_size_global input_size", WIDTH),
     **_named("input_embedding_size output_embedding_size pronunciation_embed_dim shape_embed_dim", WIDTH),
-    **_named("prompt_mid_dim kv_channels ple_embed_dim adapter_in_dim", WIDTH),
+    **_named("prompt_mid_dim kv_channels ple_embed_dim adapter_input_size adapter_in_dim adapter_out_dim", WIDTH),
     **_named("num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads", HEADS),
     **_named("decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads", HEADS),
     **_named("num_query_groups linear_num_key_heads linear_num_value_heads linear_num_heads index_n_heads", HEADS),
@@ -51,7 +51,7 @@ MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64}
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "bamba": {**MAMBA, "attn_layer_indices": [1]},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
-    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dory": {
         "num_hidden_layers": 6,

@@ -1,0 +1,130 @@
+"""Writes docs/architectures.md from what the sweeps found: `python tests/architectures/page.py`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "architectures.md"
+
+NOTES = {
+    "cpmant": "its class lets all tokens of a text see each other (`context` in modeling_cpmant.py)",
+    "emu3": "the configuration of its text part is mapped to no model, so that a saved one could not be found again",
+    "gemma3n": "needs the package timm, for images; its text model gemma3n_text works",
+    "gemma4_assistant": "takes the hidden states of another model, not text",
+    "gemma4_unified_assistant": "takes the hidden states of another model, not text",
+    "mllama": "the configuration of its text part is mapped to no model, so that a saved one could not be found again",
+    "musicgen": "predicts codes of sound, not text",
+    "musicgen_melody": "predicts codes of sound, not text",
+    "qdqbert": "needs the package pytorch-quantization",
+    "speech_to_text_2": "its class cannot be made: Speech2Text2SinusoidalPositionalEmbedding has no `weight`, but `weights`",
+    "transfo-xl": "modeling_transfo_xl.py calls `type_as(dtype=...)`, which torch has not; the TensorFlow class compares "
+    "a label with the logits at its own place",
+    "youtu": "its `_init_weights` sets the padding token's row to 0 after the weights were read (modeling_youtu.py)",
+    "zamba2": "the patterns of its tied weights lack `model.`, so that save_pretrained refuses them; 5 is right",
+}
+"""Why an architecture does not work, found by reading transformers, where the error does not say it plainly."""
+
+HEAD = """\
+# Architectures
+
+Each causal language model that transformers maps, tiny and random, is trained by clm for {steps} steps, saved, read
+back, scored and made to generate; on both backends where there is a TensorFlow class, and then each opens what the
+other has written. `nox -s architectures` makes this page, and a new architecture of a new transformers shows up in it
+by itself.
+
+A **yes** means all of this: every loss and gradient is a number; the model that was read back scores as the one that
+was trained; no logit depends on a later token; greedy generation gives the likeliest tokens by the logits of the whole
+text; and where there are two backends, their logits, float32, are at most 1e-5 apart.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render(read()), encoding="utf-8")
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """What was found, by the series of transformers."""
+    files = sorted(DOCS.glob("architectures-*.json"))
+    return {file.stem.removeprefix("architectures-"): json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def render(series: dict[str, dict[str, Any]]) -> str:
+    """The page, as Markdown."""
+    return "\n".join([HEAD.format(steps=3), *_summary(series), *_crossings(series), *_failures(series), *_all(series)])
+
+
+def _summary(series: dict[str, dict[str, Any]]) -> list[str]:
+    lines = ["| transformers | backend | architectures | yes |", "| --- | --- | --- | --- |"]
+    for swept in series.values():
+        for backend in ("pt", "tf"):
+            findings = [found[backend] for found in swept["found"].values() if backend in found]
+            if findings:
+                framework = {"pt": "torch", "tf": "tensorflow"}[backend]
+                versions = f"{swept['versions']['transformers']} | `{backend}`, {swept['versions'][framework]}"
+                lines.append(f"| {versions} | {len(findings)} | {sum(map(_is_good, findings))} |")
+    return [*lines, ""]
+
+
+def _crossings(series: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "## PyTorch and TensorFlow\n",
+        "The largest difference between two logits of one checkpoint on the two backends, for a checkpoint that `pt` "
+        "wrote and one that `tf` wrote.\n",
+        "| architecture | `tf` | `pt` writes, `tf` reads | `tf` writes, `pt` reads |",
+        "| --- | --- | --- | --- |",
+    ]
+    for swept in series.values():
+        for name, found in swept["found"].items():
+            if "tf" in found:
+                apart = [_number(found[backend]["difference"]) for backend in ("pt", "tf")]
+                lines.append(f"| {name} | {_cell(found['tf'])} | {apart[0]} | {apart[1]} |")
+    return [*lines, ""]
+
+
+def _failures(series: dict[str, dict[str, Any]]) -> list[str]:
+    lines = ["## What does not work, and why\n", "| architecture | transformers | why |", "| --- | --- | --- |"]
+    for swept in series.values():
+        for name, found in swept["found"].items():
+            bad = [finding for finding in found.values() if not _is_good(finding)]
+            if bad:
+                why = NOTES.get(name) or bad[0]["reason"]
+                lines.append(f"| {name} | {swept['versions']['transformers']} | {why.replace('|', ' ')} |")
+    return [*lines, ""]
+
+
+def _all(series: dict[str, dict[str, Any]]) -> list[str]:
+    columns = [(name, backend) for name in series for backend in ("pt", "tf") if _has(series[name], backend)]
+    names = sorted({name for swept in series.values() for name in swept["found"]})
+    lines = [
+        "## All\n",
+        f"| architecture | {' | '.join(f'`{backend}`, {name}' for name, backend in columns)} |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    for name in names:
+        cells = (_cell(series[swept]["found"].get(name, {}).get(backend)) for swept, backend in columns)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _has(swept: dict[str, Any], backend: str) -> bool:
+    return any(backend in found for found in swept["found"].values())
+
+
+def _is_good(finding: dict[str, Any]) -> bool:
+    return not finding["failed"]
+
+
+def _cell(finding: dict[str, Any] | None) -> str:
+    if finding is None:
+        return ""
+    return "yes" if _is_good(finding) else f"no: {finding['failed']}"
+
+
+def _number(difference: float | None) -> str:
+    return "" if difference is None else f"{difference:.1e}"
+
+
+if __name__ == "__main__":
+    main()
