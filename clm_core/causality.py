@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from clm_core.errors import ModelError
 
-ENCODERS = """
-    bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert qdqbert reformer rembert
-    roberta roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod
-""".split()
+ENCODERS = (
+    *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
+    *("qdqbert", "reformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta"),
+    *("xlm-roberta-xl", "xmod"),
+)
 SETTINGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(ENCODERS, {"is_decoder": True}),
+    **{kind: {"is_decoder": True} for kind in ENCODERS},
     "mega": {"is_decoder": True, "bidirectional": False},
     "xlm": {"causal": True},
     "xlnet": {"attn_type": "uni"},

@@ -91,7 +91,7 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
 
 
 def text_part(architecture: Any) -> Any:
-    """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound too."""
+    """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound."""
     part = architecture.get_text_config(decoder=True)  # For some, a copy that changes nothing.
     return part if any(value is part for value in vars(architecture).values()) else architecture
 

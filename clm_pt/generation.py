@@ -12,7 +12,6 @@ from clm_core.pretrained import COUNT_FROM_PADDING
 from clm_pt.modeling import WITHOUT_CACHE, load, place
 
 
-
 def generate(job: GenerationJob) -> list[int]:
     """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
     model = place(load(job.model))

@@ -24,7 +24,7 @@ WITHOUT_CACHE = frozenset(("blt", "recurrent_gemma"))
 """Those whose cache fails, or makes a text that is longer than its window another one."""
 
 EAGER = frozenset(("doge",))
-"""Those that see later tokens in other implementations of attention, which leave the mask to a kernel they do not use."""
+"""Those that see later tokens in other kinds of attention, which leave the mask to a kernel that they do not use."""
 
 
 def load(model: Model) -> PreTrainedModel:

@@ -50,7 +50,9 @@ def load(model: Model) -> TFPreTrainedModel:
         with contextlib.suppress(OSError):
             built.generation_config = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
     built.hf_compute_loss = _in_float32(built.hf_compute_loss)
-    check_causal(lambda ids: tf.cast(built(ids, training=False, return_dict=True).logits, tf.float32).numpy(), built.config)
+    check_causal(
+        lambda ids: tf.cast(built(ids, training=False, return_dict=True).logits, tf.float32).numpy(), built.config
+    )
     return built
 
 

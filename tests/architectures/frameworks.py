@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 
 import numpy as np
-from probe import Probed
+from probe import Logits, Probed
 
 from clm_core.backend import Backend, Model
 
@@ -18,13 +18,13 @@ def installed() -> dict[str, Probed]:
 
         from clm_pt.backend import PyTorchBackend
 
-        found["pt"] = Probed(_started(PyTorchBackend()), frozenset(names), _pt_logits)
+        found["pt"] = Probed(_started(PyTorchBackend()), frozenset(names), _pt_load)
     if find_spec("tensorflow"):
         from transformers.models.auto.modeling_tf_auto import TF_MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
 
         from clm_tf.backend import TensorFlowBackend
 
-        found["tf"] = Probed(_started(TensorFlowBackend()), frozenset(names), _tf_logits)
+        found["tf"] = Probed(_started(TensorFlowBackend()), frozenset(names), _tf_load)
     return found
 
 
@@ -33,18 +33,23 @@ def _started(backend: Backend) -> Backend:
     return backend
 
 
-def _pt_logits(model: Model, ids: np.ndarray) -> np.ndarray:
+def _pt_load(model: Model) -> Logits:
     import torch
 
     from clm_pt.modeling import load
 
-    input_ids = torch.from_numpy(ids)
-    with torch.no_grad():
-        logits = load(model).eval()(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
-    return logits.float().numpy()
+    loaded = load(model).eval()
+
+    @torch.no_grad()
+    def logits(ids: np.ndarray) -> np.ndarray:
+        input_ids = torch.from_numpy(ids)
+        return loaded(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits.float().numpy()
+
+    return logits
 
 
-def _tf_logits(model: Model, ids: np.ndarray) -> np.ndarray:
+def _tf_load(model: Model) -> Logits:
     from clm_tf.modeling import load
 
-    return load(model)(ids, training=False, return_dict=True).logits.numpy()
+    loaded = load(model)
+    return lambda ids: loaded(ids, training=False, return_dict=True).logits.numpy()

@@ -17,9 +17,9 @@ NOTES = {
     "musicgen": "predicts codes of sound, not text",
     "musicgen_melody": "predicts codes of sound, not text",
     "qdqbert": "needs the package pytorch-quantization",
-    "speech_to_text_2": "its class cannot be made: Speech2Text2SinusoidalPositionalEmbedding has no `weight`, but `weights`",
-    "transfo-xl": "modeling_transfo_xl.py calls `type_as(dtype=...)`, which torch has not; the TensorFlow class compares "
-    "a label with the logits at its own place",
+    "speech_to_text_2": "cannot be made: Speech2Text2SinusoidalPositionalEmbedding has no `weight`, but `weights`",
+    "transfo-xl": "modeling_transfo_xl.py calls `type_as(dtype=...)`, which torch has not; the TensorFlow class "
+    "compares a label with the logits at its own place",
     "youtu": "its `_init_weights` sets the padding token's row to 0 after the weights were read (modeling_youtu.py)",
     "zamba2": "the patterns of its tied weights lack `model.`, so that save_pretrained refuses them; 5 is right",
 }

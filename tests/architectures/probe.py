@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from shrink import VOCABULARY, shrink
@@ -21,9 +20,9 @@ from clm_core.config import EvaluateConfig, SamplingOptions, TokenizerOptions, T
 from clm_core.pretrained import load_architecture, new_architecture
 from clm_core.testing import Trace, run, validation_blocks
 
-STEPS, NEW_TOKENS = 3, 4
-Logits = Callable[[Model, np.ndarray], np.ndarray]
-"""Logits of a model, float32 of shape (rows, length, vocabulary), for token ids of shape (rows, length)."""
+STEPS, NEW_TOKENS = 3, 3
+Logits = Callable[[np.ndarray], np.ndarray]
+"""Logits of a loaded model, float32 of shape (rows, length, vocabulary), for token ids of shape (rows, length)."""
 
 
 class Failure(Exception):
@@ -44,11 +43,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Probed:
-    """A backend, the model types that transformers maps for it, and how to ask it for logits."""
+    """A backend, the model types that transformers maps for it, and how to load a model that gives logits."""
 
     backend: Backend
     model_types: frozenset[str]
-    logits: Logits
+    load: Callable[[Model], Logits]
 
 
 def probe(model_type: str, probed: Probed, folder: Path, other: Probed | None = None) -> Finding:
@@ -58,20 +57,31 @@ def probe(model_type: str, probed: Probed, folder: Path, other: Probed | None = 
     """
     finding = Finding()
     with _stage(finding, "trains"):
-        trace = run(probed.backend, folder, model=_new_model(model_type, folder), max_steps=STEPS)
+        trace = run(probed.backend, folder, model=new_model(model_type, folder), max_steps=STEPS)
         _check_learns(trace)
     if not finding.failed:
         model = written(folder)
         with _stage(finding, "loads"):
             _check_scores_as_before(probed.backend, model, trace)
+            logits = probed.load(model)
+    if "loads" in finding.done:
         with _stage(finding, "causal"):
-            _check_sees_no_later_token(probed.logits, model)
+            _check_sees_no_later_token(logits)
         with _stage(finding, "generates"):
-            _check_goes_on_with_the_likeliest(probed, model)
+            _check_goes_on_with_the_likeliest(probed.backend, model, logits)
         if other and model_type in other.model_types:
             with _stage(finding, "crosses"):
-                finding.difference = _difference(probed.logits, other.logits, model)
+                finding.difference = _difference(logits, other.load(model))
     return finding
+
+
+def new_model(model_type: str, folder: Path) -> Model:
+    """A tiny model from scratch, as a command makes it of a configuration, which is written into the folder."""
+    shrink(model_type).save_pretrained(folder / "tiny")
+    words = Tokenizer(WordLevel({str(number): number for number in range(VOCABULARY)}, "0"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="0", pad_token=str(VOCABULARY - 1))
+    architecture = new_architecture(TrainConfig(config_name=str(folder / "tiny")), tokenizer)
+    return Model(name_or_path=None, revision="main", architecture=architecture, seed=1)
 
 
 def written(folder: Path) -> Model:
@@ -94,14 +104,6 @@ def _stage(finding: Finding, name: str) -> Iterator[None]:
         finding.done.append(name)
 
 
-def _new_model(model_type: str, folder: Path) -> Model:
-    shrink(model_type).save_pretrained(folder / "tiny")
-    words = Tokenizer(WordLevel({str(number): number for number in range(VOCABULARY)}, "0"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="0", pad_token=str(VOCABULARY - 1))
-    architecture = new_architecture(TrainConfig(config_name=str(folder / "tiny")), tokenizer)
-    return Model(name_or_path=None, revision="main", architecture=architecture, seed=1)
-
-
 def _check_learns(trace: Trace) -> None:
     for step in trace.of(StepDone):
         if not (np.isfinite(step.loss) and step.grad_norm and np.isfinite(step.grad_norm)):
@@ -116,32 +118,30 @@ def _check_scores_as_before(backend: Backend, model: Model, trace: Trace) -> Non
         raise Failure(f"scores {after.loss:.6f} when it is loaded, and {before.loss:.6f} before it was saved")
 
 
-def _check_sees_no_later_token(logits: Logits, model: Model) -> None:
+def _check_sees_no_later_token(logits: Logits) -> None:
     ids = _ids()
     changed = ids.copy()
     changed[:, -1] = (changed[:, -1] + 1) % (VOCABULARY - 1)
-    one, other = logits(model, ids), logits(model, changed)
+    one, other = logits(ids), logits(changed)
     moved = float(np.abs(one - other)[:, :-1].max() / np.abs(one).max())
     if moved > 1e-5:
         raise Failure(f"earlier logits move by {moved:.1e} of the largest when the last token changes")
 
 
-def _check_goes_on_with_the_likeliest(probed: Probed, model: Model) -> None:
+def _check_goes_on_with_the_likeliest(backend: Backend, model: Model, logits: Logits) -> None:
     prompt = tuple(int(token) for token in _ids()[0, :5])
     config = SamplingOptions(max_new_tokens=NEW_TOKENS)
-    new = tuple(
-        probed.backend.generate(GenerationJob(model=model, prompt=prompt, eos_token_id=None, config=config))
-    )
+    new = tuple(backend.generate(GenerationJob(model=model, prompt=prompt, eos_token_id=None, config=config)))
     if len(new) != NEW_TOKENS:
         raise Failure(f"generates {len(new)} tokens instead of {NEW_TOKENS}")
-    predicted = probed.logits(model, np.array([prompt + new]))[0, len(prompt) - 1 : -1]
+    predicted = logits(np.array([prompt + new]))[0, len(prompt) - 1 : -1]
     short = predicted.max(axis=-1) - predicted[np.arange(len(new)), list(new)]
     if short.max() > 1e-4:
         raise Failure("generates tokens that are not the likeliest by the logits of the whole text")
 
 
-def _difference(one: Logits, other: Logits, model: Model) -> float:
-    found = float(np.abs(one(model, _ids()) - other(model, _ids())).max())
+def _difference(one: Logits, other: Logits) -> float:
+    found = float(np.abs(one(_ids()) - other(_ids())).max())
     if not found <= 1e-5:
         raise Failure(f"the other framework's logits are {found:.1e} away")
     return found

@@ -96,7 +96,12 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "transfo-xl": {"cutoffs": [16, 32], "div_val": 2},
     "xmod": {"default_language": "en_XX"},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
-    "zamba": {"use_mamba_kernels": False, "num_hidden_layers": 4, "attention_hidden_size": 64, "attention_head_dim": 16},
+    "zamba": {
+        "use_mamba_kernels": False,
+        "num_hidden_layers": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
     "zamba2": {"num_hidden_layers": 4, "hybrid_layer_ids": [1, 3], "mamba_headdim": 8, "n_mamba_heads": 8},
 }
 """What an architecture needs besides, because its sizes depend on each other in a way of its own."""

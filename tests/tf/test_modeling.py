@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tf_keras
 from safetensors.numpy import load_file, save_file
-from transformers import CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, XLNetConfig
+from transformers import CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig
 
 from clm_core.errors import ModelError, OptionError, OutputError
-from clm_tf import modeling
+from clm_tf import modeling, weights
 
 
 @pytest.fixture
@@ -122,6 +122,15 @@ def test_pickled_weights_are_refused_by_their_name(new_model, saved):
         reload(new_model, saved[0])
 
 
+def test_a_pickle_on_the_hub_is_not_downloaded_to_be_refused(new_model, monkeypatch):
+    monkeypatch.setattr(
+        weights, "cached_file", lambda name, file, **how: file.endswith(".bin") and pytest.fail(f"fetched {file}")
+    )
+    monkeypatch.setattr(weights, "has_file", lambda name, file, **how: file == "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"someone/old: its only weights are pytorch_model\.bin"):
+        reload(new_model, "someone/old")
+
+
 def test_a_folder_that_is_not_there_is_refused_by_its_name(new_model, tmp_path):
     with pytest.raises(ModelError, match="nowhere"):
         reload(new_model, tmp_path / "nowhere")
@@ -145,7 +154,8 @@ def test_an_architecture_without_a_tensorflow_class_is_refused(new_model):
 
 
 def test_a_class_that_does_not_predict_the_next_token_is_refused(new_model):
-    architecture = XLNetConfig(vocab_size=64, d_model=16, n_layer=1, n_head=2, d_inner=16)
+    sizes = {"d_model": 16, "d_embed": 16, "d_head": 8, "n_layer": 1, "n_head": 2, "d_inner": 16}
+    architecture = TransfoXLConfig(vocab_size=64, cutoffs=[16, 32], div_val=2, **sizes)
     with pytest.raises(ModelError, match="no loss for predicting the next token"):
         modeling.load(new_model(architecture=architecture))
 
