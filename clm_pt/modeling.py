@@ -13,18 +13,10 @@ from transformers.utils import cached_file, has_file
 from clm_core.backend import Model
 from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
+from clm_pt.repairs import repair
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-
-WITHOUT_MASK = frozenset(("transfo-xl", "xlnet"))
-"""The model types that know no attention_mask, or fail in it if they are causal; blocks and prompts have no padding."""
-
-WITHOUT_CACHE = frozenset(("blt", "recurrent_gemma"))
-"""Those whose cache fails, or makes a text that is longer than its window another one."""
-
-EAGER = frozenset(("doge",))
-"""Those that see later tokens in other kinds of attention, which leave the mask to a kernel that they do not use."""
 
 
 def load(model: Model) -> PreTrainedModel:
@@ -36,15 +28,12 @@ def load(model: Model) -> PreTrainedModel:
     """
     set_seed(model.seed)
     loaded = _from_pretrained(model) if model.name_or_path else _from_config(model.architecture)
-    if loaded.config.model_type in WITHOUT_MASK:
-        loaded.register_forward_pre_hook(_drop_mask, with_kwargs=True)
-    if loaded.config.model_type in WITHOUT_CACHE:
-        loaded.config.use_cache = False
-        loaded.register_forward_pre_hook(_forget)
-    if loaded.config.model_type in EAGER:
-        loaded.set_attn_implementation("eager")
-    if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is the text's part of a larger model.
-        raise ModelError(f"transformers would not know a saved {loaded.config.model_type} for a model of text again")
+    if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
+        raise ModelError(
+            f"model type {model.architecture.model_type}: transformers makes a {loaded.config.model_type} of it, and "
+            "would find no model for that again if it was saved"
+        )
+    repair(loaded)
     _check_causal(loaded)
     return loaded
 
@@ -100,17 +89,6 @@ def _check_causal(model: PreTrainedModel) -> None:
     with torch.random.fork_rng(devices=[]):
         check_causal(logits, model.config)
     model.train(training)
-
-
-def _drop_mask(model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return args, {name: value for name, value in kwargs.items() if name != "attention_mask"}
-
-
-def _forget(model: PreTrainedModel, args: Any) -> None:
-    """RecurrentGemma of transformers 4.57 begins a batch with the state that the last one left."""
-    for module in model.modules():
-        if getattr(module, "recurrent_states", None) is not None:
-            module.recurrent_states = None
 
 
 def _from_config(architecture: Any) -> PreTrainedModel:

@@ -9,11 +9,11 @@ PAGE = DOCS / "architectures.md"
 
 NOTES = {
     "cpmant": "its class lets all tokens of a text see each other (`context` in modeling_cpmant.py)",
-    "emu3": "the configuration of its text part is mapped to no model, so that a saved one could not be found again",
+    "emu3": "its class takes the text's part, whose configuration is mapped to no model and could not be found again",
     "gemma3n": "needs the package timm, for images; its text model gemma3n_text works",
     "gemma4_assistant": "takes the hidden states of another model, not text",
     "gemma4_unified_assistant": "takes the hidden states of another model, not text",
-    "mllama": "the configuration of its text part is mapped to no model, so that a saved one could not be found again",
+    "mllama": "its class takes the text's part, whose configuration is mapped to no model and could not be found again",
     "musicgen": "predicts codes of sound, not text",
     "musicgen_melody": "predicts codes of sound, not text",
     "qdqbert": "needs the package pytorch-quantization",
@@ -21,7 +21,8 @@ NOTES = {
     "transfo-xl": "modeling_transfo_xl.py calls `type_as(dtype=...)`, which torch has not; the TensorFlow class "
     "compares a label with the logits at its own place",
     "youtu": "its `_init_weights` sets the padding token's row to 0 after the weights were read (modeling_youtu.py)",
-    "zamba2": "the patterns of its tied weights lack `model.`, so that save_pretrained refuses them; 5 is right",
+    "zamba2": "its shared weights are counted wrongly (`adapter_id` in modeling_zamba2.py), so that save_pretrained "
+    "refuses them; transformers 5 is right",
 }
 """Why an architecture does not work, found by reading transformers, where the error does not say it plainly."""
 

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     for model_type, findings in probe_all(chosen):
         kept[model_type] = findings
         found = {name: kept[name] for name in every if name in kept}
-        given.file.write_text(json.dumps({"versions": versions(), "found": found}, indent=1) + "\n")
+        given.file.write_text(_as_json(found), encoding="utf-8")
         print(f"{model_type:24}", *(f"{name}: {_short(finding)}" for name, finding in findings.items()), flush=True)
 
 
@@ -124,6 +124,12 @@ def _work(there: Connection) -> None:
                 if model_type in one.model_types
             }
         there.send({name: asdict(finding) for name, finding in findings.items()})
+
+
+def _as_json(found: dict[str, Any]) -> str:
+    """An architecture to a line, so that what changes is seen in a diff."""
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(findings)}" for name, findings in found.items())
+    return f'{{"versions": {json.dumps(versions())}, "found": {{\n{lines}\n}}}}\n'
 
 
 def _short(finding: dict[str, Any]) -> str:
