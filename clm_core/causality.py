@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.architectures import count_embeddings, count_positions
 from clm_core.errors import ModelError
 
 ENCODERS = (
@@ -55,9 +56,10 @@ def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float3
     Raises:
         ModelError: they do not, or the model cannot be asked with text alone.
     """
-    ids = np.arange(1, LENGTH + 1, dtype=np.int64)[None]
+    length, rows = count_positions(architecture) or LENGTH, count_embeddings(architecture) or LENGTH
+    ids = np.arange(min(LENGTH, length), dtype=np.int64)[None] % rows
     changed = ids.copy()
-    changed[0, -1] += 1
+    changed[0, -1] = (changed[0, -1] + 1) % rows
     kind = architecture.model_type
     try:
         one, other = logits(ids), logits(changed)

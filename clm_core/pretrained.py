@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clm_core import sample
+from clm_core.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
 from clm_core.causality import make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
@@ -14,11 +15,6 @@ from clm_core.tokenization import check_tokenizer
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-
-COUNT_FROM_PADDING = frozenset(
-    ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
-)
-"""The model types whose first position is the one after pad_token_id, which they cannot do without."""
 
 SAMPLE = "sample"
 """What `tokenizer_name` calls the tokenizer of the built-in sample."""
@@ -90,21 +86,6 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
     return _as_causal(_overridden(architecture, options.config_overrides), say)
 
 
-def text_part(architecture: Any) -> Any:
-    """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound."""
-    part = architecture.get_text_config(decoder=True)  # For some, a copy that changes nothing.
-    return part if any(value is part for value in vars(architecture).values()) else architecture
-
-
-def count_positions(architecture: Any) -> int | None:
-    """How many tokens a text may have; None where there is no limit that is known."""
-    text = text_part(architecture)
-    positions: int | None = getattr(text, "max_position_embeddings", None)
-    if positions is None or positions < 0:  # Some give -1 for no limit.
-        return None
-    return positions - text.pad_token_id - 1 if text.model_type in COUNT_FROM_PADDING else positions
-
-
 def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
     """Make sure that every id has an embedding, and every place in a block a position.
 
@@ -112,7 +93,7 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
         ModelError: the tokenizer has more entries than the model has embeddings.
         OptionError: block_size is above the positions of the model.
     """
-    rows = getattr(text_part(architecture), "vocab_size", None)
+    rows = count_embeddings(architecture)
     if rows is not None and len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} entries, the model has embeddings for {rows}: use the model's own "

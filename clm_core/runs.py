@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core import checkpoints, options, output, prepared_on_hub, publishing, pushing
+from clm_core.architectures import count_embeddings, count_positions
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import (
     EvaluateConfig,
@@ -29,12 +30,10 @@ from clm_core.preprocessing import prepare as prepare_data
 from clm_core.pretrained import (
     SAMPLE,
     check_fits,
-    count_positions,
     load_architecture,
     load_tokenizer,
     new_architecture,
     save_tokenizer,
-    text_part,
 )
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
@@ -322,7 +321,7 @@ def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
 
 def _check_ids(prepared: Prepared, model: Model, splits: list[str]) -> None:
     """Make sure that every id in the data has an embedding."""
-    rows = getattr(text_part(model.architecture), "vocab_size", None)
+    rows = count_embeddings(model.architecture)
     largest = max(prepared.manifest.splits[split].largest_id for split in splits)
     if rows is not None and largest >= rows:
         raise ModelError(f"the data hold the token {largest}, the model has embeddings for {rows}")

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import GenerationMixin, PreTrainedModel
 
+from clm_core.architectures import COUNT_FROM_PADDING
 from clm_core.causality import GENERATE_PLAINLY
-from clm_core.pretrained import COUNT_FROM_PADDING
 
 WITHOUT_MASK = frozenset(("transfo-xl", "xlnet"))
 """The model types that know no attention_mask, or fail in it if they are causal; blocks and prompts have no padding."""

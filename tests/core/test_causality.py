@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from transformers import BertConfig, CanineConfig, GPT2Config, MegatronBertConfig, RobertaConfig, XLMConfig, XLNetConfig
 
+from clm_core.architectures import count_positions, text_part
 from clm_core.causality import check_causal, make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError
-from clm_core.pretrained import count_positions, load_architecture, new_architecture, text_part
+from clm_core.pretrained import load_architecture, new_architecture
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,13 @@ def test_logits_that_do_not_depend_on_later_tokens_are_accepted():
 def test_logits_that_move_with_a_later_token_are_refused():
     with pytest.raises(ModelError, match=r"model type canine is no causal language model.*they are to predict"):
         check_causal(logits_of(np.ones((8, 8))), CanineConfig())
+
+
+def test_a_model_is_asked_within_its_vocabulary_and_its_positions():
+    asked = []
+    logits = logits_of(np.eye(4))
+    check_causal(lambda ids: asked.append(ids) or logits(ids), GPT2Config(vocab_size=3, n_positions=4))
+    assert [ids.tolist() for ids in asked] == [[[0, 1, 2, 0]], [[0, 1, 2, 1]]]
 
 
 def test_what_cannot_be_asked_with_text_alone_is_refused_with_the_reason():

@@ -1,0 +1,29 @@
+"""What a configuration says of a model of text, wherever its type has it."""
+
+from typing import Any
+
+COUNT_FROM_PADDING = frozenset(
+    ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+)
+"""The model types whose first position is the one after pad_token_id, which they cannot do without."""
+
+
+def text_part(architecture: Any) -> Any:
+    """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound."""
+    part = architecture.get_text_config(decoder=True)  # For some, a copy that changes nothing.
+    return part if any(value is part for value in vars(architecture).values()) else architecture
+
+
+def count_embeddings(architecture: Any) -> int | None:
+    """How many tokens there are; None where it is not said."""
+    rows: int | None = getattr(text_part(architecture), "vocab_size", None)
+    return rows
+
+
+def count_positions(architecture: Any) -> int | None:
+    """How many tokens a text may have; None where there is no limit that is known."""
+    text = text_part(architecture)
+    positions: int | None = getattr(text, "max_position_embeddings", None)
+    if positions is None or positions < 0:  # Some give -1 for no limit.
+        return None
+    return positions - text.pad_token_id - 1 if text.model_type in COUNT_FROM_PADDING else positions
