@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 import transformers
+from transformers.activations_tf import get_tf_activation
 from transformers.modeling_tf_outputs import TFCausalLMOutput, TFCausalLMOutputWithCrossAttentions
 from transformers.modeling_tf_utils import TFCausalLanguageModelingLoss, TFPreTrainedModel, unpack_inputs
 from transformers.models.roformer.modeling_tf_roformer import TFRoFormerEncoder
@@ -30,6 +31,15 @@ class TFOPTForCausalLM(transformers.TFOPTForCausalLM):
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self.model.decoder.embed_tokens.initializer_range = config.init_std
+
+
+class TFOpenAIGPTLMHeadModel(transformers.TFOpenAIGPTLMHeadModel):
+    """Its parent ignores `afn`, and has the exact GELU where the PyTorch class has its approximation."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        for block in self.transformer.h:
+            block.mlp.act = get_tf_activation("gelu_new" if config.afn == "gelu" else config.afn)
 
 
 class _CountsFromPadding:
@@ -153,6 +163,7 @@ class TFXLNetLMHeadModel(transformers.TFXLNetLMHeadModel):
 CLASSES: dict[str, type[TFPreTrainedModel]] = {
     "camembert": TFCamembertForCausalLM,
     "mistral": TFMistralForCausalLM,
+    "openai-gpt": TFOpenAIGPTLMHeadModel,
     "opt": TFOPTForCausalLM,
     "roberta": TFRobertaForCausalLM,
     "roberta-prelayernorm": TFRobertaPreLayerNormForCausalLM,
