@@ -15,7 +15,9 @@ def generate(job: GenerationJob) -> list[int]:
     # Not generate's own `seed`, with which every token would be drawn with the same random number.
     tf.random.set_seed(job.config.seed)
     input_ids = tf.constant([job.prompt], tf.int32)
-    output = model.generate(input_ids, attention_mask=tf.ones_like(input_ids), generation_config=_settings(job))
+    # The model's own would still say where to end, when the job says that nothing does.
+    model.generation_config = _settings(job)
+    output = model.generate(input_ids, attention_mask=tf.ones_like(input_ids))
     return output[0, len(job.prompt) :].numpy().tolist()
 
 
