@@ -13,6 +13,7 @@ from transformers.utils import cached_file, has_file
 from clm_core.backend import Model
 from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
+from clm_core.initialization import first_weight
 from clm_pt.repairs import repair
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -27,7 +28,7 @@ def load(model: Model) -> PreTrainedModel:
             are incomplete, or belong to another architecture.
     """
     set_seed(model.seed)
-    loaded = _from_pretrained(model) if model.name_or_path else _from_config(model.architecture)
+    loaded = _from_pretrained(model) if model.name_or_path else _new(model)
     if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
         raise ModelError(
             f"model type {model.architecture.model_type}: transformers makes a {loaded.config.model_type} of it, and "
@@ -89,6 +90,16 @@ def _check_causal(model: PreTrainedModel) -> None:
     with torch.random.fork_rng(devices=[]):
         check_causal(logits, model.config)
     model.train(training)
+
+
+def _new(model: Model) -> PreTrainedModel:
+    new = _from_config(model.architecture)
+    with torch.no_grad():
+        for name, parameter in new.named_parameters():
+            drawn = first_weight(name, tuple(parameter.shape), model.architecture, seed=model.seed)
+            if drawn is not None:
+                parameter.copy_(torch.from_numpy(drawn))
+    return new
 
 
 def _from_config(architecture: Any) -> PreTrainedModel:

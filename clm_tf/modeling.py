@@ -44,7 +44,9 @@ def load(model: Model) -> TFPreTrainedModel:
         # A key of its own for each: with keys equal and counters apart, one layer's numbers would be another's, later.
         key = np.random.SeedSequence([model.seed, index]).generate_state(1, np.uint64).astype(np.int64)[0]
         generator.reset_from_key_counter(key, [0, 0])
-    if model.name_or_path is not None:
+    if model.name_or_path is None:
+        weights.draw(built, model.seed)
+    else:
         weights.fill(built, model.name_or_path, model.revision)
         # A checkpoint need not have it, and then the configuration says how to generate.
         with contextlib.suppress(OSError):

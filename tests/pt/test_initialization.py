@@ -1,0 +1,37 @@
+"""The core's first weights are of the kind that transformers' PyTorch classes have of themselves."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from clm_core.backend import Model
+from clm_core.initialization import ARCHITECTURES
+from clm_pt import modeling
+
+SIZES = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "is_decoder": True,
+    "intermediate_size": 96,
+    "n_positions": 64,
+    "max_position_embeddings": 64,
+    "rotary_dim": 16,
+    "dff": 96,
+    "num_key_value_heads": 2,
+    "ffn_dim": 96,
+    "pad_token_id": None,
+    "type_vocab_size": 16,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_first_weights_are_as_large_as_those_of_the_class(kind):
+    architecture = AutoConfig.for_model(kind, **SIZES)
+    torch.manual_seed(0)
+    usual = dict(AutoModelForCausalLM.from_config(architecture).named_parameters())
+    found = modeling.load(Model(name_or_path=None, revision="main", architecture=architecture, seed=1))
+    for name, parameter in found.named_parameters():
+        torch.testing.assert_close(parameter.mean(), usual[name].mean(), rtol=0, atol=5e-3, msg=name)
+        torch.testing.assert_close(parameter.std(), usual[name].std(), rtol=0.15, atol=0, msg=name)
