@@ -1,7 +1,8 @@
 """Checkpoints of a run: complete or not there, the last one found, the old ones removed.
 
 A checkpoint is a folder `checkpoint-STEP`. It counts once it holds `checkpoint.json`, which is written
-last; what a crash left without it is never resumed from.
+last; what a crash left without it is never resumed from. Weights and AdamW's moments have the same layout from every
+backend, so that a training goes on in another framework than it began in.
 """
 
 import json
@@ -9,17 +10,23 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
 from clm_core.schedule import Schedule
 
 MARKER = "checkpoint.json"
+MOMENTS = "optimizer.safetensors"
 NAME = re.compile(r"checkpoint-(\d+)")
+
+Array = npt.NDArray[np.float32]
 
 
 @contextmanager
@@ -50,6 +57,49 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
         for old in until[: -job.config.save_total_limit]:
             shutil.rmtree(old)
     return folder
+
+
+def write_moments(folder: Path, moments: Mapping[str, tuple[Array, Array]]) -> None:
+    """Write AdamW's first and second moments of each trained parameter, named and shaped as PyTorch has it, float32."""
+    from safetensors.numpy import save_file
+
+    tensors = {f"m.{name}": first for name, (first, _) in moments.items()}
+    tensors |= {f"v.{name}": second for name, (_, second) in moments.items()}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, folder / MOMENTS)
+    with (folder / MOMENTS).open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Array, Array]]:
+    """What `write_moments` wrote, for the parameters of these names and shapes.
+
+    Raises:
+        ModelError: the file is missing or damaged, or has the moments of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    file = checkpoint / MOMENTS
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    if different := sorted(tensors.keys() ^ {f"{kind}.{name}" for name in shapes for kind in "mv"}):
+        raise ModelError(f"{file} is not the state of this model: {different[0]} is only in one of them")
+    for name, array in tensors.items():
+        if array.shape != shapes[name[2:]]:
+            raise ModelError(f"{file}: {name} has shape {array.shape}, the model's is {shapes[name[2:]]}")
+    return {name: (tensors[f"m.{name}"], tensors[f"v.{name}"]) for name in shapes}
+
+
+def backend_of(checkpoint: Path) -> str:
+    """The name of the backend that wrote a whole checkpoint.
+
+    Raises:
+        ModelError: its marker cannot be read.
+    """
+    name: str = _record(checkpoint)["backend"]
+    return name
 
 
 def step_of(checkpoint: Path) -> int:
@@ -89,13 +139,15 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
     """Make sure that a training goes on where the checkpoint stopped, and return the step that it stopped at.
 
     Raises:
-        ModelError: the checkpoint is another backend's, its blocks came in another order, or nothing is left to do.
+        ModelError: the checkpoint is of a backend that leaves nothing for others to go on from, its blocks came in
+            another order, or nothing is left to do.
     """
     record = _record(checkpoint)
-    if record["backend"] != backend:
+    if record["backend"] != backend and not (checkpoint / MOMENTS).is_file():
         raise ModelError(
-            f"{checkpoint} was written by backend {record['backend']}: resume with --backend {record['backend']}, or "
-            f"start a new training from its weights with --model-name-or-path {checkpoint}"
+            f"{checkpoint} was written by backend {record['backend']}, which leaves no {MOMENTS} for others: resume "
+            f"with --backend {record['backend']}, or start a new training from its weights with --model-name-or-path "
+            f"{checkpoint}"
         )
     for key, value in schedule.identity().items():
         if record.get(key) != value:

@@ -81,14 +81,16 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     publisher = publishing.publisher(config, progress)
     _announce(config, progress)
     tokenizer = load_tokenizer(config)
-    model = _model_to_train(config, tokenizer, progress)
-    prepared = _prepared_for(config, model, tokenizer, progress, need=TRAIN)
+    model = model_to_train(config, tokenizer, progress)
+    prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     schedule = Schedule.from_config(
         config,
         blocks=prepared.count(TRAIN, config.block_size).blocks,
         data=prepared.manifest.splits[TRAIN].sha256,
     )
     start = checkpoints.check_continues(resume_from, schedule, backend=backend.name) if resume_from else 0
+    if resume_from and (writer := checkpoints.backend_of(resume_from)) != backend.name:
+        progress.say(f"{resume_from} is of backend {writer}: all goes on but its dropout, which is drawn anew")
     with output.claimed(config, backend.name, resume_from) as claim:
         output.write(claim.folder / RUN_FILE, _run_file(request))
         recorder = _recorder(config, prepared, schedule, claim.folder, progress, resume_from, start)
@@ -133,7 +135,7 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
     model = _existing_model(config, progress, seed=config.seed)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
-    prepared = _prepared_for(config, model, tokenizer, progress, need=VALIDATION)
+    prepared = prepared_for(config, model, tokenizer, progress, need=VALIDATION)
     blocks = prepared.blocks(VALIDATION, config.block_size)
     started = time.monotonic()
     with progress.bar("evaluating", len(blocks), "block") as bar:
@@ -255,7 +257,7 @@ def _result(
         history=tuple(recorder.history),
         ledger=prepared.ledger(config.block_size),
         checkpoint=recorder.checkpoint,
-        versions=_versions(backend),
+        versions=versions(backend),
     )
 
 
@@ -263,7 +265,8 @@ def _write_result(result: Result, path: Path) -> None:
     output.write(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
-def _model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
+def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
+    """The model that a training starts from, existing or new."""
     scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
     if config.model_name_or_path:
         if scratch:
@@ -288,7 +291,7 @@ def _existing_model(config: TokenizerOptions, progress: Progress, *, seed: int) 
     )
 
 
-def _prepared_for(
+def prepared_for(
     config: TrainConfig | EvaluateConfig, model: Model, tokenizer: Any, progress: Progress, *, need: str
 ) -> Prepared:
     """Data for a verb, with at least one block in the split that it needs, and in those that it would use."""
@@ -403,7 +406,8 @@ def _check_room(architecture: Any, prompt: int, new: int) -> None:
     )
 
 
-def _versions(backend: Backend) -> dict[str, str]:
+def versions(backend: Backend) -> dict[str, str]:
+    """Of Python, of clm and of what it runs on."""
     from packaging.requirements import Requirement
 
     names = ["clm", "transformers", "tokenizers", "numpy", *(Requirement(line).name for line in backend.requires)]

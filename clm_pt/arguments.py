@@ -80,7 +80,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "adam_beta1": config.adam_beta1,
         "adam_beta2": config.adam_beta2,
         "adam_epsilon": config.adam_epsilon,
-        "max_grad_norm": config.max_grad_norm,
+        "max_grad_norm": 0.0,  # Clipping is done in clm_pt.clipping, which Trainer calls before each update.
         "optim": "adamw_torch",
         "seed": config.seed,
         "bf16": config.bf16,

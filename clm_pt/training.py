@@ -1,22 +1,28 @@
 """Training with transformers' Trainer, on the course that the schedule lays down."""
 
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
 from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
 from clm_core.errors import ModelError
 from clm_pt.arguments import own_environment, training_arguments
+from clm_pt.clipping import clip
 from clm_pt.datasets import BlockDataset, EpochSampler, collate
 from clm_pt.modeling import load, save, sync
 from clm_pt.scoring import score, token_loss
 
-STATE = ("optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth")
-"""What Trainer writes into a checkpoint beside the weights, and goes on without where it is not there."""
+STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
+"""What is in a checkpoint beside the weights; Trainer would go on without."""
 
 
 @own_environment()
@@ -28,12 +34,14 @@ def train(job: TrainingJob) -> None:
         OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
         OutputError: the weights on disk are not those of the model.
     """
-    if job.resume_from is not None:
+    if job.resume_from is not None and checkpoints.backend_of(job.resume_from) == "pt":
         _check_complete(job.resume_from)
     trainer = create_trainer(job)
     if job.resume_from is None and trainer.validates_at(0):
         trainer.evaluate()
-    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    if job.schedule.total_steps:
+        with _readable(job.resume_from, trainer) as checkpoint:
+            trainer.train(resume_from_checkpoint=checkpoint)
     save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
 
 
@@ -48,6 +56,7 @@ def create_trainer(job: TrainingJob) -> "ScheduledTrainer":
     trainer = ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_FollowSchedule(job))
+    trainer.add_callback(_Clip(trainer))
     return trainer
 
 
@@ -56,6 +65,8 @@ class ScheduledTrainer(Trainer):
 
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
+        self.grad_norm: float | None = None
+        """Of the last step, before clipping."""
         self.losses: list[Any] = []
         """Of each batch of the step: its share of the step's loss."""
         super().__init__(
@@ -73,20 +84,42 @@ class ScheduledTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return EpochSampler(self.job.schedule)
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """All but vectors: norms and biases. Trainer goes by names, and takes a RoBERTa-PreLayerNorm for a norm."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write the moments as every backend reads them; the rest is the job's, and the schedule's at this step."""
+        state = self.optimizer.state
+        moments = {
+            name: tuple(state[parameter][key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
+            for name, parameter in self._trained().items()
+        }
+        checkpoints.write_moments(Path(output_dir), moments)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Take the moments from a checkpoint, and the options from the job, which may have been given others."""
-        options = [{name: group[name] for name in group if name != "params"} for group in self.optimizer.param_groups]
-        rates = self.lr_scheduler.base_lrs
-        try:
-            super()._load_optimizer_and_scheduler(checkpoint)
-        except Exception as error:  # A torn file may lead to any.
-            raise ModelError(f"{checkpoint}: the optimizer's state cannot be restored: {error}") from error
+        """Take the moments from a checkpoint, whichever backend wrote it, and all else from the job."""
         if checkpoint is None:
             return
-        self.lr_scheduler.base_lrs = rates
-        factors = [factor(self.lr_scheduler.last_epoch) for factor in self.lr_scheduler.lr_lambdas]
-        for group, own, rate, factor in zip(self.optimizer.param_groups, options, rates, factors, strict=True):
-            group.update(own, lr=rate * factor)
+        step, trained = checkpoints.step_of(Path(checkpoint)), self._trained()
+        shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
+        for name, pair in checkpoints.read_moments(Path(checkpoint), shapes).items():
+            first, second = (torch.from_numpy(array).to(trained[name].device) for array in pair)
+            self.optimizer.state[trained[name]] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": first,
+                "exp_avg_sq": second,
+            }
+        scheduler = self.lr_scheduler
+        scheduler.last_epoch = step
+        factors = [factor(step) for factor in scheduler.lr_lambdas]
+        scheduler._last_lr = [rate * factor for rate, factor in zip(scheduler.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, scheduler._last_lr, strict=True):
+            group["lr"] = rate
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint that does not count as whole until all of it is on disk."""
@@ -111,7 +144,8 @@ class ScheduledTrainer(Trainer):
         step = self.state.global_step
         logs["loss"] = math.fsum(map(float, self.losses))
         self.losses.clear()
-        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=_number(logs.get("grad_norm"))))
+        logs["grad_norm"] = self.grad_norm
+        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=self.grad_norm))
         if self.job.schedule.logs_at(step):
             super().log(logs, *args, **kwargs)
 
@@ -124,6 +158,16 @@ class ScheduledTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _Clip(TrainerCallback):
+    """Clips the gradient of a step when it is whole."""
+
+    def __init__(self, trainer: ScheduledTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.grad_norm = clip(self.trainer.model.parameters(), self.trainer.job.config.max_grad_norm)
 
 
 class _FollowSchedule(TrainerCallback):
@@ -148,10 +192,21 @@ def _source(job: TrainingJob) -> Model:
     return replace(job.model, name_or_path=str(job.resume_from)) if job.resume_from else job.model
 
 
+@contextmanager
+def _readable(checkpoint: Path | None, trainer: Trainer) -> Iterator[str | None]:
+    """A checkpoint as Trainer reads it: with its own record of the step, which another backend does not write."""
+    if checkpoint is None or (checkpoint / TRAINER_STATE_NAME).is_file():
+        yield str(checkpoint) if checkpoint else None
+        return
+    with tempfile.TemporaryDirectory(prefix="clm-checkpoint-") as folder:
+        for path in checkpoint.iterdir():
+            (Path(folder) / path.name).symlink_to(path.absolute())
+        size = trainer.args.per_device_train_batch_size
+        state = replace(trainer.state, global_step=checkpoints.step_of(checkpoint), train_batch_size=size)
+        state.save_to_json(str(Path(folder) / TRAINER_STATE_NAME))
+        yield folder
+
+
 def _check_complete(checkpoint: Path) -> None:
     if absent := [name for name in STATE if not (checkpoint / name).is_file()]:
         raise ModelError(f"{checkpoint} lacks {', '.join(absent)}: use another checkpoint")
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Score, TrainingJob
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
 
 
@@ -16,6 +16,7 @@ class TensorFlowOptions:
     """The options that only this backend has."""
 
     jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
+    decay_all: bool = option(False, "decay norms and biases too, as transformers' AdamWeightDecay does by itself")
 
 
 OPENS = """In TensorFlow, with transformers 4.57, and with PyTorch installed, in whose layout the weights are:
@@ -82,3 +83,11 @@ class TensorFlowBackend(Backend):
 
         with precision(bf16=False):
             return generate(job)
+
+    def logits(self, job: EvaluationJob) -> Logits:
+        """Return what the model predicts in inference mode."""
+        from clm_tf.modeling import load, precision
+        from clm_tf.scoring import logits
+
+        with precision(job.config.bf16):
+            return logits(load(job.model), job.blocks, job.config.per_device_eval_batch_size)

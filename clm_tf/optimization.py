@@ -18,14 +18,15 @@ NOT_DECAYED = re.compile(r"norm|gamma|beta|bias", re.IGNORECASE)
 Pairs = Iterable[tuple[Any, tf.Variable]]
 
 
-def create_optimizer(schedule: Schedule, config: OptimizationOptions) -> "AdamWeightDecay":
-    """The optimizer of a training, for `model.compile`."""
+def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_all: bool = False) -> "AdamWeightDecay":
+    """The optimizer of a training, for `model.compile`; with `decay_all`, norms and biases decay like the weights."""
     return AdamWeightDecay(
         learning_rate=ScheduledLearningRate(schedule),
         beta_1=config.adam_beta1,
         beta_2=config.adam_beta2,
         epsilon=config.adam_epsilon,
         weight_decay_rate=config.weight_decay,
+        include_in_weight_decay=[""] if decay_all else None,
         max_grad_norm=config.max_grad_norm,
         schedule=schedule,
     )
@@ -104,11 +105,9 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         with tf.control_dependencies(added):
             return tf.cond(is_last, update, lambda: self._batch_of_step.assign_add(1))
 
-    def state(self, variables: dict[str, tf.Variable]) -> dict[str, tf.Variable]:
-        """What a checkpoint keeps, created if it is not there yet: `iterations`, and m and v of each named variable."""
-        self._create_all_weights(list(variables.values()))
-        slots = {f"{slot}.{name}": self.get_slot(v, slot) for name, v in variables.items() for slot in ("m", "v")}
-        return {"iterations": self.iterations, **slots}
+    def create_slots(self, variables: list[tf.Variable]) -> None:
+        """Create the moments of these variables, and `iterations`, if they are not there yet."""
+        self._create_all_weights(variables)
 
     def get_config(self) -> dict[str, Any]:
         """What Keras stores of it."""
@@ -153,4 +152,6 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         state["epsilon"] *= tf.sqrt(1.0 - state["beta_2_power"])
 
     def _do_use_weight_decay(self, param_name: str) -> bool:
+        if self._include_in_weight_decay:  # Patterns, as in transformers' class.
+            return super()._do_use_weight_decay(param_name)
         return self.weight_decay_rate != 0 and not NOT_DECAYED.search("/".join(param_name.split("/")[-2:]))

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
-from clm_core.backend import BatchScored, Blocks, Report, Score
+from clm_core.backend import BatchScored, Blocks, Logits, Report, Score
 from clm_tf.datasets import evaluation_dataset
 
 
@@ -36,3 +37,10 @@ def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
         return total
 
     return run
+
+
+def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int) -> Logits:
+    """What a model predicts after each token of each block, in inference mode."""
+    batches = (batch["input_ids"] for batch in evaluation_dataset(blocks, batch_size))
+    found = [model(input_ids, training=False, return_dict=True).logits for input_ids in batches]
+    return np.concatenate([tf.cast(part, tf.float32).numpy() for part in found])

@@ -22,7 +22,7 @@ def train(job: TrainingJob) -> None:
         source = replace(source, name_or_path=str(job.resume_from))
     with modeling.precision(job.config.bf16):
         model = modeling.load(source)
-        optimizer = create_optimizer(job.schedule, job.config)
+        optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
         done = int(optimizer.iterations)

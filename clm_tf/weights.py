@@ -6,7 +6,7 @@ transformers, read. transformers' own TensorFlow classes neither read nor write 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from transformers.modeling_tf_pytorch_utils import (
 from transformers.utils import cached_file, has_file
 
 from clm_core.errors import ModelError, OutputError
+from clm_core.initialization import first_weight
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -48,6 +49,17 @@ def fill(model: TFPreTrainedModel, name: str, revision: str) -> None:
             raise ModelError(f"{name}: its weights cannot be read: {error}") from error
 
 
+def draw(model: TFPreTrainedModel, seed: int) -> None:
+    """Set the variables of a new model to the first weights that every backend has, where the core knows them."""
+    own = dict(_exported(model))
+    drawn = {name: first_weight(name, array.shape, model.config, seed=seed) for name, array in own.items()}
+    state = {name: own[name] if array is None else array for name, array in drawn.items()}
+    rename = getattr(model, "tf_to_pt_weight_rename", None)
+    load_pytorch_state_dict_in_tf2_model(
+        model, state, tf_inputs=False, tf_to_pt_weight_rename=rename, skip_logger_warnings=True
+    )
+
+
 def write(model: TFPreTrainedModel, file: Path) -> None:
     """Write the weights, and compare what is on disk with the model.
 
@@ -58,6 +70,21 @@ def write(model: TFPreTrainedModel, file: Path) -> None:
     save_file(weights, file, metadata={"format": "pt"})
     _sync(file)
     _check_written(weights, file)
+
+
+def exported_slots(model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable]) -> dict[str, np.ndarray]:
+    """What an optimizer keeps of each trained variable, named and shaped as PyTorch has the parameter."""
+    named = [entry for entry in _named(model) if entry[1].trainable]
+    return {name: _to_pytorch(name, slot(variable).numpy(), transpose) for name, variable, transpose in named}
+
+
+def assign_slots(
+    model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """The opposite of `exported_slots`."""
+    for name, variable, transpose in _named(model):
+        if variable.trainable:
+            slot(variable).assign(np.reshape(apply_transpose(transpose, arrays[name]), variable.shape))
 
 
 def pytorch_names(model: TFPreTrainedModel) -> dict[str, tf.Variable]:
@@ -177,11 +204,15 @@ def _has_file(name: str, filename: str, revision: str) -> bool:
 def _exported(model: TFPreTrainedModel) -> Iterator[tuple[str, np.ndarray]]:
     """Each weight as PyTorch has it: its name, and a contiguous float32 array."""
     for name, variable, transpose in _named(model):
-        array = apply_transpose(transpose, variable.numpy(), pt_to_tf=False)
-        # TFConv1D keeps its bias as (1, n), PyTorch as (n,).
-        if name.endswith("bias") and array.ndim == 2 and array.shape[0] == 1:
-            array = array[0]
-        yield name, np.ascontiguousarray(array)
+        yield name, _to_pytorch(name, variable.numpy(), transpose)
+
+
+def _to_pytorch(name: str, array: np.ndarray, transpose: TransposeType) -> np.ndarray:
+    array = apply_transpose(transpose, array, pt_to_tf=False)
+    # TFConv1D keeps its bias as (1, n), PyTorch as (n,).
+    if name.endswith("bias") and array.ndim == 2 and array.shape[0] == 1:
+        array = array[0]
+    return np.ascontiguousarray(array)
 
 
 def _named(model: TFPreTrainedModel) -> list[tuple[str, tf.Variable, TransposeType]]:

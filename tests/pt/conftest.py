@@ -91,6 +91,7 @@ def by_hand() -> Callable[..., dict[str, Any]]:
     import torch
 
     from clm_pt import modeling
+    from clm_pt.clipping import clip
 
     def train_by_hand(*phases: tuple[TrainingJob, int]) -> dict[str, Any]:
         model = modeling.load(phases[0][0].model)
@@ -104,7 +105,7 @@ def by_hand() -> Callable[..., dict[str, Any]]:
                     group.update(betas=(job.config.adam_beta1, job.config.adam_beta2), eps=job.config.adam_epsilon)
                 ids = torch.from_numpy(job.train[batches[step]].astype(np.int64))
                 model(ids, labels=ids).loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), job.config.max_grad_norm)
+                clip(model.parameters(), job.config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
             step = end

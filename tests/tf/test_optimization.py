@@ -60,6 +60,19 @@ def test_updates_equal_pytorchs_adamw(max_grad_norm):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def test_norms_and_biases_decay_where_everything_is_to():
+    names = ["model/h/mlp/kernel", "model/h/mlp/bias", "model/h/ln_1/gamma"]
+    variables = [tf.Variable([1.0], name=name) for name in names]
+    options = OptimizationOptions(learning_rate=0.1, weight_decay=0.5)
+    for decay_all, expected in ((False, [0.95, 1.0, 1.0]), (True, [0.95, 0.95, 0.95])):
+        for variable in variables:
+            variable.assign([1.0])
+        schedule = new_schedule(max_steps=8, learning_rate=0.1)
+        optimizer = create_optimizer(schedule, options, decay_all=decay_all)
+        optimizer.apply_gradients([(tf.constant([0.0]), variable) for variable in variables])
+        np.testing.assert_allclose(np.ravel(variables), expected)
+
+
 def test_the_sparse_gradient_of_an_embedding_is_applied_as_a_dense_one():
     optimizer = create_optimizer(new_schedule(max_steps=3), OptimizationOptions(weight_decay=0.0))
     one, other = (tf.Variable(np.ones((5, 2), np.float32), name="embeddings") for _ in range(2))

@@ -136,6 +136,15 @@ def test_bf16_computes_differently_and_keeps_float32_weights(new_job):
     assert tf_keras.mixed_precision.global_policy().name == before
 
 
+def test_norms_and_biases_decay_where_all_is_to(new_job):
+    options = {"max_steps": 1, "weight_decay": 0.5, "learning_rate": 0.1}
+    usual, every = new_job(**options), replace(new_job(**options), options=TensorFlowOptions(decay_all=True))
+    run(usual), run(every)
+    name = "transformer.h.0.ln_1.weight"
+    np.testing.assert_allclose(weights(usual)[name] - weights(every)[name], 0.1 * 0.5, atol=1e-6)
+    np.testing.assert_array_equal(weights(usual)["transformer.wte.weight"], weights(every)["transformer.wte.weight"])
+
+
 def test_xla_gives_the_same_losses(new_job):
     plain, compiled = new_job(max_steps=3), replace(new_job(max_steps=3), options=TensorFlowOptions(jit_compile=True))
     np.testing.assert_allclose(losses(run(compiled)), losses(run(plain)), atol=1e-5)
