@@ -103,6 +103,18 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def parity(session: nox.Session) -> None:
+    """The comparison that the README shows, with its picture, which takes minutes and is no test."""
+    session.install(".[pt,tf]", TORCH)
+    folder, sizes = session.create_tmp(), "n_layer=4,n_embd=128,n_head=4,n_positions=128"
+    session.run(
+        *("clm", "parity", "--config", "sample", "--config-overrides", sizes, "--learning-rate", "1e-3"),
+        *("--max-steps", "200", "--compare-steps", "20", "--output-dir", f"{folder}/parity", *session.posargs),
+    )
+    shutil.copy(f"{folder}/parity/losses.png", "examples/parity.png")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`, or `loaders`."""
     name, *arguments = session.posargs or ["prepare"]

@@ -1,6 +1,6 @@
 """Causal language models: one recipe, two frameworks.
 
-The verbs `train`, `evaluate`, `generate`, `prepare` and `push`, and what they take and give. Importing this
+The verbs `train`, `evaluate`, `generate`, `prepare`, `push` and `parity`, and what they take and give. Importing this
 imports no framework, nor transformers or datasets: they are imported when a verb needs them.
 """
 
@@ -11,6 +11,7 @@ _HOMES = {
     "evaluate": "api",
     "generate": "api",
     "prepare": "api",
+    "parity": "api",
     "push": "api",
     "terminal_progress": "progress",
     "Backend": "backend",
@@ -27,6 +28,7 @@ _HOMES = {
     "list_recipes": "recipes",
     "EvaluateConfig": "config",
     "GenerateConfig": "config",
+    "ParityConfig": "config",
     "PrepareConfig": "config",
     "PushConfig": "config",
     "TrainConfig": "config",

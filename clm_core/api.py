@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from clm_core import pushing, requests, runs
+from clm_core.comparison import compare
 from clm_core.options import from_arguments
 from clm_core.progress import Progress
 from clm_core.registry import get_backend
-from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, Publication, TrainingResult
+from clm_core.results import (
+    EvaluationResult,
+    GenerationResult,
+    ParityResult,
+    PreparationResult,
+    Publication,
+    TrainingResult,
+)
 
 SILENT = Progress()
 
@@ -59,6 +67,15 @@ def generate(
     """
     request = requests.generation(from_arguments(options), file=config, backend=get_backend(backend))
     return runs.generate(request, prompt, progress)
+
+
+def parity(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> ParityResult:
+    """Train with two backends and compare them; takes the options of `ParityConfig`, and `python={"NAME": PATH}`.
+
+    Raises:
+        ClmError: an option, the data, the model, a backend or the output folder cannot be used as asked.
+    """
+    return compare(requests.parity(from_arguments(options), file=config), progress)
 
 
 def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> PreparationResult:

@@ -1,8 +1,9 @@
 """The contract between clm and a framework: what a backend implements, and the data that cross the seam.
 
 No tensor crosses it: blocks of token ids go in as NumPy arrays, and counts, sums and token ids come
-back. A backend speaks one framework and decides nothing that the core can decide: the order of the
-blocks, the learning rate of each step, when to evaluate and when to save all come with the job.
+back, or logits as a NumPy array where backends are compared. A backend speaks one framework and
+decides nothing that the core can decide: the order of the blocks, the learning rate of each step,
+when to evaluate and when to save all come with the job.
 
 A distribution makes its backend known by an entry point in the group `clm.backends`. The module that
 the entry point names is loaded to print help, so it imports no framework at module level.
@@ -30,6 +31,9 @@ Blocks: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
 Every id is below the model's vocabulary size. The first token of a block is context only; the
 other block_size - 1 are predicted. There is no padding, and the mask is all ones.
 """
+
+Logits: TypeAlias = "npt.NDArray[np.float32]"
+"""The score of every token of the vocabulary after each token of some blocks: (blocks, block_size, vocabulary)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +170,8 @@ class Backend(ABC):
     """Requirements as in pyproject.toml, checked before a job is handed over."""
     unsupported: ClassVar[Mapping[str, str]] = {}
     """Options of the verbs that the backend cannot honour, and why; clm refuses them for it."""
+    incomparable: ClassVar[str | None] = None
+    """Why its numbers cannot be another backend's for the same weights and blocks, if it computes another model."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""
@@ -179,7 +185,8 @@ class Backend(ABC):
         """Train, report what happens, and write the model to `job.model_dir`.
 
         At a step, the order is StepDone, then Evaluated, then Saved. What `report` raises ends the training, as it
-        does where the loss is not a number any more, so that such weights are never saved.
+        does where the loss is not a number any more, so that such weights are never saved. A training of no steps
+        writes the weights that it would begin with.
         """
 
     @abstractmethod
@@ -189,3 +196,7 @@ class Backend(ABC):
     @abstractmethod
     def generate(self, job: GenerationJob) -> Sequence[int]:
         """Return the ids of the tokens that follow the prompt, without the prompt."""
+
+    def logits(self, job: EvaluationJob) -> Logits:
+        """Return the logits of blocks in inference mode; a backend that is `incomparable` has no need for it."""
+        raise NotImplementedError(f"backend {self.name} is to be compared, and gives no logits")

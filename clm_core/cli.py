@@ -12,7 +12,15 @@ from typing import NoReturn
 
 from clm_core import noise, options, progress
 from clm_core.backend import Backend
-from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, PushConfig, TrainConfig
+from clm_core.config import (
+    EvaluateConfig,
+    GenerateConfig,
+    InspectConfig,
+    ParityConfig,
+    PrepareConfig,
+    PushConfig,
+    TrainConfig,
+)
 from clm_core.errors import ClmError, OptionError
 from clm_core.options import Given
 from clm_core.recipes import list_recipes
@@ -26,6 +34,7 @@ VERBS: dict[str, tuple[type | None, str]] = {
     "prepare": (PrepareConfig, "tokenize data once, for every backend"),
     "inspect": (InspectConfig, "look at prepared data"),
     "push": (PushConfig, "publish a run or prepared data on the Hub, or go on where an upload stopped"),
+    "parity": (ParityConfig, "the same training through two backends, compared step by step"),
     "backends": (None, "the frameworks that are here, and how to get the others"),
 }
 
@@ -37,6 +46,9 @@ INTERRUPTED = 130
 
 PIPE_CLOSED = 141
 """The same, of a command whose output nobody reads any more."""
+
+PARTED = 1
+"""The exit code where two backends that were compared do not agree."""
 
 NOT_UPLOADED = 3
 """The exit code where all that was asked for is on disk, and the upload to the Hub failed."""
@@ -87,6 +99,7 @@ def _run(argv: list[str]) -> int:
         "prepare": _prepare,
         "inspect": _inspect,
         "push": _push,
+        "parity": _parity,
         "backends": _backends,
     }
     return handlers[verb](namespace) or 0
@@ -141,8 +154,11 @@ def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) ->
         recipes = ", ".join(list_recipes())
         parser.add_argument("--config", metavar="FILE", help=f"options from a YAML file, or from a recipe: {recipes}")
     options.add_flags(parser, config)
-    if verb == "train":
+    if verb in ("train", "parity"):
         for status in list_backends():
+            if verb == "parity":
+                flag = parser.add_argument(f"--python-{status.name}", dest=f"python.{status.name}", metavar="PATH")
+                flag.default, flag.help = argparse.SUPPRESS, f"the Python that has backend {status.name}; default: this"
             if status.backend is not None:
                 title = f"Options of backend {status.name} alone"
                 options.add_flags(parser, status.backend.options, prefix=f"{status.name}-", group=title)
@@ -210,6 +226,18 @@ def _inspect(namespace: argparse.Namespace) -> None:
     with noise.hushed(verbose=namespace.verbose):
         result = inspection.inspect(Path(namespace.folder), config)
     _print(namespace, result, lambda: summary.of_inspection(result))
+
+
+def _parity(namespace: argparse.Namespace) -> int:
+    from clm_core import comparison, comparison_table, requests
+
+    if namespace.backend:
+        raise OptionError("--backend: parity compares two: name them as --backends A B")
+    request = requests.parity(_given(namespace), file=namespace.config)
+    with noise.hushed(verbose=namespace.verbose) as stream:
+        result = comparison.compare(request, progress.terminal_progress(stream))
+    _print(namespace, result, lambda: comparison_table.of_parity(result))
+    return PARTED if result.parted else 0
 
 
 def _push(namespace: argparse.Namespace) -> int:

@@ -293,6 +293,29 @@ class PrepareConfig(DatasetRepositoryOptions, PublishingOptions, PreprocessingOp
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParityConfig(
+    OptimizationOptions,
+    EvaluationOptions,
+    PreparedOptions,
+    PreprocessingOptions,
+    DataOptions,
+    ArchitectureOptions,
+    TokenizerOptions,
+):
+    """The options of `parity`; those of the training are the same for both backends."""
+
+    backends: tuple[str, ...] = option((), "the two to compare; default: the two that are ready here", metavar="NAME")
+    max_steps: int = option(10, "updates of the weights, whatever num_train_epochs", check=positive_or_unlimited)
+    compare_steps: int = option(
+        1, "updates between comparisons of weights and logits, which take their place on the disk", check=at_least(1)
+    )
+    tolerance: float = option(1.0, "how many times the usual differences count as agreement", check=positive)
+    output_dir: str | None = option(
+        None, "keep here what both have written, and a picture of their losses", metavar="DIR"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PushConfig(DatasetRepositoryOptions, ModelRepositoryOptions):
     """The options of `push`; what is not given is as it was published before, or as the run's own options say."""
 

@@ -64,7 +64,7 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
     if options.model_name_or_path is None:
         raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
     _check_folder(Path(options.model_name_or_path))
-    return _as_causal(_load_config("model", options.model_name_or_path, options.model_revision), say)
+    return _as_causal(load_config("model", options.model_name_or_path, options.model_revision), say)
 
 
 def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:
@@ -79,7 +79,7 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
     if options.config_name and options.model_type:
         raise OptionError("config_name and model_type were both given: keep one of them")
     if options.config_name:
-        architecture = _load_config("configuration", options.config_name, "main")
+        architecture = load_config("configuration", options.config_name, "main")
     else:
         architecture = _default_config(options.model_type)
     _fit_tokenizer(text_part(architecture), tokenizer)
@@ -132,7 +132,12 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"{folder} is no model: there is no config.json in it{hint}")
 
 
-def _load_config(what: str, name: str, revision: str) -> Any:
+def load_config(what: str, name: str, revision: str) -> Any:
+    """The configuration in a folder or on the Hub.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
     from transformers import AutoConfig
 
     return _found(what, name, lambda: AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))

@@ -4,7 +4,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clm_core.config import EvaluateConfig, GenerateConfig, InspectConfig, PrepareConfig, PushConfig, TrainConfig
+from clm_core.config import (
+    EvaluateConfig,
+    GenerateConfig,
+    InspectConfig,
+    ParityConfig,
+    PrepareConfig,
+    PushConfig,
+    TrainConfig,
+)
 from clm_core.options import Option, list_options, shown
 from clm_core.registry import list_backends
 
@@ -23,6 +31,7 @@ def reference() -> str:
         *_tables("prepare", PrepareConfig, known),
         *_tables("inspect", InspectConfig, known),
         *_tables("push", PushConfig, known),
+        *_tables("parity", ParityConfig, known),
     ]
     for status in list_backends():
         if status.distribution == OURS and status.backend:

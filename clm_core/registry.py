@@ -33,8 +33,10 @@ def list_backends() -> list[Status]:
     return [_status(point) for point in sorted(_entry_points().values(), key=lambda point: point.name)]
 
 
-def get_backend(name: str | None = None) -> Backend:
+def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
     """The backend of this name, or of the variable CLM_BACKEND, or the only one that can run here.
+
+    One that is to run `elsewhere`, with another interpreter, need not be able to run here.
 
     Raises:
         BackendError: there is no such backend, it cannot run here, or there are several to choose from.
@@ -46,7 +48,7 @@ def get_backend(name: str | None = None) -> Backend:
     if name not in points:
         raise BackendError(_unknown(name, list_backends()))
     status = _status(points[name])
-    if status.backend is None or status.problem:
+    if status.backend is None or (status.problem and not elsewhere):
         raise BackendError(f"backend {name} cannot run here: {status.problem}")
     return status.backend
 

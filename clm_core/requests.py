@@ -1,6 +1,6 @@
 """What a person asked for, made whole: defaults, a recipe or file, what was given, the backend and its own options."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,6 +12,7 @@ from clm_core.config import (
     EvaluateConfig,
     GenerateConfig,
     HubOptions,
+    ParityConfig,
     PrepareConfig,
     PreprocessingOptions,
     PushConfig,
@@ -20,7 +21,7 @@ from clm_core.config import (
 from clm_core.errors import OptionError
 from clm_core.options import Given, Layer
 from clm_core.recipes import find_recipe
-from clm_core.registry import list_backends
+from clm_core.registry import Status, get_backend, list_backends
 
 Config = TypeVar("Config")
 
@@ -29,6 +30,9 @@ RUN_FILE = "run.yaml"
 
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
+
+PYTHON = "python"
+"""The section of the interpreters: `--python-NAME`, or `python: {NAME: PATH}` in a file."""
 
 EMPTY: tuple[Any, ...] = (None, (), [])
 """What an argument may be, and give nothing."""
@@ -46,16 +50,22 @@ class Request(Generic[Config]):
     backend_options: Any
 
 
+@dataclass(frozen=True, kw_only=True)
+class ParityRequest:
+    """The options of a comparison, and the two backends, with the options of each."""
+
+    config: ParityConfig
+    backends: tuple[Backend, Backend]
+    pythons: dict[str, str]
+    """The interpreter of a backend, where it is not this one."""
+    options: dict[str, Any]
+
+
 def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[TrainConfig]:
     """The request for a training: on the built-in sample where nothing is named, with its own options if resumed."""
     layers = _prepared_wins([_read(file, TrainConfig), given])
     resumed = _value(layers, "resume_from_checkpoint")
-    if resumed:
-        base = _resumed(resumed)
-    elif _names(layers, DATA):
-        base = {}
-    else:
-        base = SAMPLE_DATA if _names(layers, MODEL) else options.from_file(find_recipe("sample"))
+    base = _resumed(resumed) if resumed else _base(layers, TrainConfig)
     return _request(TrainConfig, [base, *layers], backend)
 
 
@@ -88,8 +98,57 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
         return _joining(layers)
     data = {} if _names(layers, DATA) else SAMPLE_DATA
     tokenizer = {} if _names(layers, ("tokenizer_name", "model_name_or_path")) else SAMPLE_TOKENIZER
-    _check_sections(layers, None, used=False)
+    _check_sections(layers, used=False)
     return _build(PrepareConfig, [{**data, **tokenizer}, *layers])
+
+
+def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> ParityRequest:
+    """The request for a comparison of two backends: on the built-in sample where nothing is named.
+
+    With `anywhere`, neither backend has to be able to run here: each side of a comparison may have only its own.
+    """
+    # The output folder in a file is that of the training.
+    read = {name: value for name, value in _read(file, ParityConfig).items() if name != "output_dir"}
+    pythons = {name: str(found.value) for name, found in _sections({**read, **given}).get(PYTHON, {}).items()}
+    layers = _prepared_wins([_without(read, PYTHON), _without(given, PYTHON)])
+    config = _build(ParityConfig, [_base(layers, ParityConfig), *layers])
+    backends = _two(config.backends, pythons, anywhere)
+    for backend in backends:
+        for layer in layers:
+            _refuse_unsupported(config, layer, backend)
+    _check_sections(layers, *backends, used=True)
+    own: dict[str, Any] = {
+        backend.name: options.build(backend.options, [_sections(layer).get(backend.name, {}) for layer in layers])
+        for backend in backends
+    }
+    return ParityRequest(config=config, backends=backends, pythons=pythons, options=own)
+
+
+def _two(names: Sequence[str], pythons: Mapping[str, str], anywhere: bool) -> tuple[Backend, Backend]:
+    """The backends of these names, or else the only two that can be compared."""
+    if not names:
+        names = [status.name for status in list_backends() if status.name in pythons or _is_comparable(status)]
+    if len(set(names)) != 2 or len(names) != 2:
+        raise OptionError(f"two backends are compared, not {', '.join(names) or 'none'}: name them, as --backends A B")
+    one, other = (get_backend(name, elsewhere=anywhere or name in pythons) for name in names)
+    for backend in (one, other):
+        if backend.incomparable:
+            raise OptionError(f"backend {backend.name} cannot be compared: {backend.incomparable}")
+    for name in pythons:
+        if name not in names:
+            raise OptionError(f"--python-{name}: {name} is not one of the backends compared, {' and '.join(names)}")
+    return one, other
+
+
+def _is_comparable(status: Status) -> bool:
+    return status.backend is not None and not status.backend.incomparable and not status.problem
+
+
+def _base(layers: Sequence[Layer], cls: type) -> Layer:
+    """What holds where a person names no data, or neither data nor a model: the built-in sample."""
+    if _names(layers, DATA):
+        return {}
+    return SAMPLE_DATA if _names(layers, MODEL) else _read("sample", cls)
 
 
 def _joining(layers: list[Layer]) -> PrepareConfig:
@@ -162,19 +221,19 @@ def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
             raise OptionError(f"backend {backend.name} does not support {name}: {reason} ({given.place})")
 
 
-def _check_sections(layers: Sequence[Layer], backend: Backend | None, *, used: bool) -> None:
+def _check_sections(layers: Sequence[Layer], *backends: Backend, used: bool) -> None:
     """Make sure that options of backends exist; a file may hold those that are not used, a call may not."""
     classes = {status.name: status.backend.options for status in list_backends() if status.backend}
-    if backend:
-        classes[backend.name] = backend.options
+    classes |= {backend.name: backend.options for backend in backends}
+    names = [backend.name for backend in backends]
     for layer in layers:
         for section, values in _sections(layer).items():
             place = next(iter(values.values())).place
             if section not in classes:
                 raise options.unknown(section, [*_option_names(TrainConfig), *classes], place)
             options.build(classes[section], [values])
-            if layer is layers[-1] and not (used and backend and section == backend.name):
-                where = f"this run is on {backend.name}" if used and backend else "only train has such options"
+            if layer is layers[-1] and not (used and section in names):
+                where = f"this run is on {' and '.join(names)}" if used else "only train has such options"
                 raise OptionError(f"{place} is an option of backend {section}, and {where}")
 
 
@@ -185,6 +244,10 @@ def _sections(layer: Layer) -> dict[str, dict[str, Given]]:
         if dot:
             sections.setdefault(section, {})[option] = given
     return sections
+
+
+def _without(layer: Layer, section: str) -> Layer:
+    return {name: given for name, given in layer.items() if not name.startswith(f"{section}.")}
 
 
 def _option_names(cls: type) -> list[str]:

@@ -120,6 +120,40 @@ class InspectionResult(Result):
     """A block in pieces that end where documents do."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far two backends are apart in something."""
+
+    quantity: str
+    """loss, gradient norm, weights, logits or evaluation loss."""
+    step: int
+    """After so many updates of the weights; loss and gradient norm are those of the last of them."""
+    relative: float
+    tolerance: float
+    tolerated: bool
+    values: tuple[float, float] | None = None
+    """Of both, where they are single numbers."""
+    where: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityResult(Result):
+    """How far two backends agree."""
+
+    backends: tuple[str, ...]
+    versions: dict[str, dict[str, str]]
+    steps: int
+    dropout: dict[str, float]
+    """What the configuration had of it, and was set to 0."""
+    losses: dict[str, tuple[float, ...]]
+    """Of each step, for each backend."""
+    differences: tuple[Difference, ...]
+    """All that was compared, in the order in which it came about."""
+    parted: Difference | None
+    """The first that is not tolerated; None where both agree."""
+    output_dir: Path | None
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Score, TrainingJob
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
 
 
@@ -63,3 +63,10 @@ class PyTorchBackend(Backend):
         from clm_pt.generation import generate
 
         return generate(job)
+
+    def logits(self, job: EvaluationJob) -> Logits:
+        """What the model predicts, without gradients."""
+        from clm_pt.modeling import load, place
+        from clm_pt.scoring import logits
+
+        return logits(place(load(job.model)), job.blocks, job.config)

@@ -3,11 +3,12 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
-from clm_core.backend import BatchScored, Blocks, Report, Score
+from clm_core.backend import BatchScored, Blocks, Logits, Report, Score
 from clm_core.config import EvaluationOptions
 from clm_pt.datasets import IGNORED, collate
 
@@ -33,6 +34,18 @@ def score(model: PreTrainedModel, blocks: Blocks, config: EvaluationOptions, rep
         report(BatchScored(blocks=len(batch["labels"])))
     model.train(training)
     return total
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel, blocks: Blocks, config: EvaluationOptions) -> Logits:
+    """What a model in inference mode predicts, after each token of each block."""
+    parts = []
+    for start in range(0, len(blocks), config.per_device_eval_batch_size):
+        batch = collate(blocks[start : start + config.per_device_eval_batch_size])
+        inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if name != "labels"}
+        with _autocast(model.device.type, config.bf16):
+            parts.append(model(**inputs).logits.float().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def _score_batch(model: PreTrainedModel, batch: dict[str, torch.Tensor], *, bf16: bool) -> Score:

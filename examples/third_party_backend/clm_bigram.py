@@ -92,6 +92,7 @@ class BigramBackend(Backend):
 
     name = "bigram"
     install = "pip install clm-bigram"
+    incomparable = "bigram counts are another model than any architecture"
     unsupported: ClassVar[dict[str, str]] = {
         "learning_rate": NO_GRADIENT,
         "lr_scheduler_type": NO_GRADIENT,

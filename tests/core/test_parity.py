@@ -1,0 +1,153 @@
+"""Two backends are compared where both have something to compare, and the first place where they part is named."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from transformers import BertConfig, GPT2Config
+
+import clm_core as clm
+from clm_core import comparison, comparison_table, requests
+from clm_core.comparison import differences, without_dropout
+from clm_core.errors import OptionError
+from clm_core.results import ParityResult
+
+WEIGHTS = {"wte.weight": np.ones((4, 4), np.float32), "ln_f.bias": np.zeros(4, np.float32)}
+
+
+@pytest.fixture
+def compare(tmp_path):
+    """Compare two sides of which the second differs as told; the first has losses 4, 3 and 2."""
+
+    def write(name, losses=(4.0, 3.0, 2.0), norms=(1.0, 1.0, 1.0), evaluation=4.5, weights=WEIGHTS, logits=1.0):
+        (tmp_path / name / "checkpoint-2").mkdir(parents=True)
+        save_file(weights, tmp_path / name / "checkpoint-2" / "model.safetensors")
+        np.save(tmp_path / name / "logits-0.npy", np.full((1, 2, 3), logits, np.float32))
+        steps = [{"step": i + 1, "loss": losses[i], "grad_norm": norms[i]} for i in range(3)]
+        return {"steps": steps, "evaluations": [{"step": 0, "loss": evaluation}], "versions": {"clm": "1"}}
+
+    def run(factor=1.0, **changes):
+        records = [write("one"), write("other", **changes)]
+        return list(differences(tmp_path, ["one", "other"], records, factor))
+
+    return run
+
+
+def first_parted(found):
+    return next((it for it in found if not it.tolerated), None)
+
+
+def test_equal_sides_agree_in_everything_in_the_order_of_the_training(compare):
+    found = compare()
+    order = [(it.step, it.quantity) for it in found]
+    step = [(1, "loss"), (1, "gradient norm")]
+    assert order[:6] == [(0, "logits"), (0, "evaluation loss"), *step, (2, "loss"), (2, "gradient norm")]
+    assert order[6:] == [(2, "weights"), (3, "loss"), (3, "gradient norm")]
+    assert {it.relative for it in found} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "quantity"),
+    [
+        ({"losses": (4.0, 3.0, 2.1)}, 3, "loss"),
+        ({"losses": (4.0, float("nan"), 2.1)}, 2, "loss"),
+        ({"norms": (1.0, 1.1, 1.0)}, 2, "gradient norm"),
+        ({"evaluation": 4.6, "losses": (5.0, 3.0, 2.0)}, 0, "evaluation loss"),
+        ({"logits": 1.1}, 0, "logits"),
+        ({"weights": {**WEIGHTS, "ln_f.bias": np.ones(4, np.float32)}}, 2, "weights"),
+    ],
+)
+def test_the_first_difference_that_is_not_tolerated_is_found(compare, changes, step, quantity):
+    parted = first_parted(compare(**changes))
+    assert (parted.step, parted.quantity) == (step, quantity)
+
+
+def test_the_tensor_that_differs_most_is_named(compare):
+    assert "ln_f.bias" in first_parted(compare(weights={**WEIGHTS, "ln_f.bias": np.ones(4, np.float32)})).where
+
+
+def test_a_tensor_that_one_side_lacks_is_named(tmp_path, compare):
+    parted = first_parted(compare(weights={"wte.weight": WEIGHTS["wte.weight"]}))
+    assert parted.relative == float("inf")
+    assert parted.where == "only one side has ln_f.bias"
+
+
+def test_a_norm_that_a_side_does_not_report_is_not_compared(compare):
+    assert first_parted(compare(norms=(None, None, None))) is None
+
+
+@pytest.mark.parametrize(("factor", "agree"), [(1.0, False), (100.0, True)])
+def test_more_can_be_tolerated(compare, factor, agree):
+    assert (first_parted(compare(factor, losses=(4.0, 3.0, 2.001))) is None) == agree
+
+
+def test_the_last_line_says_where_and_how_far_they_part(compare):
+    found = compare(losses=(4.0, 3.003, 2.0))
+    result = ParityResult(
+        backends=("one", "other"),
+        versions={"one": {"clm": "1"}, "other": {"clm": "1"}},
+        steps=3,
+        dropout={},
+        losses={},
+        differences=tuple(found),
+        parted=first_parted(found),
+        output_dir=None,
+    )
+    text = comparison_table.of_parity(result)
+    expected = "one and other part at step 2, in the loss: 3 and 3.003, 1.0e-03 apart where 2e-05 is tolerated"
+    assert text.splitlines()[-1] == expected
+    assert json.loads(result.to_json())["parted"]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        (GPT2Config(resid_pdrop=0.2, attn_pdrop=0.0), {"resid_pdrop": 0.2, "embd_pdrop": 0.1}),
+        (BertConfig(), {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}),
+    ],
+)
+def test_all_dropout_is_set_to_0_and_told(architecture, expected):
+    assert without_dropout(architecture) == expected
+    assert without_dropout(architecture) == {}
+
+
+NOWHERE = ("--python-pt", "/no/such/python", "--python-tf", "/no/such/python")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (
+            ["--backends", "bigram", "pt", *NOWHERE],
+            "backend bigram cannot be compared: bigram counts are",
+        ),
+        (["--backends", "pt"], "two backends are compared, not pt: name them"),
+        (["--backends", "pt", "pt"], "two backends are compared, not pt, pt"),
+        (["--backends", "pt", "tf", "--python-bigram", sys.executable, *NOWHERE], "--python-bigram: bigram is not one"),
+        (["--backend", "pt"], "--backend: parity compares two"),
+        (["--tolerance", "0", *NOWHERE], "tolerance must be a finite number above 0"),
+        (["--resume-from-checkpoint", "x"], "unknown option --resume-from-checkpoint"),
+        (["--backends", "pt", "tf", *NOWHERE], "--python-pt /no/such/python cannot be run: No such file"),
+        (["--backends", "pt", "tf", "--python-pt", "/bin/false", *NOWHERE[2:]], "backend pt failed in /bin/false with"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(refused, corpus, argv, says):
+    small = ["--train-file", str(corpus), "--model-type", "gpt2", "--tokenizer-name", "sample", "--block-size", "16"]
+    assert says in refused("parity", *small, *argv)
+
+
+def test_the_function_takes_the_same_options():
+    with pytest.raises(OptionError, match=r"two backends are compared, not pt: name them"):
+        clm.parity(backends=["pt"], python={"pt": sys.executable})
+
+
+def test_a_side_needs_only_its_own_backend(tmp_path):
+    (tmp_path / "parity.yaml").write_text("backends: [pt, tf]\nprepared: somewhere\n")
+    request = requests.parity({}, file=tmp_path / "parity.yaml", anywhere=True)
+    assert [backend.name for backend in request.backends] == ["pt", "tf"]
+
+
+def test_every_quantity_has_a_tolerance_and_a_column():
+    assert set(comparison.SAME_WEIGHTS) <= set(comparison.TOLERANCES) == set(comparison_table.COLUMNS)
