@@ -15,14 +15,15 @@ SIZES = {
     "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "is_decoder": True,
+    "causal": True,
     "intermediate_size": 48,
-    "n_positions": 16,
-    "max_position_embeddings": 16,
+    "n_positions": 64,
+    "max_position_embeddings": 64,
     "rotary_dim": 8,
     "dff": 48,
     "num_key_value_heads": 2,
     "ffn_dim": 48,
-    "pad_token_id": None,
+    "pad_token_id": 1,
 }
 
 

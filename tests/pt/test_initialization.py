@@ -14,6 +14,7 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "is_decoder": True,
+    "causal": True,
     "intermediate_size": 96,
     "n_positions": 64,
     "max_position_embeddings": 64,
@@ -21,7 +22,7 @@ SIZES = {
     "dff": 96,
     "num_key_value_heads": 2,
     "ffn_dim": 96,
-    "pad_token_id": None,
+    "pad_token_id": 1,
     "type_vocab_size": 16,
 }
 
