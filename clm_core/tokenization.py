@@ -76,7 +76,7 @@ def encoder(tokenizer: Any) -> Encode:
         return lambda texts: _flat(tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"])
     backend = type(tokenizer.backend_tokenizer).from_str(bare_json(tokenizer))
     backend.encode_special_tokens = True  # A document that quotes "<|endoftext|>" does not end there.
-    return lambda texts: _flat([encoding.ids for encoding in backend.encode_batch_fast(texts)])
+    return lambda texts: _ids(backend.encode_batch_fast(texts))
 
 
 def bare_json(tokenizer: Any) -> str:
@@ -141,6 +141,13 @@ def _parts(tokenizer: Any) -> tuple[dict[str, Any], str]:
     """What a fast tokenizer does around its model; and the model with its vocabulary, which is large, as text."""
     head, model = tokenizer.backend_tokenizer.to_str().split(MODEL, 1)
     return json.loads(head + "}"), model
+
+
+def _ids(encodings: list[Any]) -> Tokens:
+    """The ids of encodings, whose lists are made for one document at a time: they are many times as large."""
+    lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+    ids = chain.from_iterable(encoding.ids for encoding in encodings)
+    return Tokens(np.fromiter(ids, np.uint32, int(lengths.sum())), lengths)
 
 
 def _flat(ids: list[list[int]]) -> Tokens:
