@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from clm_core.errors import ModelError
 
-SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**20
+SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**18
 """A slice ends at whichever comes first, so that its memory is bounded for short and for long documents."""
 
 
@@ -81,21 +81,26 @@ def encoder(tokenizer: Any) -> Encode:
 
 def bare_json(tokenizer: Any) -> str:
     """The JSON of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off."""
-    head, model = _parts(tokenizer)
-    return json.dumps({**head, "padding": None, "truncation": None})[:-1] + MODEL + model
+    state: str = tokenizer.backend_tokenizer.to_str()
+    head, model = _head(state)
+    if head["padding"] is None and head["truncation"] is None:
+        return state  # Not a copy: the vocabulary makes it megabytes long.
+    return json.dumps({**head, "padding": None, "truncation": None})[:-1] + state[model:]
 
 
 def digest_tokenizer(tokenizer: Any) -> str:
     """SHA-256 of what a tokenizer does with text: the same in every version of transformers that loads it alike."""
     if tokenizer.is_fast:
-        head, model = _parts(tokenizer)
+        state = tokenizer.backend_tokenizer.to_str()
+        head, start = _head(state)
+        vocabulary = state[start + len(MODEL) :]
         content: list[Any] = [head[part] for part in ("added_tokens", "normalizer", "pre_tokenizer")]
     else:
-        model, content = json.dumps(sorted(tokenizer.get_vocab().items())), [type(tokenizer).__name__]
+        vocabulary, content = json.dumps(sorted(tokenizer.get_vocab().items())), [type(tokenizer).__name__]
     # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
     content += [templated(tokenizer), tokenizer.eos_token_id]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(model.encode())
+    digest.update(vocabulary.encode())
     return digest.hexdigest()
 
 
@@ -137,10 +142,10 @@ def _slice(batch: list[Document], encode: Encode) -> Slice:
     return Slice(origins, places, sizes, Tokens(tokens.ids, lengths))
 
 
-def _parts(tokenizer: Any) -> tuple[dict[str, Any], str]:
-    """What a fast tokenizer does around its model; and the model with its vocabulary, which is large, as text."""
-    head, model = tokenizer.backend_tokenizer.to_str().split(MODEL, 1)
-    return json.loads(head + "}"), model
+def _head(state: str) -> tuple[dict[str, Any], int]:
+    """What the JSON of a tokenizer says besides its model, which is large; and where that begins."""
+    start = state.index(MODEL)
+    return json.loads(state[:start] + "}"), start
 
 
 def _ids(encodings: list[Any]) -> Tokens:

@@ -2,7 +2,8 @@
 
     nox -s bench -- prepare [rounds]
 
-The corpus is what every Python brings, its library's source; a byte-level BPE of 50,257 entries is trained on it.
+The corpus is what every Python brings, its library's source, in documents of some 2,000 characters, as those of the
+guide have; a byte-level BPE of 50,257 entries is trained on it.
 Each way runs in a process of its own, once a round, so that what slows the machine slows all of them; the
 table has medians over the rounds, and of the ratios of each round. "x 10" is the same text ten times over, to see
 whether memory grows with it; it runs once.
@@ -11,7 +12,6 @@ whether memory grows with it; it runs once.
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,7 +21,7 @@ import time
 from itertools import chain
 from pathlib import Path
 
-BLOCK, LEAST_BYTES = 128, 20_000_000
+BLOCK, LEAST_BYTES, DOCUMENT = 128, 20_000_000, 2_000
 WAYS = ("raw", "guide", "guide, 2 processes", "guide, chain", "clm", "clm, fastokens")
 ONCE = ("clm, x 10", "clm, fastokens, x 10")
 
@@ -43,15 +43,16 @@ def main(rounds: int) -> None:
 
 
 def build_corpus(folder: Path) -> tuple[int, int]:
-    """Write corpus.jsonl, one file of the library a row, and train the tokenizer."""
+    """Write corpus.jsonl, a document a row, and train the tokenizer; return its bytes, and how many rows it has."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     texts, size = [], 0
     for path in sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py")):
         if "site-packages" not in path.parts:
-            texts.append(path.read_text(encoding="utf-8", errors="ignore"))
-            size += len(texts[-1].encode())
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            size += len(text.encode())
+            texts += documents(text)
     if size < LEAST_BYTES:
         raise SystemExit(f"the library of this Python has {size} bytes, {LEAST_BYTES} are needed")
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
@@ -62,6 +63,16 @@ def build_corpus(folder: Path) -> tuple[int, int]:
         folder / "tokenizer"
     )
     return size, len(texts)
+
+
+def documents(text: str) -> list[str]:
+    """A text in pieces that end with a line."""
+    pieces = [""]
+    for line in text.splitlines(keepends=True):
+        if len(pieces[-1]) > DOCUMENT:
+            pieces.append("")
+        pieces[-1] += line
+    return [piece for piece in pieces if piece.strip()]
 
 
 def measure(way: str, folder: str) -> dict[str, float]:
@@ -84,18 +95,23 @@ def run(way: str, folder: Path) -> dict[str, float]:
     corpus = str(folder / "corpus.jsonl")
     work = {"raw": raw, "guide": guide, "clm": clm_way}[way.split(",")[0]]
     prepared = work(way, tokenizer, corpus)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     start = time.perf_counter()
     tokens, disk, dropped = prepared()
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": seconds,
         "tokens": tokens,
-        "peak_mb": (peak - before) / 1024,
+        "peak_mb": peak_mb() - before,
         "bytes_per_token": disk / tokens,
         "dropped": dropped,
     }
+
+
+def peak_mb() -> float:
+    """The most memory that this process had. Not what getrusage says, which begins with that of the parent process."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def raw(way, tokenizer, corpus):
