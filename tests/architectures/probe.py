@@ -72,6 +72,8 @@ def probe(model_type: str, probed: Probed, folder: Path, other: Probed | None = 
         if other and model_type in other.model_types:
             with _stage(finding, "crosses"):
                 finding.difference = _difference(logits, other.load(model))
+    # Where it was tried says nothing, and is another place each time.
+    finding.reason = finding.reason.replace(str(folder), folder.name)
     return finding
 
 
