@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clm_core.config import HubOptions
 from clm_core.errors import OutputError
+from clm_core.options import list_options
 from clm_core.output import CARD, CURVE, RESULTS_FILE
 from clm_core.pictures import draw_losses
 from clm_core.registry import list_backends
@@ -15,7 +17,7 @@ from clm_core.requests import DATA, RUN_FILE
 
 NO_PART = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "preprocessing_num_workers"),
-    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline"),
+    *(option.name for option in list_options(HubOptions)),
     *("report_to", "save_strategy", "save_steps", "save_total_limit"),
 }
 """The options that are no part of a recipe: they say where and when things are written."""

@@ -9,12 +9,14 @@ from clm_core import checkpoints, options
 from clm_core.backend import Backend
 from clm_core.config import (
     DataOptions,
+    DatasetRepositoryOptions,
     EvaluateConfig,
     GenerateConfig,
     HubOptions,
     ParityConfig,
     PrepareConfig,
     PreprocessingOptions,
+    PublishingOptions,
     PushConfig,
     TrainConfig,
 )
@@ -154,7 +156,7 @@ def _base(layers: Sequence[Layer], cls: type) -> Layer:
 def _joining(layers: list[Layer]) -> PrepareConfig:
     """The options that joining parts has a use for; what a part is made of was decided when it was made."""
     used = {"merge", "output_dir", "overwrite_cache", "block_size"}
-    used |= {"push_to_hub", "hub_dataset_id", "hub_private_repo", "hub_revision"}
+    used |= {*_option_names(DatasetRepositoryOptions), *_option_names(PublishingOptions)}
     if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: merge joins parts that are prepared already, leave it out")
     return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])

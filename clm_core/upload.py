@@ -130,7 +130,6 @@ def _hash(source: Path | bytes, digest: Any) -> str:
         digest.update(source)
     else:
         with source.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+            hashlib.file_digest(file, lambda: digest)
     text: str = digest.hexdigest()
     return text
