@@ -26,6 +26,7 @@ from clm_core.options import Given
 from clm_core.recipes import list_recipes
 from clm_core.registry import VARIABLE, get_backend, list_backends
 from clm_core.results import Publication, Result
+from clm_core.standard_streams import escaped_output, print_json, read_input
 
 VERBS: dict[str, tuple[type | None, str]] = {
     "train": (TrainConfig, "fine-tune a model, or train one from scratch"),
@@ -58,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return 0, 2 where the input is at fault, or one of the codes above."""
     environment = dict(os.environ)
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        with escaped_output():
+            code = _run(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
         return code
     except ClmError as error:
         print(f"clm: error: {error}", file=sys.stderr)
@@ -275,10 +277,13 @@ def _session(namespace: argparse.Namespace) -> Iterator[tuple[Backend, progress.
 
 
 def _read_prompt() -> str:
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         print("prompt, ended by Ctrl-D:", file=sys.stderr)
-    return sys.stdin.read().removesuffix("\n")
+    return read_input()
 
 
 def _print(namespace: argparse.Namespace, result: Result, text: Callable[[], str]) -> None:
-    print(result.to_json() if namespace.json else text())
+    if namespace.json:
+        print_json(result.to_json())
+    else:
+        print(text())

@@ -29,8 +29,11 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     sys.stderr.flush()
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    real = os.dup(2)
-    with tempfile.TemporaryFile() as kept, os.fdopen(real, "w", buffering=1, errors="replace") as stream:
+    real, encoding = os.dup(2), getattr(sys.stderr, "encoding", None)
+    with (
+        tempfile.TemporaryFile() as kept,
+        os.fdopen(real, "w", buffering=1, encoding=encoding, errors="backslashreplace") as stream,
+    ):
         os.dup2(kept.fileno(), 2)
         usual, sys.stderr = sys.stderr, stream
         try:

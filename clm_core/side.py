@@ -25,6 +25,7 @@ from clm_core.pretrained import load_config
 from clm_core.progress import PlainProgress, Progress
 from clm_core.registry import get_backend
 from clm_core.schedule import Schedule
+from clm_core.standard_streams import escaped_output
 
 REQUEST, ARCHITECTURE, START = "parity.yaml", "architecture", "start"
 """In the folder: the options, the configuration without dropout, and the weights that both sides start from."""
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the side of a backend and return the exit code of the process."""
     name, folder = argv
     try:
-        with noise.hushed(verbose=False):
+        with escaped_output(), noise.hushed(verbose=False):
             backend = get_backend(name)
             backend.start(verbose=False)
             run(backend, Path(folder), PlainProgress(sys.stdout))

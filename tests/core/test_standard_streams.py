@@ -1,0 +1,77 @@
+"""What is read and printed is right in the encoding of any terminal."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from clm_core.standard_streams import escaped_output, print_json, read_input
+
+HARD = 'é 日本 😀 \udc80 "quoted" \\ \n'
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Put a terminal of some encoding in the place of standard output; what it was sent is in its buffer."""
+
+    def install(encoding):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict", write_through=True)
+        monkeypatch.setattr(sys, "stdout", stream)
+        return stream.buffer
+
+    return install
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "shift_jis", "utf-8", "utf-16-le"])
+def test_json_stays_json_that_says_the_same_in_any_encoding(terminal, encoding):
+    buffer = terminal(encoding)
+    with escaped_output():
+        print_json(json.dumps({"text": HARD}, ensure_ascii=False))
+    assert json.loads(buffer.getvalue().decode(encoding)) == {"text": HARD}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "koi8-r"])
+def test_json_is_ascii_where_the_terminal_is_not_utf8_which_json_has_to_be(terminal, encoding):
+    buffer = terminal(encoding)
+    print_json('{"text": "é"}')
+    assert json.loads(buffer.getvalue()) == {"text": "é"}
+
+
+def test_text_keeps_what_the_encoding_has_and_shows_the_rest_by_number(terminal):
+    buffer = terminal("cp1252")
+    with escaped_output():
+        print("é 日 😀")
+    assert buffer.getvalue().decode("cp1252") == "é \\u65e5 \\ud83d\\ude00\n"
+    assert sys.stdout.errors == "strict"
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "prompt"),
+    [
+        (b"the cat\r\n", "utf-8", "the cat"),
+        (b"the cat\n", "utf-8", "the cat"),
+        (b"the cat \n\n", "utf-8", "the cat \n"),
+        (b"the cat\r\n\r\n", "utf-8", "the cat\r\n"),
+        (b"one\r\ntwo\r", "utf-8", "one\r\ntwo\r"),
+        ("日本\n".encode(), "ascii", "日本"),
+        (b"caf\xe9\n", "cp1252", "café"),
+        (b"caf\xe9\n", "utf-8", "caf\udce9"),
+        (b"", "utf-8", ""),
+    ],
+)
+def test_a_prompt_is_read_to_its_last_character_but_for_one_line_break(monkeypatch, content, encoding, prompt):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding=encoding))
+    assert read_input() == prompt
+
+
+def test_a_command_that_prints_what_the_terminal_cannot_show_ends_well(tmp_path):
+    (tmp_path / "日本.txt").write_text("日本語のテキスト。" * 40, encoding="utf-8")
+    argv = ("prepare", "--train-file", "日本.txt", "--tokenizer-name", "sample", "--validation-split-percentage", "0")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for command in ((*argv, "-o", "日本", "--block-size", "16"), ("inspect", "日本", "--json", "--block-size", "16")):
+        command = [sys.executable, "-m", "clm_core", *command]
+        done = subprocess.run(command, capture_output=True, env=environment, check=True, cwd=tmp_path)
+    assert "日本" in json.loads(done.stdout)["block"]["pieces"][0]["text"]
