@@ -1,5 +1,6 @@
 """The curves of a training for TensorBoard, written from its history, so that every backend has them alike."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,23 @@ class CurveWriter:
     """Writes scalars under the names that Trainer gives them: `train/loss`, `eval/loss` and so on."""
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.summary import Writer
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer = Writer(str(folder))
+        self._writer = EventFileWriter(str(folder))
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line of the history to the curves."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
         group = "eval" if "eval_loss" in line else "train"
-        for name, value in line.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(f"{group}/{name.removeprefix('eval_')}", value, line["step"])
+        # Plain numbers, as Trainer writes them: `tensorboard.summary.Writer` writes tensors, which scripts do not find.
+        values = [
+            Summary.Value(tag=f"{group}/{name.removeprefix('eval_')}", simple_value=value)
+            for name, value in line.items()
+            if name != "step" and value is not None
+        ]
+        self._writer.add_event(Event(wall_time=time.time(), step=line["step"], summary=Summary(value=values)))
         self._writer.flush()
 
     def close(self) -> None:
