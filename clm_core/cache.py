@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from clm_core.errors import DataError, OutputError
@@ -109,10 +110,10 @@ def filling(target: Path) -> Iterator[Path]:
     """A temporary folder beside the target that takes its place when the block ends well. The target must be locked."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
+    temporary = target.parent / f"{TEMPORARY}{target.name}-{token_hex(4)}"  # mkdtemp's are for their owner alone.
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone.
         _move(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
+from clm_core.permissions import share
 from clm_core.schedule import Schedule
 
 MARKER = "checkpoint.json"
@@ -33,17 +34,19 @@ Array = npt.NDArray[np.float32]
 def writing(job: TrainingJob, step: int) -> Iterator[Path]:
     """A temporary folder that becomes the checkpoint of `step` when the block ends well, and else vanishes."""
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=job.output_dir, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-        Path(folder).chmod(0o755)  # A temporary folder is for its owner alone.
         final = job.output_dir / f"checkpoint-{step}"
+        written = Path(folder) / final.name
+        written.mkdir()  # A temporary folder itself is for its owner alone.
+        yield written
         shutil.rmtree(final, ignore_errors=True)
-        Path(folder).rename(final)
+        written.rename(final)
 
 
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     """Mark the checkpoint of `step` as whole, remove those beyond `save_total_limit`, and return its folder."""
     folder = job.output_dir / f"checkpoint-{step}"
     job.add_to_checkpoint(folder)
+    share(folder)
     record = {"step": step, "backend": backend, **job.schedule.identity()}
     temporary = folder / f".{MARKER}"
     with temporary.open("w", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from clm_core.checkpoints import NAME
 from clm_core.config import TrainConfig
 from clm_core.errors import OutputError
+from clm_core.permissions import share
 from clm_core.recorder import HISTORY_FILE
 from clm_core.requests import RUN_FILE
 
@@ -164,8 +165,8 @@ def staging(folder: Path) -> Iterator[Path]:
     """A folder in which a model is written; its files move into the run's when the block ends well."""
     with tempfile.TemporaryDirectory(prefix=".model-", dir=folder) as temporary:
         yield Path(temporary)
+        share(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
-            path.chmod(path.stat().st_mode | 0o044 & folder.stat().st_mode)  # safetensors writes for the owner alone.
             path.replace(folder / path.name)
 
 

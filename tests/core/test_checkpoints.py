@@ -1,8 +1,11 @@
 """Checkpoints: whole or not there, found, limited in number, and only continued by the run they belong to."""
 
 import json
+import os
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from clm_core import Schedule, TrainConfig, checkpoints
 from clm_core.backend import Model, TrainingJob
@@ -49,8 +52,19 @@ def test_a_checkpoint_is_found_again_with_its_step_and_content(job, tmp_path):
     assert (folder / "weights").read_text() == "of 7"
 
 
-def test_others_may_read_it_as_they_may_read_the_run(job):
-    assert save(job(), 7).stat().st_mode & 0o777 == 0o755
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o027, 0o077], ids=oct)
+def test_others_may_read_it_as_the_umask_lets_them_read_all_else(job, umask):
+    before = os.umask(umask)
+    try:
+        with checkpoints.writing(job(), 7) as folder:
+            save_file({"weights": np.zeros(1)}, folder / "model.safetensors")
+        folder = checkpoints.complete(job(), 7, backend="bigram")
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == dict.fromkeys(
+        ("checkpoint.json", "model.safetensors"), 0o666 & ~umask
+    )
 
 
 def test_what_fails_while_it_is_written_leaves_nothing(job, tmp_path):

@@ -1,6 +1,7 @@
 """Prepared data on disk: whole or not there, found again, never mixed up, and safe from a second process."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -305,3 +306,14 @@ def test_a_tokenizer_in_the_form_of_gpt2_is_read_alike_from_its_two_files(tokeni
     (tmp_path / "bare" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
     bare = load_tokenizer(TokenizerOptions(tokenizer_name=str(tmp_path / "bare")))
     assert bare("Why is the sky blue?")["input_ids"] == tokenizer("Why is the sky blue?")["input_ids"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077], ids=oct)
+def test_others_may_read_prepared_data_as_the_umask_lets_them_read_all_else(prepare, umask):
+    before = os.umask(umask)
+    try:
+        folder = prepare(output_dir="ready").folder
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o666 & ~umask}

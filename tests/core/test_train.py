@@ -43,6 +43,13 @@ def test_a_run_leaves_the_model_its_tokenizer_its_options_and_its_figures(train,
     assert result.checkpoint == tmp_path / "run" / "checkpoint-18"
 
 
+def test_others_may_read_a_run_as_they_may_read_any_new_file(train, tmp_path):
+    (tmp_path / "plain").touch()
+    train(output_dir=tmp_path / "run")
+    modes = {path.stat().st_mode for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}
+
+
 def test_the_result_is_what_is_written(train, tmp_path):
     result = train(output_dir=tmp_path / "run")
     written = json.loads((tmp_path / "run" / "results.json").read_text())
