@@ -149,9 +149,14 @@ class GenerationJob:
     model: Model
     prompt: tuple[int, ...]
     """Token ids, at least one."""
-    eos_token_id: int | None
-    """Generation ends after this token."""
+    eos_token_ids: tuple[int, ...]
+    """Generation ends after any of these tokens."""
     config: SamplingOptions
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The first of them, for a backend that knows one alone."""
+        return next(iter(self.eos_token_ids), None)
 
 
 @dataclass(frozen=True, kw_only=True)

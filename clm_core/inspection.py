@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 
 from clm_core.config import InspectConfig, TokenizerOptions
+from clm_core.decoding import continuation
 from clm_core.errors import DataError, ModelError, OptionError
 from clm_core.prepared import Prepared
 from clm_core.pretrained import load_tokenizer
 from clm_core.results import InspectionResult
 from clm_core.tokenization import digest_tokenizer
+
+SHOWN_AFTER = 16
+"""Tokens of a document before a block that begins within it: how the first of the block reads depends on them."""
 
 
 def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
@@ -74,14 +78,17 @@ def _block(prepared: Prepared, config: InspectConfig) -> dict[str, Any]:
     ends = prepared.ends(config.split).astype(np.int64)
     first, last = np.searchsorted(ends, [start, start + config.block_size - 1], side="right")
     cuts = [int(end) - start for end in ends[first:last]]
-    pieces = np.split(blocks[config.block], cuts)
+    pieces = [ids.tolist() for ids in np.split(blocks[config.block], cuts)]
+    begun = max(int(ends[first - 1]) if first else 0, start - SHOWN_AFTER)
+    before = [prepared.tokens(config.split)[begun:start].tolist(), *[[]] * len(cuts)]
+    texts = [continuation(tokenizer, *pair, special=True) for pair in zip(before, pieces, strict=True)]
     return {
         "split": config.split,
         "number": config.block,
         "pieces": [
-            {"document": int(first) + i, "ends_here": i < len(cuts), "text": tokenizer.decode(ids.tolist())}
-            for i, ids in enumerate(pieces)
-            if len(ids)
+            {"document": int(first) + i, "ends_here": i < len(cuts), "text": text}
+            for i, text in enumerate(texts)
+            if pieces[i]
         ],
     }
 

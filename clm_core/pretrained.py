@@ -19,6 +19,8 @@ Say = Callable[[str], None]
 SAMPLE = "sample"
 """What `tokenizer_name` calls the tokenizer of the built-in sample."""
 
+GENERATION_CONFIG = "generation_config.json"
+
 
 def load_tokenizer(options: TokenizerOptions) -> Any:
     """The tokenizer that the options name, or the one of the model.
@@ -130,6 +132,33 @@ def _check_folder(folder: Path) -> None:
         inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
         hint = f"; did you mean {inside[0]}?" if inside else ""
         raise ModelError(f"{folder} is no model: there is no config.json in it{hint}")
+
+
+def load_ends(options: TokenizerOptions, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that a generated text ends with: the tokenizer's, and all that generation_config.json names.
+
+    Raises:
+        ModelError: that file is damaged.
+    """
+    from transformers.utils import cached_file
+
+    missing = ("gated_repo", "missing_entries", "connection_errors")
+    at: dict[str, Any] = {f"_raise_exceptions_for_{what}": False for what in missing}
+    path = cached_file(options.model_name_or_path, GENERATION_CONFIG, revision=options.model_revision, **at)
+    named = _eos_of(Path(path)) if path else []
+    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return tuple(dict.fromkeys([*own, *named]))
+
+
+def _eos_of(path: Path) -> list[int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged, or cannot be read: {error}") from None
+    ids = [] if found is None else found if isinstance(found, list) else [found]
+    if wrong := [token for token in ids if type(token) is not int or token < 0]:
+        raise ModelError(f"{path}: eos_token_id names {wrong[0]!r}, which is no token id")
+    return ids
 
 
 def load_config(what: str, name: str, revision: str) -> Any:

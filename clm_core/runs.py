@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ from clm_core.config import (
     TrainConfig,
 )
 from clm_core.curves import CurveWriter
+from clm_core.decoding import continuation
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.merging import merge
 from clm_core.prepared import LEFT_OUT, TRAIN, VALIDATION, Prepared
@@ -31,6 +33,7 @@ from clm_core.pretrained import (
     SAMPLE,
     check_fits,
     load_architecture,
+    load_ends,
     load_tokenizer,
     new_architecture,
     save_tokenizer,
@@ -40,6 +43,7 @@ from clm_core.recorder import Recorder
 from clm_core.requests import RUN_FILE, Request
 from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, Result, TrainingResult
 from clm_core.schedule import Schedule
+from clm_core.templates import template_of
 from clm_core.tokenization import digest_tokenizer, encoder
 
 LOCAL = ("train_file", "validation_file", "prepared", "model_name_or_path", "tokenizer_name", "config_name")
@@ -167,15 +171,23 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     check_fits(model.architecture, tokenizer, block_size=1)
     ids = _prompt_ids(tokenizer, prompt)
     _check_room(model.architecture, len(ids), config.max_new_tokens)
-    job = GenerationJob(model=model, prompt=tuple(ids), eos_token_id=tokenizer.eos_token_id, config=config)
-    new = list(backend.generate(job))
+    ends = load_ends(config, tokenizer)
+    new = _until(
+        ends, backend.generate(GenerationJob(model=model, prompt=tuple(ids), eos_token_ids=ends, config=config))
+    )
     return GenerationResult(
         backend=backend.name,
         model=str(model.name_or_path),
         prompt=prompt,
-        completion=tokenizer.decode(new, skip_special_tokens=True),
+        completion=continuation(tokenizer, ids, new),
         tokens=len(new),
     )
+
+
+def _until(ends: Sequence[int], new: Sequence[int]) -> list[int]:
+    """The new tokens up to the first that ends them: a backend may know of one such token alone."""
+    last = next((place for place, token in enumerate(new) if token in ends), len(new))
+    return list(new[: last + 1])
 
 
 def _check_sampling(config: GenerateConfig) -> None:
@@ -386,8 +398,7 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     except UnicodeEncodeError:
         raise OptionError("the prompt is not UTF-8") from None
     ids: list[int] = encoder(tokenizer)([prompt]).ids.tolist()
-    if len(ids) > 1 and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
-        ids = ids[:-1]
+    ids = ids[: len(ids) - len(template_of(tokenizer).after)]
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if not ids and start is None:
         raise OptionError("the prompt is empty, and this tokenizer has no token to begin a text with")

@@ -269,9 +269,10 @@ class BackendContract:
         assert all(0 <= token < VOCABULARY for token in ids)
         assert (len(ids), generate(self.backend, baseline)) == (12, ids)
 
-    def test_generation_ends_with_the_end_of_sequence_token(self, baseline: Trace) -> None:
+    def test_generation_ends_with_any_end_of_sequence_token(self, baseline: Trace) -> None:
         first = generate(self.backend, baseline)[0]
-        assert generate(self.backend, baseline, eos_token_id=first) == [first]
+        for ends in ((first,), (VOCABULARY - 1, first), (first, VOCABULARY - 1)):
+            assert generate(self.backend, baseline, eos_token_ids=ends) == [first]
 
 
 def run(
@@ -334,13 +335,13 @@ def evaluate(backend: Backend, trace: Trace, blocks: Blocks | None = None) -> Sc
     return score
 
 
-def generate(backend: Backend, trace: Trace, *, eos_token_id: int | None = None, **options: Any) -> list[int]:
+def generate(backend: Backend, trace: Trace, *, eos_token_ids: tuple[int, ...] = (), **options: Any) -> list[int]:
     """Continue a prompt with the model that a run has written."""
     assert trace.job
     config = SamplingOptions(**{"max_new_tokens": 12, **options})
     chosen = tiny_model(str(trace.job.model_dir))
     return list(
-        backend.generate(GenerationJob(model=chosen, prompt=(3, 1, 4), eos_token_id=eos_token_id, config=config))
+        backend.generate(GenerationJob(model=chosen, prompt=(3, 1, 4), eos_token_ids=eos_token_ids, config=config))
     )
 
 

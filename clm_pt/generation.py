@@ -19,7 +19,7 @@ def generate(job: GenerationJob) -> list[int]:
     prompt = torch.tensor([job.prompt], device=model.device)
     model.generation_config = GenerationConfig(
         max_new_tokens=job.config.max_new_tokens,
-        eos_token_id=job.eos_token_id,
+        eos_token_id=list(job.eos_token_ids) or None,
         pad_token_id=job.eos_token_id,
         use_cache=uses_cache(model),
         **_sampling(job.config),

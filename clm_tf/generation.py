@@ -30,7 +30,7 @@ def _settings(job: GenerationJob) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=config.max_new_tokens,
         do_sample=config.do_sample,
-        eos_token_id=job.eos_token_id,
+        eos_token_id=list(job.eos_token_ids) or None,
         # Nothing is padded in a batch of one, but without it transformers says which token it took.
         pad_token_id=job.eos_token_id or 0,
         **sampling,

@@ -137,7 +137,7 @@ class BigramBackend(Backend):
         ids = list(job.prompt)
         while len(ids) < len(job.prompt) + job.config.max_new_tokens:
             ids.append(_choose(bigrams.after(ids[-1]), job.config, random))
-            if ids[-1] == job.eos_token_id:
+            if ids[-1] in job.eos_token_ids:
                 break
         return ids[len(job.prompt) :]
 

@@ -133,7 +133,7 @@ def _check_sees_no_later_token(logits: Logits) -> None:
 def _check_goes_on_with_the_likeliest(backend: Backend, model: Model, logits: Logits) -> None:
     prompt = tuple(int(token) for token in _ids()[0, :5])
     config = SamplingOptions(max_new_tokens=NEW_TOKENS)
-    new = tuple(backend.generate(GenerationJob(model=model, prompt=prompt, eos_token_id=None, config=config)))
+    new = tuple(backend.generate(GenerationJob(model=model, prompt=prompt, eos_token_ids=(), config=config)))
     if len(new) != NEW_TOKENS:
         raise Failure(f"generates {len(new)} tokens instead of {NEW_TOKENS}")
     predicted = logits(np.array([prompt + new]))[0, len(prompt) - 1 : -1]

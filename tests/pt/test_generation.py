@@ -11,9 +11,9 @@ from clm_pt.generation import generate
 PROMPT = (5, 9, 33)
 
 
-def continue_prompt(model, eos_token_id=None, **options):
+def continue_prompt(model, eos_token_ids=(), **options):
     config = SamplingOptions(**({"max_new_tokens": 8} | options))
-    return generate(GenerationJob(model=model, prompt=PROMPT, eos_token_id=eos_token_id, config=config))
+    return generate(GenerationJob(model=model, prompt=PROMPT, eos_token_ids=eos_token_ids, config=config))
 
 
 @pytest.fixture
@@ -48,4 +48,4 @@ def test_drawing_from_the_likeliest_alone_is_greedy(lively, narrow):
 
 def test_generation_ends_after_the_end_of_sequence_token(lively):
     free = continue_prompt(lively)
-    assert continue_prompt(lively, eos_token_id=free[2]) == free[: free.index(free[2]) + 1]
+    assert continue_prompt(lively, eos_token_ids=(free[2],)) == free[: free.index(free[2]) + 1]

@@ -11,9 +11,9 @@ from clm_tf.generation import generate
 PROMPT = (5, 9, 33)
 
 
-def new_job(model, prompt=PROMPT, eos_token_id=None, **options):
+def new_job(model, prompt=PROMPT, eos_token_ids=(), **options):
     config = SamplingOptions(**({"max_new_tokens": 8} | options))
-    return GenerationJob(model=model, prompt=prompt, eos_token_id=eos_token_id, config=config)
+    return GenerationJob(model=model, prompt=prompt, eos_token_ids=eos_token_ids, config=config)
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def test_drawing_from_the_likeliest_alone_is_greedy(lively):
 
 def test_generation_ends_after_the_end_of_sequence_token(lively):
     free = generate(new_job(lively))
-    found = generate(new_job(lively, eos_token_id=free[2]))
+    found = generate(new_job(lively, eos_token_ids=(free[2],)))
     assert found == free[: free.index(free[2]) + 1]
 
 
 def test_nothing_is_warned_of(lively, caplog):
-    generate(new_job(lively, eos_token_id=0))
+    generate(new_job(lively, eos_token_ids=(0,)))
     generate(new_job(lively, do_sample=True))
     assert [record for record in caplog.records if "transformers" in record.name and "deprec" not in record.msg] == []

@@ -1,0 +1,68 @@
+"""Token ids to text as it reads: every space where the model has put it, and nothing cleaned up."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Decode = Callable[[Sequence[int]], str]
+
+BROKEN = "\ufffd"
+"""What bytes that are no character are shown as."""
+
+BYTES = 4
+"""Of a character in UTF-8, at most."""
+
+
+def continuation(tokenizer: Any, before: Sequence[int], new: Sequence[int], *, special: bool = False) -> str:
+    """The text that `new` tokens add to those `before` them; special tokens are shown only where this is asked for.
+
+    Decoded alone, a text loses its first space under many tokenizers.
+    """
+    decode, ids = _decoder(tokenizer, special), list(new)
+    whole = _added(decode, before, ids)
+    # A decoder may give up a whole run of bytes for the last of them, which begin a character that is not complete.
+    for cut in range(1, min(BYTES, len(ids)) + 1 if whole.endswith(BROKEN) else 1):
+        text = _added(decode, before, ids[:-cut])
+        if not text.endswith(BROKEN):
+            return text + BROKEN
+    return whole
+
+
+def _added(decode: Decode, before: Sequence[int], new: list[int]) -> str:
+    for start in _beginnings(before):
+        head, whole = decode(start), decode([*start, *new])
+        if whole.startswith(head):  # Not where `new` changes how the tokens before it are shown.
+            return whole[len(head) :]
+    return decode(new)
+
+
+def _beginnings(before: Sequence[int]) -> Iterator[list[int]]:
+    """All of it, and then less and less: any text before new tokens shows them as they are within a text."""
+    yield list(before)
+    left_out = 1
+    while left_out < len(before):
+        yield list(before[:-left_out])
+        left_out *= 2
+
+
+def _decoder(tokenizer: Any, special: bool) -> Decode:
+    bare = _without_cleanup(tokenizer) if tokenizer.is_fast else tokenizer
+    options = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
+    return lambda ids: bare.decode(list(ids), **options)
+
+
+def _without_cleanup(tokenizer: Any) -> Any:
+    """The same tokenizer, whose decoder leaves spaces before punctuation alone, which WordPiece's own does not."""
+    decoder = tokenizer.backend_tokenizer.decoder
+    state = json.loads(decoder.__getstate__()) if decoder else {}
+    steps = [step for step in state.get("decoders", [state]) if step.get("type") == "WordPiece" and step["cleanup"]]
+    if not steps:
+        return tokenizer
+    for step in steps:
+        step["cleanup"] = False
+    bare = copy.deepcopy(tokenizer)
+    changed = copy.deepcopy(decoder)
+    changed.__setstate__(json.dumps(state).encode())
+    bare.backend_tokenizer.decoder = changed
+    return bare

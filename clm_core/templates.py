@@ -1,0 +1,42 @@
+"""What a tokenizer puts around every text, found out from the tokenizer itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+PLACE = "text"
+
+
+@dataclass(frozen=True)
+class Template:
+    """The ids before a text, and those after it."""
+
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+    def around(self, ids: list[int]) -> list[int]:
+        """A text's ids with the template's."""
+        return [*self.before, *ids, *self.after]
+
+
+def template_of(tokenizer: Any) -> Template:
+    """The template of a tokenizer, whatever texts it can encode."""
+    if tokenizer.is_fast:
+        return _of_fast(tokenizer.backend_tokenizer)
+    text = -1  # The id of no token.
+    around: list[int] = tokenizer.build_inputs_with_special_tokens([text])
+    place = around.index(text)
+    return Template(tuple(around[:place]), tuple(around[place + 1 :]))
+
+
+def _of_fast(backend: Any) -> Template:
+    if backend.post_processor is None:
+        return Template()
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    # With a vocabulary of one word, so that there is a text to put it around.
+    model = Tokenizer(WordLevel({PLACE: 0}, unk_token=PLACE))
+    model.post_processor = backend.post_processor
+    encoding = model.encode(PLACE)
+    place = encoding.special_tokens_mask.index(0)
+    return Template(tuple(encoding.ids[:place]), tuple(encoding.ids[place + 1 :]))
