@@ -124,8 +124,16 @@ class PreprocessingOptions:
 
     block_size: int = option(128, "tokens in a block", check=at_least(2))
     append_eos: bool = option(True, "put the end-of-sequence token between documents")
+    packing: Literal["stream", "guide"] = option(
+        "stream",
+        "how blocks are cut: all tokens as one stream; or into the guide's very rows, by `group_texts` for each 1,000 "
+        "documents and process, with special tokens in a text taken for such",
+    )
     preprocessing_num_workers: int | None = option(
-        None, "threads that tokenize; default: one for each core", check=at_least(1)
+        None,
+        "threads that tokenize; default: one for each core; with packing `guide` also its num_proc, which decides the "
+        "rows; default there: 1",
+        check=at_least(1),
     )
     overwrite_cache: bool = option(False, "tokenize again, even if the same data were tokenized before")
 
@@ -324,7 +332,9 @@ class PushConfig(DatasetRepositoryOptions, ModelRepositoryOptions):
 class InspectConfig:
     """The options of `inspect`."""
 
-    block_size: int = option(128, "tokens in a block", check=at_least(2))
+    block_size: int | None = option(
+        None, "tokens in a block; default: that which the data were packed for, else 128", check=at_least(2)
+    )
     split: Literal["train", "validation"] = option("train", "the split that the block is shown of")
     block: int | None = option(0, "decode the block of this number, from 0; `none` for no block", check=at_least(0))
     verify: bool = option(False, "check every byte against what was written")

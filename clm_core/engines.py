@@ -57,18 +57,21 @@ class Engine:
     threads: int
 
 
-def reference_engine(tokenizer: Any, workers: int | None = None) -> Engine:
+def reference_engine(tokenizer: Any, workers: int | None = None, *, split_special_tokens: bool = True) -> Engine:
     """The tokenizers library, or the tokenizer's own Python where it has no fast implementation."""
-    return Engine(_version("tokenizers"), encoder(tokenizer), workers or os.cpu_count() or 1)
+    encode = encoder(tokenizer, split_special_tokens=split_special_tokens)
+    return Engine(_version("tokenizers"), encode, workers or os.cpu_count() or 1)
 
 
-def choose_engine(tokenizer: Any, workers: int | None, say: Callable[[str], None]) -> Engine:
+def choose_engine(
+    tokenizer: Any, workers: int | None, say: Callable[[str], None], *, split_special_tokens: bool = True
+) -> Engine:
     """The fastest that agrees; the reference where its threads are counted, since fastokens starts its own."""
-    reference = reference_engine(tokenizer, workers)
+    reference = reference_engine(tokenizer, workers, split_special_tokens=split_special_tokens)
     if workers or not tokenizer.is_fast or find_spec("fastokens") is None:
         return reference
     try:
-        fast = _Checked(_fastokens(tokenizer), reference.encode)
+        fast = _Checked(_fastokens(tokenizer, split_special_tokens), reference.encode)
         fast.compare(list(HARD_TEXTS), fast.encode(list(HARD_TEXTS)))
     except EngineDiffersError as error:
         say(f"fastokens is not used for this tokenizer: {error}")
@@ -76,7 +79,7 @@ def choose_engine(tokenizer: Any, workers: int | None, say: Callable[[str], None
     return Engine(_version("fastokens"), fast, threads=1)  # It starts threads of its own.
 
 
-def _fastokens(tokenizer: Any) -> Encode:
+def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
     try:
         import fastokens
 
@@ -86,7 +89,9 @@ def _fastokens(tokenizer: Any) -> Encode:
 
     def encode(texts: list[str]) -> Tokens:
         try:
-            ids, offsets = engine.encode_batch_flat(texts, add_special_tokens=True, split_special_tokens=True)
+            ids, offsets = engine.encode_batch_flat(
+                texts, add_special_tokens=True, split_special_tokens=split_special_tokens
+            )
         except Exception as error:  # A failure of an optional engine must not be one of the run.
             raise EngineDiffersError(f"it failed ({error})") from None
         return Tokens(np.frombuffer(ids, "<u4"), _lengths(np.frombuffer(offsets, "<u8")))

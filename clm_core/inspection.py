@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.config import InspectConfig, TokenizerOptions
+from clm_core.config import InspectConfig, PreprocessingOptions, TokenizerOptions
 from clm_core.decoding import continuation
 from clm_core.errors import DataError, ModelError, OptionError
 from clm_core.prepared import Prepared
@@ -23,8 +23,10 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
     Raises:
         DataError: it holds none, or, where `verify` is asked for, not what was written there.
         ModelError: the tokenizer cannot be found, or is another one.
+        OptionError: there is no such block, or the data were packed for blocks of another size.
     """
     prepared = Prepared.open(folder)
+    size = config.block_size or prepared.packed_for or PreprocessingOptions().block_size
     if config.verify:
         prepared.verify()
     splits = list(prepared.manifest.splits)
@@ -37,15 +39,15 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
         engine=prepared.manifest.engine,
         dtype=prepared.manifest.dtype,
         options=prepared.manifest.options,
-        ledger=prepared.ledger(config.block_size),
+        ledger=prepared.ledger(size),
         document_lengths={split: _lengths(prepared, split) for split in splits},
-        block=_block(prepared, config) if _wanted(prepared, config) else None,
+        block=_block(prepared, config, size) if _wanted(prepared, config, size) else None,
     )
 
 
-def _wanted(prepared: Prepared, config: InspectConfig) -> bool:
+def _wanted(prepared: Prepared, config: InspectConfig, size: int) -> bool:
     """Whether a block is to be shown; where there is none, the first is not missed."""
-    has_blocks = prepared.count(config.split, config.block_size).blocks > 0
+    has_blocks = prepared.count(config.split, size).blocks > 0
     return config.block is not None and (has_blocks or config.block > 0)
 
 
@@ -68,15 +70,15 @@ def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
     }
 
 
-def _block(prepared: Prepared, config: InspectConfig) -> dict[str, Any]:
+def _block(prepared: Prepared, config: InspectConfig, size: int) -> dict[str, Any]:
     """A block as text, in pieces that end where documents do; special tokens are shown."""
-    blocks = prepared.blocks(config.split, config.block_size)
+    blocks = prepared.blocks(config.split, size)
     if config.block is None or config.block >= len(blocks):
         raise OptionError(f"block {config.block}: {config.split} has {len(blocks)} blocks, numbered from 0")
     tokenizer = _tokenizer(prepared, config)
-    start = config.block * config.block_size
+    start = config.block * size
     ends = prepared.ends(config.split).astype(np.int64)
-    first, last = np.searchsorted(ends, [start, start + config.block_size - 1], side="right")
+    first, last = np.searchsorted(ends, [start, start + size - 1], side="right")
     cuts = [int(end) - start for end in ends[first:last]]
     pieces = [ids.tolist() for ids in np.split(blocks[config.block], cuts)]
     begun = max(int(ends[first - 1]) if first else 0, start - SHOWN_AFTER)

@@ -74,7 +74,9 @@ def read_options(run: Path) -> Record:
 
 def recipe(options: Record) -> Record:
     """The options that make the run what it is."""
-    return {name: value for name, value in options.items() if name not in NO_PART}
+    # How many processes packed decides the guide's rows, and else nothing.
+    kept = {"preprocessing_num_workers"} if options.get("packing") == "guide" else set()
+    return {name: value for name, value in options.items() if name not in NO_PART - kept}
 
 
 def _without_place(value: Any) -> Any:

@@ -5,7 +5,7 @@
     validation.bin, validation.ends
     manifest.json   written last: without it there is no prepared data here
 
-Blocks of any size are a view of the token file.
+Blocks of any size are a view of the token file; where it was packed as the guide does, of one size.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from clm_core.backend import Blocks
-from clm_core.errors import DataError
+from clm_core.errors import DataError, OptionError
 from clm_core.shards import Shard
 
 AGAIN = "prepare again, with --overwrite-cache"
@@ -47,11 +47,13 @@ class SplitRecord:
     """Of the tokens in the file, -1 if there are none; a model needs more embeddings than that."""
     sha256: str
     ends_sha256: str
+    tokens_dropped: int = 0
+    """That packing left out of the file: of the batches that the guide cuts each by itself."""
 
     @property
     def tokens_written(self) -> int:
         """All tokens in the file."""
-        return self.tokens + self.eos_added
+        return self.tokens + self.eos_added - self.tokens_dropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,11 @@ class Prepared:
         part = self.manifest.options.get("shard")
         return Shard.parse(part) if part else None
 
+    @property
+    def packed_for(self) -> int | None:
+        """The only block_size that the data can be cut into, or None where any will do."""
+        return self.manifest.options.get("block_size")
+
     def has(self, split: str) -> bool:
         """Whether there are documents in this split."""
         return split in self.manifest.splits
@@ -151,15 +158,24 @@ class Prepared:
         return blocks
 
     def count(self, split: str, block_size: int) -> BlockCount:
-        """How many blocks there are, and how many tokens that keeps and drops."""
-        tokens = self.manifest.splits[split].tokens_written
-        blocks, dropped = divmod(tokens, block_size)
-        return BlockCount(blocks=blocks, tokens_kept=blocks * block_size, tokens_dropped=dropped)
+        """How many blocks there are, and how many tokens that keeps and drops.
+
+        Raises:
+            OptionError: the data were packed for blocks of another size.
+        """
+        if self.packed_for not in (None, block_size):
+            raise OptionError(
+                f"block_size {block_size}: {self.folder} was packed for blocks of {self.packed_for}: give --block-size "
+                f"{self.packed_for}, or prepare the data again"
+            )
+        record = self.manifest.splits[split]
+        blocks, rest = divmod(record.tokens_written, block_size)
+        return BlockCount(blocks=blocks, tokens_kept=blocks * block_size, tokens_dropped=record.tokens_dropped + rest)
 
     def bytes_per_token(self, split: str) -> float:
         """Bytes of text for each token of the split, end-of-sequence tokens included."""
         record = self.manifest.splits[split]
-        return record.bytes / record.tokens_written
+        return record.bytes / (record.tokens + record.eos_added)
 
     def ledger(self, block_size: int) -> dict[str, Any]:
         """Where every document and every token went, for people and programs."""

@@ -16,6 +16,7 @@ from clm_core.cache import Content, cache_folder, filling, find, keep
 from clm_core.data import Sources, open_sources
 from clm_core.engines import Engine, EngineDiffersError, choose_engine, reference_engine
 from clm_core.errors import DataError, OptionError
+from clm_core.packing import GUIDE, STREAM, GuideWriter
 from clm_core.prepared import TRAIN, VALIDATION, Manifest, Prepared, check_balance, write_manifest
 from clm_core.routing import ELSEWHERE, EMPTY, SKIPPED, UNREAD, Limits, Router
 from clm_core.shards import Shard
@@ -33,6 +34,9 @@ CONTENT_OPTIONS = (
     "shard",
 )
 """The options that decide the content of prepared data, besides the documents and the tokenizer."""
+
+PACKING_OPTIONS = ("packing", "block_size", "preprocessing_num_workers")
+"""Those that decide it as well where data are packed as the guide does."""
 
 DERIVED_DOCUMENTS = 10_000
 """Documents that are copied at a time from data prepared with the other policy for EOS."""
@@ -59,6 +63,8 @@ class Recipe:
         """
         if getattr(options, "shard", None) and options.max_train_tokens:
             raise OptionError("shard and max_train_tokens: a part cannot know how many tokens the others have")
+        if getattr(options, "shard", None) and options.packing == GUIDE:
+            raise OptionError("shard and packing guide: a part cannot know which documents share a batch in the whole")
         sources = open_sources(options)
         return cls(
             sources=sources,
@@ -70,7 +76,7 @@ class Recipe:
                     VALIDATION: sources.validation.fingerprint if sources.validation else None,
                 },
                 tokenizer=digest_tokenizer(tokenizer),
-                options={name: getattr(options, name, None) for name in CONTENT_OPTIONS},
+                options={name: getattr(options, name, None) for name in CONTENT_OPTIONS} | _packing(options),
             ),
             eos=_eos(tokenizer) if options.append_eos else [],
         )
@@ -79,6 +85,18 @@ class Recipe:
     def dtype(self) -> str:
         """Of the token files: two bytes where every id of the vocabulary fits."""
         return "<u2" if len(self.tokenizer) <= 2**16 else "<u4"
+
+    @property
+    def is_guide(self) -> bool:
+        """Whether the rows are to be the guide's."""
+        return self.content.options.get("packing") == GUIDE
+
+    def writer(self, folder: Path, split: str) -> SplitWriter:
+        """What writes a split, as it is to be packed."""
+        if not self.is_guide:
+            return SplitWriter(folder, split, dtype=self.dtype, eos=self.eos)
+        size, processes = (self.content.options[name] for name in ("block_size", "preprocessing_num_workers"))
+        return GuideWriter(folder, split, dtype=self.dtype, eos=self.eos, block_size=size, processes=processes)
 
     def with_other_eos(self) -> Content:
         """What differs from this in nothing but append_eos."""
@@ -128,10 +146,15 @@ def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None
     Raises:
         DataError: one has none; with the largest block_size that works for all.
     """
-    tokens = {split: prepared.manifest.splits[split].tokens_written for split in splits}
-    short = next((split for split in splits if tokens[split] < block_size), None)
+    short = next((split for split in splits if not prepared.count(split, block_size).blocks), None)
     if short is None:
         return
+    if prepared.packed_for:
+        raise DataError(
+            f"no 1,000 documents for {short} that one process has fill one block of {block_size}: use a smaller "
+            "--block-size, fewer --preprocessing-num-workers, or --packing stream, or more text is needed"
+        )
+    tokens = {split: prepared.manifest.splits[split].tokens_written for split in splits}
     largest = min(tokens.values())
     way_out = f"the largest --block-size that works is {largest}" if largest > 1 else "more text is needed"
     raise DataError(f"the {tokens[short]} tokens for {short} do not fill one block of {block_size}: {way_out}")
@@ -148,21 +171,23 @@ def _eos(tokenizer: Any) -> list[int]:
 def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
     """Write from the same data with the other policy for EOS, else with the fast engine, else with the reference."""
     sibling = recipe.with_other_eos()
-    if other := find(sibling, cache_folder() / sibling.key(), listener.say):
+    if not recipe.is_guide and (other := find(sibling, cache_folder() / sibling.key(), listener.say)):
         _derive(recipe, other, target)
         return
     try:
-        _fill(recipe, target, choose_engine(recipe.tokenizer, workers, listener.say), listener)
+        engine = choose_engine(recipe.tokenizer, workers, listener.say, split_special_tokens=not recipe.is_guide)
+        _fill(recipe, target, engine, listener)
     except EngineDiffersError as error:
         listener.say(f"fastokens is not used, and all is tokenized again without it: {error}")
-        _fill(recipe, target, reference_engine(recipe.tokenizer, workers), listener)
+        engine = reference_engine(recipe.tokenizer, workers, split_special_tokens=not recipe.is_guide)
+        _fill(recipe, target, engine, listener)
 
 
 def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> None:
     """Tokenize."""
     router = _router(recipe)
     with filling(target) as folder, ExitStack() as stack:
-        writers = {split: stack.enter_context(_writer(recipe, folder, split)) for split in router.splits}
+        writers = {split: stack.enter_context(recipe.writer(folder, split)) for split in router.splits}
         for part in tokenize(router.documents(), engine.encode, engine.threads):
             places = np.array(router.settle(part))
             for split, writer in writers.items():
@@ -186,6 +211,19 @@ def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> N
         )
         check_balance(manifest)
         write_manifest(folder, manifest)
+        for split, writer in writers.items():
+            if isinstance(writer, GuideWriter) and writer.short:
+                listener.say(
+                    f"{split}: {writer.short:,} tokens are dropped of batches that do not fill one block of "
+                    f"{writer.block_size}; the guide makes a shorter row of each, which its collator pads"
+                )
+
+
+def _packing(options: Any) -> dict[str, Any]:
+    """What decides the content besides, where there is something; the guide without num_proc has one process."""
+    if options.packing == STREAM:
+        return {}
+    return {name: getattr(options, name) or 1 for name in PACKING_OPTIONS}
 
 
 def _router(recipe: Recipe) -> Router:
@@ -194,7 +232,13 @@ def _router(recipe: Recipe) -> Router:
         documents={TRAIN: options["max_train_samples"], VALIDATION: options["max_eval_samples"]},
         tokens={TRAIN: options["max_train_tokens"]},
     )
-    return Router(recipe.sources, seed=options["seed"], limits=limits, shard=Shard.parse(options["shard"]))
+    return Router(
+        recipe.sources,
+        seed=options["seed"],
+        limits=limits,
+        shard=Shard.parse(options["shard"]),
+        keeps_blank=recipe.is_guide,
+    )
 
 
 def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
@@ -203,7 +247,7 @@ def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
         records = {}
         for split, record in other.manifest.splits.items():
             had, tokens, ends = record.eos_added // max(1, record.documents), other.tokens(split), other.ends(split)
-            with _writer(recipe, folder, split) as writer:
+            with recipe.writer(folder, split) as writer:
                 start = 0
                 for first in range(0, record.documents, DERIVED_DOCUMENTS):
                     stop = ends[first : first + DERIVED_DOCUMENTS].astype(np.int64)
@@ -216,7 +260,3 @@ def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
         manifest = replace(other.manifest, options=recipe.content.options, splits=records)
         check_balance(manifest)
         write_manifest(folder, manifest)
-
-
-def _writer(recipe: Recipe, folder: Path, split: str) -> SplitWriter:
-    return SplitWriter(folder, split, dtype=recipe.dtype, eos=recipe.eos)

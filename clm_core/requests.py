@@ -181,7 +181,7 @@ def _prepared_wins(layers: list[Layer]) -> list[Layer]:
     file, given = layers
     if not _value(layers, "prepared"):
         return layers
-    unused = {*_option_names(DataOptions), "append_eos", "overwrite_cache", "preprocessing_num_workers"} - {"seed"}
+    unused = {*_option_names(DataOptions), *_option_names(PreprocessingOptions)} - {"seed", "block_size"}
     if clash := [value.place for name, value in given.items() if name in unused and value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: prepared names data that are prepared already, leave it out")
     return [{name: value for name, value in file.items() if name not in unused}, given]

@@ -52,8 +52,10 @@ class Router:
     whether the documents before it have as many tokens as were wanted.
     """
 
-    def __init__(self, sources: Sources, *, seed: int, limits: Limits, shard: Shard) -> None:
+    def __init__(self, sources: Sources, *, seed: int, limits: Limits, shard: Shard, keeps_blank: bool = False) -> None:
         self.sources, self.seed, self.shard = sources, seed, shard
+        self.keeps_blank = keeps_blank
+        """Whether a document without text is one like any other, as in the guide, whose batches count it."""
         wanted = {
             TRAIN: sources.train is not None,
             VALIDATION: sources.validation is not None or sources.held_out_percentage > 0,
@@ -111,10 +113,10 @@ class Router:
         for text in source.documents():
             if self._ended(origin, self._routed) or self._ended(origin, self._taken):
                 break
-            if text is None or not text.strip():
+            if not self.keeps_blank and (text is None or not text.strip()):
                 yield Document(origin, EMPTY, None)
                 continue
-            yield self._route(origin, self._split_of(origin, number), text)
+            yield self._route(origin, self._split_of(origin, number), text or "")
             number += 1
 
     def _split_of(self, origin: str, number: int) -> str:

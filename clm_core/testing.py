@@ -88,7 +88,8 @@ CORE_OPTIONS = {
     *("model_name_or_path", "model_revision", "tokenizer_name", "config_name", "model_type", "config_overrides"),
     *("dataset_name", "dataset_config_name", "dataset_split", "revision", "streaming", "train_file", "validation_file"),
     *("validation_split_percentage", "text_column", "sample_by", "max_train_samples", "max_train_tokens"),
-    *("max_eval_samples", "block_size", "append_eos", "preprocessing_num_workers", "prepared", "overwrite_cache"),
+    *("max_eval_samples", "block_size", "append_eos", "packing"),
+    *("preprocessing_num_workers", "prepared", "overwrite_cache"),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline"),
 }

@@ -70,12 +70,16 @@ class Slice:
     tokens: Tokens
 
 
-def encoder(tokenizer: Any) -> Encode:
-    """How a tokenizer encodes documents: with its own template, and special tokens in the text as plain text."""
+def encoder(tokenizer: Any, *, split_special_tokens: bool = True) -> Encode:
+    """How a tokenizer encodes documents: with its own template, and special tokens in the text as plain text.
+
+    Without `split_special_tokens`, as it does by itself: a special token in the text is one.
+    """
+    split = split_special_tokens or tokenizer.split_special_tokens
     if not tokenizer.is_fast:
-        return lambda texts: _flat(tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"])
+        return lambda texts: _flat(tokenizer(texts, split_special_tokens=split, verbose=False)["input_ids"])
     backend = type(tokenizer.backend_tokenizer).from_str(bare_json(tokenizer))
-    backend.encode_special_tokens = True  # A document that quotes "<|endoftext|>" does not end there.
+    backend.encode_special_tokens = split  # A document that quotes "<|endoftext|>" does not end there.
     return lambda texts: _ids(backend.encode_batch_fast(texts))
 
 
