@@ -130,3 +130,22 @@ def architectures(session: nox.Session, series: str) -> None:
     session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
     session.run("python", "tests/architectures/sweep.py", f"docs/architectures-{series}.json", *session.posargs)
     session.run("python", "tests/architectures/page.py")
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Both backends on this machine's GPU: the contract, the agreement, and docs/gpu.md; fails where there is none."""
+    session.install(".[pt,tf,fast,test]", "tensorflow[and-cuda]", TOY)
+    environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # Or TensorFlow leaves PyTorch no memory in the same process.
+    suites = ["tests/contract/test_pt.py", "tests/contract/test_tf.py", "tests/agreement"]
+    session.run("python", "tests/evidence/gpu.py", "docs/gpu.md")
+    session.run("pytest", *suites, *session.posargs, env=environment)
+
+
+@nox.session
+@nox.parametrize("series", ["4.57", "5"])
+def real(session: nox.Session, series: str) -> None:
+    """Models from the Hub against plain transformers, and docs/real-SERIES.md: all, or `nox -s real -- gpt2 DIR`."""
+    with_tf = "tf," if series == "4.57" else ""
+    session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
+    session.run("python", "tests/evidence/real.py", f"docs/real-{series}.json", *session.posargs)

@@ -85,13 +85,18 @@ def dropout_generators(model: TFPreTrainedModel) -> list[tf.random.Generator]:
 
 @contextlib.contextmanager
 def precision(bf16: bool) -> Iterator[None]:
-    """Build models that compute in bfloat16 if `bf16`, else in float32; Keras' global setting comes back after."""
-    before = keras.mixed_precision.global_policy()
+    """Build models that compute in bfloat16 if `bf16`, else in float32; TensorFlow's settings come back after.
+
+    Float32 is meant whole: on a GPU, TensorFlow would round the factors of products to TensorFloat-32, and PyTorch not.
+    """
+    before, rounds = keras.mixed_precision.global_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if bf16 else "float32")
+    tf.config.experimental.enable_tensor_float_32_execution(bf16)
     try:
         yield
     finally:
         keras.mixed_precision.set_global_policy(before)
+        tf.config.experimental.enable_tensor_float_32_execution(rounds)
 
 
 def _build(model: Model) -> TFPreTrainedModel:

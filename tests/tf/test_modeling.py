@@ -6,6 +6,7 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from safetensors.numpy import load_file, save_file
 from transformers import CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig
@@ -185,6 +186,14 @@ def test_the_global_settings_of_keras_come_back(new_model):
         modeling.load(new_model())
     assert tf_keras.mixed_precision.global_policy().name == before
     assert not tf_keras.backend.experimental.is_tf_random_generator_enabled()
+
+
+def test_float32_is_not_rounded_to_tensorfloat_32_on_a_gpu():
+    rounds = tf.config.experimental.tensor_float_32_execution_enabled
+    before = rounds()
+    with modeling.precision(False):
+        assert not rounds()
+    assert rounds() == before
 
 
 def test_a_saved_model_is_checked_against_what_was_to_be_written(new_model, tmp_path, monkeypatch):
