@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from clm_core import noise, options, progress
 from clm_core.backend import Backend
@@ -21,12 +21,13 @@ from clm_core.config import (
     PushConfig,
     TrainConfig,
 )
-from clm_core.errors import ClmError, OptionError
+from clm_core.errors import OptionError
+from clm_core.exit_codes import ExitCode
 from clm_core.options import Given
 from clm_core.recipes import list_recipes
 from clm_core.registry import VARIABLE, get_backend, list_backends
 from clm_core.results import Publication, Result
-from clm_core.standard_streams import escaped_output, print_json, read_input
+from clm_core.standard_streams import escaped_output, open_closed, print_json, read_input, show
 
 VERBS: dict[str, tuple[type | None, str]] = {
     "train": (TrainConfig, "fine-tune a model, or train one from scratch"),
@@ -42,36 +43,20 @@ VERBS: dict[str, tuple[type | None, str]] = {
 NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt", "folder"}
 """What a command line holds besides the options of the verb."""
 
-INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended, by the shells' convention."""
-
-PIPE_CLOSED = 141
-"""The same, of a command whose output nobody reads any more."""
-
-PARTED = 1
-"""The exit code where two backends that were compared do not agree."""
-
-NOT_UPLOADED = 3
-"""The exit code where all that was asked for is on disk, and the upload to the Hub failed."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 where the input is at fault, or one of the codes above."""
-    environment = dict(os.environ)
+    """Run a command, and return one of the codes of `clm_core.exit_codes`."""
+    environment, arguments = dict(os.environ), list(sys.argv[1:] if argv is None else argv)
+    open_closed()
     try:
         with escaped_output():
-            code = _run(list(sys.argv[1:] if argv is None else argv))
-            sys.stdout.flush()
-        return code
-    except ClmError as error:
-        print(f"clm: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("clm: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # Whoever read what is printed, such as `head`, has enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+            return _run(arguments)
+    except SystemExit:  # After --help and --version.
+        raise
+    except BaseException as error:
+        from clm_core.endings import end
+
+        return end(error, arguments, verbose="--verbose" in arguments)
     finally:  # What the command has set for its frameworks is not for whoever called it.
         os.environ.clear()
         os.environ.update(environment)
@@ -80,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise OptionError(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help, or the version, which are all that a parser here prints."""
+        show(message.removesuffix("\n"))
 
 
 def _run(argv: list[str]) -> int:
@@ -239,7 +228,7 @@ def _parity(namespace: argparse.Namespace) -> int:
     with noise.hushed(verbose=namespace.verbose) as stream:
         result = comparison.compare(request, progress.terminal_progress(stream))
     _print(namespace, result, lambda: comparison_table.of_parity(result))
-    return PARTED if result.parted else 0
+    return ExitCode.DIFFERENT if result.parted else ExitCode.DONE
 
 
 def _push(namespace: argparse.Namespace) -> int:
@@ -253,18 +242,16 @@ def _push(namespace: argparse.Namespace) -> int:
 
 
 def _code_of_upload(done: Publication | None) -> int:
-    return NOT_UPLOADED if done and done.state == "failed" else 0
+    return ExitCode.NOT_UPLOADED if done and done.state == "failed" else ExitCode.DONE
 
 
 def _backends(namespace: argparse.Namespace) -> None:
     found = list_backends()
     if namespace.json:
-        print(json.dumps({status.name: status.problem or "ready" for status in found}))
+        print_json(json.dumps({status.name: status.problem or "ready" for status in found}))
         return
-    for status in found:
-        print(f"{status.name:12} {status.problem or 'ready'}")
-    if not found:
-        print("no backend is installed")
+    lines = [f"{status.name:12} {status.problem or 'ready'}" for status in found]
+    show("\n".join(lines) or "no backend is installed")
 
 
 @contextmanager
@@ -286,4 +273,4 @@ def _print(namespace: argparse.Namespace, result: Result, text: Callable[[], str
     if namespace.json:
         print_json(result.to_json())
     else:
-        print(text())
+        show(text())

@@ -14,7 +14,8 @@ import numpy as np
 
 from clm_core import options, output, runs
 from clm_core.config import ParityConfig
-from clm_core.errors import BackendError, ClmError, OptionError
+from clm_core.errors import BackendError, DiskFullError, OptionError
+from clm_core.exit_codes import ExitCode
 from clm_core.pictures import draw_losses
 from clm_core.prepared import TRAIN
 from clm_core.pretrained import load_tokenizer
@@ -35,6 +36,10 @@ OTHER_HEADS = ("summary", "classifier")
 """Begin the names of settings of heads that a causal language model has not."""
 
 PICTURE = "losses.png"
+
+
+class SideError(RuntimeError):
+    """A side of the comparison ended by an error that nobody foresaw; its traceback is in the message."""
 
 
 def compare(request: ParityRequest, progress: Progress) -> ParityResult:
@@ -130,15 +135,17 @@ def _run_side(name: str, python: str, folder: Path, progress: Progress) -> None:
             raise _failure(name, python, process.returncode, errors.read())
 
 
-def _failure(name: str, python: str, code: int, said: str) -> ClmError:
+def _failure(name: str, python: str, code: int, said: str) -> Exception:
     said = said.strip()
     last = said.splitlines()[-1] if said else ""
-    if code == 2 and last == said:
+    if code == ExitCode.DISK_FULL:
+        return DiskFullError(f"backend {name}: {last}")
+    if code == ExitCode.INPUT and last == said:
         return BackendError(f"backend {name}: {last}")
     if "No module named" in last:
         return BackendError(f"backend {name}: {python} has no clm of this version ({last}): install it there")
-    shown = f":\n{said[-4000:]}" if said else ""
-    return BackendError(f"backend {name} failed in {python} with exit code {code}{shown}")
+    how = f"backend {name} failed in {python} with exit code {code}"
+    return SideError(f"{how}: {last}\n\n{said}") if said else BackendError(how)
 
 
 def _check_versions(names: list[str], records: list[dict[str, Any]]) -> None:

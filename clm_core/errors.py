@@ -1,8 +1,8 @@
-"""The errors a person can act on: each names the value, the place and the way out, and ends the command with code 2."""
+"""The errors a person can act on: each names the value, the place and the way out, and ends the command in one line."""
 
 
 class ClmError(Exception):
-    """Base of all errors that are the input's, not the program's; `clm` prints the message alone and exits with 2."""
+    """Base of all errors that are the input's, not the program's; `clm` prints the message alone."""
 
 
 class OptionError(ClmError):
@@ -27,6 +27,10 @@ class TrainingError(ClmError):
 
 class OutputError(ClmError):
     """The output folder cannot be written, or already holds something that would be lost."""
+
+
+class DiskFullError(OutputError):
+    """There is no space left to write to."""
 
 
 class HubError(ClmError):

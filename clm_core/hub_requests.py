@@ -7,7 +7,6 @@ that the server never answers, and 0.x repeats few that failed.
 import email.utils
 import functools
 import os
-import re
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clm_core.errors import HubError, OptionError
+from clm_core.redaction import without_secrets
 
 T = TypeVar("T")
 
@@ -229,13 +229,8 @@ def _of_system(error: BaseException | None) -> OSError | None:
 
 
 def clean(text: str) -> str:
-    """A message of the client without the token, and without the signed queries of addresses."""
-    from huggingface_hub import get_token
-
-    if len(token := get_token() or "") > 7:  # What is shorter is none, and may be part of any word.
-        text = text.replace(token, "***")
-    text = re.sub(r"hf_[A-Za-z0-9]{8,}", "***", text)
-    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", " ".join(text.split()))[:300]
+    """A message of the client in one short line, without secrets."""
+    return " ".join(without_secrets(text).split())[:300]
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -7,12 +7,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from pathlib import Path
+from typing import IO, TextIO
 
 from clm_core.errors import ClmError
+from clm_core.standard_streams import error_stream
 
 TAIL = 20_000
-"""Bytes of kept noise that are shown after a crash."""
+"""Bytes of kept noise that are worth reading after a crash."""
 
 
 @contextmanager
@@ -20,8 +22,8 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     """Send the file descriptor of standard error to a temporary file, and yield a stream to the real one.
 
     C++ code of the frameworks writes to the descriptor, past anything Python could filter. What Python
-    code writes to `sys.stderr`, such as the bar of a download, still goes to the person. When an error ends
-    the block, what was kept is shown, since it may say why.
+    code writes to `sys.stderr`, such as the bar of a download, still goes to the person. What was kept becomes a note
+    on an error that is not ours, since it may say why.
     """
     if verbose:
         yield sys.stderr
@@ -29,11 +31,8 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     sys.stderr.flush()
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    real, encoding = os.dup(2), getattr(sys.stderr, "encoding", None)
-    with (
-        tempfile.TemporaryFile() as kept,
-        os.fdopen(real, "w", buffering=1, encoding=encoding, errors="backslashreplace") as stream,
-    ):
+    real = os.dup(2)
+    with _place_to_keep() as kept, error_stream(real) as stream:
         os.dup2(kept.fileno(), 2)
         usual, sys.stderr = sys.stderr, stream
         try:
@@ -42,8 +41,9 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
                 yield stream
         except ClmError:
             raise
-        except Exception:
-            _show_tail(kept.fileno(), stream)
+        except Exception as error:
+            if said := _tail(kept.fileno()):
+                error.add_note(f"What was written to standard error before:\n{said}")
             raise
         finally:
             logging.disable(level)
@@ -51,7 +51,14 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
             os.dup2(real, 2)
 
 
-def _show_tail(descriptor: int, stream: TextIO) -> None:
+def _place_to_keep() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # No folder for it can be written, or the disk is full: it is only noise.
+        return Path(os.devnull).open("w+b")
+
+
+def _tail(descriptor: int) -> str:
     size = os.lseek(descriptor, 0, os.SEEK_END)
     os.lseek(descriptor, max(0, size - TAIL), os.SEEK_SET)
-    stream.write(os.read(descriptor, TAIL).decode(errors="replace"))
+    return os.read(descriptor, TAIL).decode(errors="replace")

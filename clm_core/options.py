@@ -149,6 +149,8 @@ def from_file(path: Path) -> dict[str, Given]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise OptionError(f"{path}, line {line}: not YAML: {error.problem}") from None
+    except RecursionError:
+        raise OptionError(f"{path} is nested too deeply: expected lines of `option: value`") from None
     except yaml.reader.ReaderError as error:
         raise OptionError(f"{path}: not YAML: {error.reason} (character {error.position + 1})") from None
     return {} if root is None else _mapping(root, path)

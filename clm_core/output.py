@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clm_core.checkpoints import NAME
 from clm_core.config import TrainConfig
+from clm_core.endings import ERROR_LOG, mark
 from clm_core.errors import OutputError
 from clm_core.permissions import share
 from clm_core.recorder import HISTORY_FILE
@@ -23,7 +24,7 @@ CURVE = "losses.png"
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
-    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE, ERROR_LOG),
 }
 """The names of the files that a run writes, besides weights."""
 UPLOADING = ".upload-"
@@ -69,15 +70,18 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None) -> Iter
     except OSError as error:
         raise OutputError(f"output_dir {error.filename} cannot be written: {error.strerror}") from None
     claim = Claim(folder)
+    (folder / ERROR_LOG).unlink(missing_ok=True)  # Of the error that ended it before it was resumed.
     try:
         yield claim
-    except BaseException:
+    except BaseException as error:
         if not claim.begun and not _is_resumed(folder, resume_from):
             _remove_run(folder)
             if _aside(folder).is_dir():
                 _move_run(_aside(folder), folder)
             with suppress(OSError):  # Not if there is something else in it.
                 folder.rmdir()
+        else:
+            mark(error, folder)
         raise
     finally:
         shutil.rmtree(_aside(folder), ignore_errors=True)
@@ -111,7 +115,8 @@ def _remove_run(folder: Path) -> None:
 
 def _aside(folder: Path) -> Path:
     """Where an earlier run waits until the one that replaces it has begun."""
-    return folder.with_name(f".{folder.name}.replaced")
+    whole = folder.resolve()  # `.` has no name.
+    return whole.with_name(f".{whole.name}.replaced")
 
 
 def _first_free(config: TrainConfig, backend: str) -> Path:
@@ -150,7 +155,7 @@ def published(folder: Path) -> list[Path]:
 
 def is_published(name: str) -> bool:
     """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
-    return name in WRITTEN or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+    return name in WRITTEN - {ERROR_LOG} or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
 
 
 def _is_of_run(path: Path) -> bool:
@@ -184,4 +189,6 @@ def write(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error

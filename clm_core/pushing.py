@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clm_core import hub, output, prepared_on_hub, shared_files
 from clm_core.config import PrepareConfig, PushConfig
+from clm_core.endings import of_run
 from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import Hub, Repository
 from clm_core.model_card import read_options, read_results, write_card
@@ -51,7 +52,8 @@ def push_run(run: Path, repository: Repository, progress: Progress, connected: H
     )
     try:
         record(run, waiting)  # Should this process be killed.
-        done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say))
+        with of_run(run):
+            done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say))
     except (ClmError, OSError) as error:
         done = replace(waiting, state="failed", error=str(error))
     except KeyboardInterrupt:
@@ -113,7 +115,7 @@ def record(run: Path, publication: Publication) -> None:
 
 def name_of(run: Path) -> str:
     """What a repository is called where nothing else is said: as the folder."""
-    return run.absolute().name
+    return run.resolve().name
 
 
 def command_for(run: Path) -> str:

@@ -1,4 +1,4 @@
-"""`python -m clm_core.reference README.md` writes the option reference into a page, between two marks."""
+"""`python -m clm_core.reference README.md` writes the options and the exit codes into a page, between their marks."""
 
 import sys
 from collections.abc import Iterator
@@ -13,10 +13,11 @@ from clm_core.config import (
     PushConfig,
     TrainConfig,
 )
+from clm_core.exit_codes import ExitCode
 from clm_core.options import Option, list_options, shown
 from clm_core.registry import list_backends
 
-BEGIN, END = "<!-- options: begin -->", "<!-- options: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 OURS = "clm"
 """The distribution whose backends are listed; a reader's page is not to depend on what else is installed."""
 
@@ -43,8 +44,17 @@ def reference() -> str:
 
 def insert(page: str) -> str:
     """A page with the reference of today between the marks."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{rest.split(END)[1]}"
+    for name, text in (("options", reference()), ("exit codes", exit_codes())):
+        begin, end = BEGIN.format(name), END.format(name)
+        before, rest = page.split(begin)
+        page = f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def exit_codes() -> str:
+    """All exit codes, as a Markdown table."""
+    rows = [f"| {code.value} | {code.meaning} |" for code in ExitCode]
+    return "\n".join(["| exit code | |", "| --- | --- |", *rows, ""])
 
 
 def _tables(verb: str, config: type, known: set[tuple[str, str]]) -> Iterator[str]:

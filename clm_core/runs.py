@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clm_core import checkpoints, options, output, prepared_on_hub, publishing, pushing
+from clm_core import checkpoints, endings, options, output, prepared_on_hub, publishing, pushing
 from clm_core.architectures import count_embeddings, count_positions
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import (
@@ -125,7 +125,8 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
             save_tokenizer(tokenizer, model_dir)
         result = _result(backend, prepared, config, recorder, claim.folder)
         _write_result(result, claim.folder / output.RESULTS_FILE)
-    return publisher.finish(result)
+    with endings.of_run(claim.folder):
+        return publisher.finish(result)
 
 
 def evaluate(request: Request[EvaluateConfig], progress: Progress) -> EvaluationResult:

@@ -1,14 +1,15 @@
 """One side of a comparison, in a process of its own: `python -m clm_core.side BACKEND FOLDER`, which `clm parity` runs.
 
 It trains on what the folder holds, and leaves there what is compared: `BACKEND/record.json` and, for the start and the
-compared steps, weights and logits. Progress goes to standard output. An error that the input is at fault for goes to
-standard error, with exit code 2, as from `clm`.
+compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`; an error is one
+line on standard error, and one that nobody foresaw its traceback, which `clm parity` keeps.
 """
 
 import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,15 @@ import numpy as np
 from clm_core import noise, options, requests, runs
 from clm_core.backend import Backend, Blocks, Evaluated, EvaluationJob, Event, Model, Saved, StepDone, TrainingJob
 from clm_core.config import ParityConfig, TrainConfig
-from clm_core.errors import ClmError, TrainingError
+from clm_core.endings import line_of
+from clm_core.errors import TrainingError
+from clm_core.exit_codes import ExitCode, code_of
 from clm_core.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.pretrained import load_config
 from clm_core.progress import PlainProgress, Progress
 from clm_core.registry import get_backend
 from clm_core.schedule import Schedule
-from clm_core.standard_streams import escaped_output
+from clm_core.standard_streams import complain, escaped_output, open_closed
 
 REQUEST, ARCHITECTURE, START = "parity.yaml", "architecture", "start"
 """In the folder: the options, the configuration without dropout, and the weights that both sides start from."""
@@ -37,15 +40,17 @@ PROBED = 2
 def main(argv: Sequence[str]) -> int:
     """Run the side of a backend and return the exit code of the process."""
     name, folder = argv
+    open_closed()
     try:
         with escaped_output(), noise.hushed(verbose=False):
             backend = get_backend(name)
             backend.start(verbose=False)
             run(backend, Path(folder), PlainProgress(sys.stdout))
-    except ClmError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    except Exception as error:
+        code = code_of(error)
+        complain("".join(traceback.format_exception(error)) if code is ExitCode.CRASHED else line_of(error))
+        return code
+    return ExitCode.DONE
 
 
 def run(backend: Backend, folder: Path, progress: Progress) -> None:

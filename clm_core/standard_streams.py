@@ -1,15 +1,76 @@
-"""Standard input and output in the encoding of any terminal: nothing that is read or printed is too much for it."""
+"""The standard streams, whatever they are: of any encoding, closed, full, or read by nobody any more."""
 
 import codecs
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
-from clm_core.errors import OptionError
+from clm_core.errors import OptionError, OutputError
 
 ESCAPED = "clm.escaped"
 """The name of a codec's error handler: what an encoding lacks is written as JSON escapes it, which stays JSON."""
+
+
+def open_closed() -> None:
+    """Put the null device where a standard stream is closed, so that no file of ours gets its number, and its text."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest number that is free: this one.
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def show(text: str) -> None:
+    """Print on standard output, at once.
+
+    Raises:
+        OutputError: it takes no more.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon(sys.stdout)
+        raise OutputError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def complain(text: str) -> None:
+    """Print on standard error, where that is possible."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        abandon(sys.stderr)
+
+
+def abandon(stream: TextIO) -> None:
+    """Send what a stream still holds nowhere, so that the end of the process does not fail for it."""
+    with suppress(OSError, ValueError, AttributeError):  # A stream of a caller need not have a descriptor.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def error_stream(descriptor: int) -> TextIO:
+    """A stream to where standard error goes, or went: a disk that is full ends nothing because of its messages."""
+    encoding = getattr(sys.stderr, "encoding", None)
+    raw = io.BufferedWriter(_Lossy(descriptor, "w"))
+    return io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", line_buffering=True)
+
+
+class _Lossy(io.FileIO):
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return memoryview(data).nbytes
 
 
 @contextmanager
@@ -32,7 +93,7 @@ def print_json(text: str) -> None:
     """Print JSON as it is where standard output is UTF-8, which JSON has to be, and in ASCII elsewhere."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     is_utf8 = codecs.lookup(encoding).name == "utf-8"
-    print(text if is_utf8 else text.encode("ascii", ESCAPED).decode())
+    show(text if is_utf8 else text.encode("ascii", ESCAPED).decode())
 
 
 def read_input() -> str:

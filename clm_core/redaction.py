@@ -1,0 +1,35 @@
+"""Takes secrets out of a text that is shown or kept: tokens, passwords, and what an address lets people in with."""
+
+import os
+import re
+import sys
+
+NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|API_KEY|ACCESS_KEY|CREDENTIALS?)$")
+"""End the names of environment variables whose values are secrets, such as HF_TOKEN or AWS_SECRET_ACCESS_KEY."""
+
+SHORTEST = 8
+"""Characters of a secret. What is shorter is none, and may be part of any word."""
+
+PATTERNS = (
+    (re.compile(r"\b(hf|gh[opsur]|sk|api_org)([_-])[A-Za-z0-9_-]{8,}"), r"\1\2***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}"), r"\1 ***"),
+    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"]+@"), r"\1***@"),
+    (re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+"), r"\1"),
+)
+"""Tokens by their shape, headers, and the name, password and signed query of an address."""
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` in the place of each secret that this process knows, or that looks like one."""
+    for secret in sorted(_known(), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    for pattern, replacement in PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _known() -> set[str]:
+    values = {value for name, value in os.environ.items() if NAMES.search(name.upper())}
+    if hub := sys.modules.get("huggingface_hub"):  # Else it has read no token file either.
+        values.add(hub.get_token() or "")
+    return {value for value in values if len(value) >= SHORTEST}
