@@ -127,6 +127,8 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
     """
     if not target.exists():
         return
+    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise OutputError(f"output_dir {target} is the folder you are in, or holds it: name one that is to be made")
     names = {path.name for path in target.iterdir()} if target.is_dir() else None
     if names is None or names - FILES or (names and MANIFEST not in names):
         raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")

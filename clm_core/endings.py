@@ -54,7 +54,7 @@ def end(error: BaseException, argv: list[str], *, verbose: bool) -> ExitCode:
         if code is ExitCode.CRASHED:
             log = _log(error, argv)
             if verbose:
-                complain(log)
+                complain(log.rstrip())
             line += f" ({_kept(log, vars(error).get(FOLDER))})"
         complain(f"clm: error: {line}")
     return code

@@ -218,7 +218,7 @@ def _check_output(config: TrainConfig) -> Path | None:
 def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
     """Make sure that the folder which is overwritten holds nothing that the run is to start from."""
     for name in LOCAL:
-        for path in _listed(getattr(config, name)):
+        for path in filter(_is_place, _listed(getattr(config, name))):
             place = Path(path).resolve()
             if folder.resolve() in (place, *place.parents):
                 raise OutputError(f"output_dir {folder} is to be overwritten, but {name} {path} is in it")
@@ -247,8 +247,12 @@ def _run_file(request: Request[TrainConfig]) -> str:
 
 def _absolute(place: str) -> str:
     """A path that is there, or a glob, as one that holds in every folder; a name on the Hub as it is."""
-    is_path = Path(place).exists() or any(sign in place for sign in "*?[")
-    return os.path.abspath(place) if is_path else place  # noqa: PTH100  (a glob is no path to resolve)
+    return os.path.abspath(place) if _is_place(place) else place  # noqa: PTH100  (a glob is no path to resolve)
+
+
+def _is_place(name: str) -> bool:
+    """Whether this is a path that is there, or a glob; not a name on the Hub."""
+    return Path(name).exists() or any(sign in name for sign in "*?[")
 
 
 def _listed(value: Any) -> list[str]:

@@ -1,0 +1,174 @@
+"""However a command ends: one line, a code of the table, and the traceback of what nobody foresaw in a file."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from clm_bigram import BigramBackend
+from safetensors import SafetensorError
+
+from clm_core import cli, options, output
+from clm_core.endings import ERROR_LOG
+from clm_core.errors import HubError, OutputError
+from clm_core.exit_codes import ExitCode, code_of
+from clm_core.redaction import without_secrets
+
+TRAIN = ["--backend", "bigram", "train", "--max-steps", "4", "--save-strategy", "steps", "--save-steps", "2"]
+TRAIN += ["--save-total-limit", "none"]
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def crash(monkeypatch, capsys, tmp_path):
+    """Run a training that an error ends, before its first step or after its last; returns its code and its lines."""
+
+    def run(error, *argv, late=True):
+        usual = BigramBackend.train
+
+        def train(self, job):
+            if late:
+                usual(self, job)
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BigramBackend, "train", train)
+            patch.setattr(tempfile, "tempdir", str(tmp_path))
+            code = cli.main([*TRAIN, "--output-dir", "run", *argv])
+        return code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+def clm(*argv, **streams):
+    command = [sys.executable, "-m", "clm_core", *argv]
+    return subprocess.run(command, check=False, **streams)
+
+
+def test_an_error_nobody_foresaw_is_one_line_that_names_the_log_in_the_folder_of_the_run(crash):
+    code, lines = crash(KeyError("exp_avg"))
+    assert code == ExitCode.CRASHED
+    assert lines[-1] == f"clm: error: unexpected KeyError: 'exp_avg' (traceback: run/{ERROR_LOG})"
+    assert not any("Traceback" in line for line in lines)
+    log = Path("run", ERROR_LOG).read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "--output-dir run" in log
+
+
+def test_where_no_step_was_made_the_log_is_in_the_temporary_folder(crash, tmp_path):
+    code, lines = crash(ValueError("odd\nand more"), late=False)
+    (log,) = tmp_path.glob("clm-error-*.log")
+    assert (code, lines[-1]) == (70, f"clm: error: unexpected ValueError: odd (traceback: {log})")
+    assert "and more" in log.read_text()
+    assert not Path("run").exists()
+
+
+def test_where_nothing_can_be_written_the_line_says_so_and_verbose_prints_it(crash, monkeypatch):
+    monkeypatch.setattr("clm_core.endings._write", lambda *given: (_ for _ in ()).throw(FULL))
+    assert "could not be kept: --verbose prints it" in crash(ValueError("odd"), late=False)[1][-1]
+    assert "ValueError: odd" in crash(ValueError("odd"), "--verbose", late=False)[1][-2]
+
+
+def test_the_log_has_what_the_framework_wrote_and_no_secret(crash, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "a-secret-of-mine")
+    secret = "a-secret-of-mine at https://jane:pass1234@host/x?sig=abc with hf_abcdefghijkl"
+
+    class Loud(ValueError):
+        def __init__(self):
+            super().__init__(secret)
+
+    _, lines = crash(Loud())
+    text = lines[-1] + Path("run", ERROR_LOG).read_text()
+    assert text.count("*** at https://***@host/x with hf_***") == 2
+    assert not any(part in text for part in ("of-mine", "pass1234", "sig=", "abcdefgh"))
+
+
+def test_a_log_goes_when_the_run_goes_on_and_is_never_published(crash):
+    crash(KeyError("exp_avg"))
+    assert ERROR_LOG in output.WRITTEN
+    assert not output.is_published(ERROR_LOG)
+    resumed = ["--backend", "bigram", "train", "--resume-from-checkpoint", "run", "--max-steps", "6"]
+    assert cli.main(resumed) == 0
+    assert not Path("run", ERROR_LOG).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (MemoryError(), 70, "there is not enough memory"),
+        (RecursionError("maximum recursion depth exceeded"), 70, "nested too deeply"),
+        (FULL, 4, "the disk is full: run: free some space"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "x/model"), 4, "the disk is full: x/model"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), 4, "the disk is full: run"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "x: Permission denied"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), 2, "set TMPDIR"),
+        (KeyboardInterrupt(), 130, "clm: interrupted"),
+        (HubError("nobody is logged in"), 2, "nobody is logged in"),
+    ],
+)
+def test_every_error_has_its_code_and_its_line(crash, error, code, says):
+    found, lines = crash(error)
+    assert (found, says in lines[-1]) == (code, True), lines
+
+
+def test_a_full_disk_is_found_under_an_error_of_ours():
+    with pytest.raises(OutputError) as caught:
+        output.write(Path("/dev/full/x"), "text")
+    assert code_of(caught.value) == ExitCode.INPUT
+    error = OutputError("cannot write x")
+    error.__context__ = FULL
+    assert code_of(error) == ExitCode.DISK_FULL
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Authorization: Bearer abcdefgh1234", "Authorization: Bearer ***"),
+        ("git+https://user:ghp_abcdefgh12345678@github.com/x", "git+https://***@github.com/x"),
+        ("s3://key:secret@bucket/file", "s3://***@bucket/file"),
+        ("see https://huggingface.co/docs, and hf_hub", "see https://huggingface.co/docs, and hf_hub"),
+        ("mail jane@example.org", "mail jane@example.org"),
+    ],
+)
+def test_secrets_are_taken_out_and_nothing_else(text, expected):
+    assert without_secrets(text) == expected
+
+
+def test_a_run_in_the_current_folder_is_written_resumed_and_overwritten(tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli.main([*TRAIN, "--output-dir", "."]) == 0
+    resumed = ["--backend", "bigram", "train", "--resume-from-checkpoint", "checkpoint-2"]
+    assert cli.main(resumed) == 0
+    assert cli.main([*TRAIN, "--output-dir", ".", "--overwrite-output-dir"]) == 0
+    assert Path("results.json").is_file()
+    assert [path.name for path in tmp_path.iterdir() if "replaced" in path.name] == []
+    assert cli.main(["prepare", "--output-dir", "."]) == 2
+    assert "output_dir . is the folder you are in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "{" * 5000, "- " * 5000, "a: " + "[{" * 3000])
+def test_yaml_of_thousands_of_brackets_is_one_line(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(text)
+    with pytest.raises(options.OptionError, match=r"deep\.yaml is nested too deeply"):
+        options.from_file(tmp_path / "deep.yaml")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
+def test_output_that_takes_no_more_is_a_full_disk_and_messages_that_are_lost_end_nothing(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = clm("backends", stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+        assert "standard output cannot be written: No space left on device" in done.stderr
+        assert clm(*TRAIN, "--output-dir", "run", stdout=subprocess.DEVNULL, stderr=full).returncode == 0
+    assert json.loads(Path("run/results.json").read_text())["steps"] == 4
+
+
+def test_closed_streams_end_nothing_and_get_nothing_of_a_file():
+    command = f'exec "{sys.executable}" -m clm_core {" ".join(TRAIN)} --output-dir run <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert json.loads(Path("run/results.json").read_text())["steps"] == 4
