@@ -7,6 +7,10 @@ COUNT_FROM_PADDING = frozenset(
 )
 """The model types whose first position is the one after pad_token_id, which they cannot do without."""
 
+WITHOUT_PLACES = frozenset(("dbrx", "inkling2_loop_text", "inkling2_text", "inkling_text", "jamba", "kimi_linear"))
+WITHOUT_PLACES |= {"nemotron_h", "rwkv", "zamba"}
+"""The model types that go on beyond their positions, though no field of theirs says that they rotate."""
+
 
 def text_part(architecture: Any) -> Any:
     """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound."""
@@ -27,3 +31,13 @@ def count_positions(architecture: Any) -> int | None:
     if positions is None or positions < 0:  # Some give -1 for no limit.
         return None
     return positions - text.pad_token_id - 1 if text.model_type in COUNT_FROM_PADDING else positions
+
+
+def count_places(architecture: Any) -> int | None:
+    """How many positions there are in a table, learned or computed, beyond which a model fails.
+
+    None where there is no table: most of today's models rotate, and go on, if not well.
+    """
+    text = text_part(architecture)
+    rotates = text.model_type in WITHOUT_PLACES or any("rope" in name for name in vars(text))
+    return None if rotates else count_positions(architecture)

@@ -46,16 +46,6 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write a tokenizer so that transformers 4 and 5 read it."""
-    tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    written = json.loads(file.read_text(encoding="utf-8"))
-    if written.get("tokenizer_class") == "TokenizersBackend":  # transformers 5 reads both, 4 the other.
-        written["tokenizer_class"] = "PreTrainedTokenizerFast"
-        file.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -> Any:
     """The configuration of the model at `model_name_or_path`, as a causal language model; `say` hears of a change.
 

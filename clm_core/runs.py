@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clm_core import checkpoints, endings, options, output, prepared_on_hub, publishing, pushing
+from clm_core import checkpoints, endings, model_folder, options, output, prepared_on_hub, publishing, pushing
 from clm_core.architectures import count_embeddings, count_positions
 from clm_core.backend import Backend, BatchScored, EvaluationJob, Event, GenerationJob, Model, TrainingJob
 from clm_core.config import (
@@ -36,7 +36,6 @@ from clm_core.pretrained import (
     load_ends,
     load_tokenizer,
     new_architecture,
-    save_tokenizer,
 )
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
@@ -101,7 +100,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
         with publisher.following(claim.folder, recorder) as report, output.staging(claim.folder) as model_dir:
 
             def add_to_checkpoint(folder: Path) -> None:
-                save_tokenizer(tokenizer, folder)
+                model_folder.complete(folder, tokenizer, model.architecture)
                 recorder.add_to_checkpoint(folder)
 
             job = TrainingJob(
@@ -122,7 +121,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
                     backend.train(job)
             finally:
                 claim.begun = recorder.step > start
-            save_tokenizer(tokenizer, model_dir)
+            model_folder.complete(model_dir, tokenizer, model.architecture)
         result = _result(backend, prepared, config, recorder, claim.folder)
         _write_result(result, claim.folder / output.RESULTS_FILE)
     with endings.of_run(claim.folder):

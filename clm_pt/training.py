@@ -42,7 +42,8 @@ def train(job: TrainingJob) -> None:
     if job.schedule.total_steps:
         with _readable(job.resume_from, trainer) as checkpoint:
             trainer.train(resume_from_checkpoint=checkpoint)
-    save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
+    with trainer.own_cache():
+        save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
 
 
 @own_environment()
@@ -69,9 +70,11 @@ class ScheduledTrainer(Trainer):
         """Of the last step, before clipping."""
         self.losses: list[Any] = []
         """Of each batch of the step: its share of the step's loss."""
+        model = load(_source(job))
+        self._uses_cache = getattr(model.config, "use_cache", None)
         super().__init__(
             args=training_arguments(job),
-            model=load(_source(job)),
+            model=model,
             train_dataset=BlockDataset(job.train),
             data_collator=collate,
             compute_loss_func=token_loss,
@@ -80,6 +83,23 @@ class ScheduledTrainer(Trainer):
     def validates_at(self, step: int) -> bool:
         """Whether there is something to validate on, and it is the time for it."""
         return self.job.validation is not None and self.job.schedule.evaluates_at(step)
+
+    @contextmanager
+    def own_cache(self) -> Iterator[None]:
+        """Give the model its own `use_cache`, to be saved with it; Trainer of transformers 5 sets its own for all."""
+        config = self.accelerator.unwrap_model(self.model).config
+        trained_with = vars(config).pop("use_cache", None)
+        if self._uses_cache is not None:
+            config.use_cache = self._uses_cache
+        try:
+            yield
+        finally:
+            if trained_with is not None:
+                config.use_cache = trained_with
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with self.own_cache():
+            super()._save(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return EpochSampler(self.job.schedule)

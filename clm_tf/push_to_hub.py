@@ -16,6 +16,7 @@ from transformers.modelcard import TrainingSummary
 from clm_core.background import Background
 from clm_core.errors import HubError
 from clm_core.hub import MODEL, Hub, Repository
+from clm_core.model_folder import complete
 from clm_core.upload import Files, upload, without_bars
 from clm_tf.modeling import save
 
@@ -151,8 +152,7 @@ class PushToHubCallback(TransformersCallback):
 
     def _write(self, state: _State, epoch: int | None) -> None:
         _save_model(self.model, state.folder)
-        if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(state.folder)
+        complete(state.folder, self.tokenizer, self.model.config)
         if self.checkpoint and epoch is not None:
             self.model._save_checkpoint(str(state.folder / CHECKPOINT), epoch)
         if self.training_history:

@@ -1,0 +1,94 @@
+"""What a run leaves opens in plain transformers, and says of itself what the model is and not how it was trained."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+import clm_core as clm
+from clm_core import sample
+from clm_pt.training import train
+
+TEXT = "Why is the sky blue? Because the air scatters blue light more than red light. " * 9
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    file = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    file.write_text("\n\n".join([TEXT] * 20), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def trained(corpus, tmp_path, monkeypatch):
+    """Train for two steps, and return the folder of the run."""
+    monkeypatch.setenv("CLM_CACHE", str(tmp_path / "cache"))
+
+    def run(name="run", **options):
+        small = {"block_size": 16, "max_steps": 2, "eval_strategy": "no", "tokenizer_name": "sample"}
+        clm.train(backend="pt", train_file=corpus, output_dir=tmp_path / name, **(small | options))
+        return tmp_path / name
+
+    return run
+
+
+@pytest.fixture
+def gpt2(trained):
+    return trained(model_type="gpt2", config_overrides="n_layer=1,n_embd=16,n_head=2,n_positions=32")
+
+
+def settings(folder, name="generation_config.json"):
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_a_pipeline_that_is_told_nothing_stays_within_the_positions(gpt2):
+    generate = pipeline("text-generation", str(gpt2))
+    for seed in range(30):
+        torch.manual_seed(seed)
+        text = generate("Good question!", return_full_text=True)[0]["generated_text"]
+        assert text.startswith("Good question!")
+
+
+def test_a_text_that_is_cut_off_fits_the_model(gpt2):
+    tokenizer = AutoTokenizer.from_pretrained(gpt2)
+    inputs = tokenizer(TEXT, truncation=True, return_tensors="pt")
+    assert inputs["input_ids"].shape == (1, 32)
+    assert AutoModelForCausalLM.from_pretrained(gpt2)(**inputs).logits.shape == (1, 32, 2048)
+
+
+def test_a_model_that_rotates_is_given_no_end(trained):
+    sizes = "hidden_size=16,intermediate_size=16,num_attention_heads=2,num_key_value_heads=2,num_hidden_layers=1"
+    run = trained(model_type="llama", config_overrides=f"{sizes},head_dim=8,max_position_embeddings=32")
+    assert "max_length" not in settings(run)
+    assert settings(run, "tokenizer_config.json")["model_max_length"] == 32
+
+
+@pytest.mark.parametrize("said", [{"max_length": 24}, {"max_new_tokens": 5}], ids=str)
+def test_the_settings_of_a_base_model_stay(gpt2, trained, said):
+    (gpt2 / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 5], **said}))
+    again = settings(trained("again", model_name_or_path=gpt2, tokenizer_name=None))
+    assert {name: again.get(name) for name in ("max_length", "max_new_tokens")} == {
+        "max_length": None,
+        "max_new_tokens": None,
+        **said,
+    }
+    assert again["eos_token_id"] == [0, 5]
+
+
+def test_no_file_says_how_it_was_loaded_and_the_last_checkpoint_is_the_model(gpt2):
+    for folder in (gpt2, gpt2 / "checkpoint-2"):
+        assert not {"is_local", "local_files_only", "name_or_path"} & settings(folder, "tokenizer_config.json").keys()
+        assert "_from_model_config" not in settings(folder)
+        assert "_name_or_path" not in settings(folder, "config.json")
+        assert str(sample.TOKENIZER) not in "".join(path.read_text() for path in folder.glob("*.json"))
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        assert settings(gpt2, name) == settings(gpt2 / "checkpoint-2", name)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_cache_is_used_as_the_model_says_and_not_as_it_was_trained(new_job, new_model, use_cache):
+    job = new_job(model=new_model(use_cache=use_cache), max_steps=1, save_strategy="steps", save_steps=1)
+    train(job)
+    assert settings(job.model_dir, "config.json")["use_cache"] is use_cache
+    assert settings(job.output_dir / "checkpoint-1", "config.json")["use_cache"] is use_cache
