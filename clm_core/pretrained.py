@@ -11,6 +11,7 @@ from clm_core.architectures import COUNT_FROM_PADDING, count_embeddings, count_p
 from clm_core.causality import make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
+from clm_core.series import translated
 from clm_core.tokenization import check_tokenizer
 
 T = TypeVar("T")
@@ -157,9 +158,16 @@ def load_config(what: str, name: str, revision: str) -> Any:
     Raises:
         ModelError: it cannot be found or read.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
-    return _found(what, name, lambda: AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False))
+    def load() -> Any:
+        written, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+        fields = translated(written)
+        if fields == written or fields["model_type"] not in CONFIG_MAPPING:
+            return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        return CONFIG_MAPPING[fields["model_type"]].from_dict(fields, name_or_path=name)
+
+    return _found(what, name, load)
 
 
 def _default_config(model_type: str | None) -> Any:
@@ -188,6 +196,8 @@ def _found(what: str, name: str, load: Callable[[], T]) -> T:
 
     try:
         return load()
+    except ModelError as error:
+        raise ModelError(f"{what} {name}: {error}") from None
     except HFValidationError:
         raise ModelError(f"{what}: there is no folder {name}, and it cannot be a name on the Hub") from None
     except Exception as error:  # Whatever a damaged file makes a loader raise; tokenizers raises plain Exception.
