@@ -50,7 +50,8 @@ def core(session: nox.Session) -> None:
 def pt5(session: nox.Session) -> None:
     """PyTorch, on transformers 5."""
     session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
-    session.run("pytest", "tests/pt", "tests/architectures", "tests/hub", "tests/contract/test_pt.py", *session.posargs)
+    suites = [f"tests/{name}" for name in ("pt", "architectures", "series", "hub")]
+    session.run("pytest", *suites, "tests/contract/test_pt.py", *session.posargs)
 
 
 @nox.session
@@ -64,14 +65,16 @@ def hub1(session: nox.Session) -> None:
 def pt4(session: nox.Session) -> None:
     """PyTorch, on the last transformers 4."""
     session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
-    session.run("pytest", "tests/pt", "tests/architectures", "tests/contract/test_pt.py", *session.posargs)
+    session.run(
+        "pytest", "tests/pt", "tests/architectures", "tests/series", "tests/contract/test_pt.py", *session.posargs
+    )
 
 
 @nox.session
 def tf(session: nox.Session) -> None:
     """TensorFlow."""
     session.install(".[tf,fast,tensorboard,test]", TOY)
-    suites = [f"tests/{name}" for name in ("core", "tf", "architectures", "hub")]
+    suites = [f"tests/{name}" for name in ("core", "tf", "architectures", "series", "hub")]
     session.run("pytest", *suites, "tests/contract/test_tf.py", *session.posargs)
 
 

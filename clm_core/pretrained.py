@@ -11,7 +11,7 @@ from clm_core.architectures import COUNT_FROM_PADDING, count_embeddings, count_p
 from clm_core.causality import make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
-from clm_core.series import translated
+from clm_core.series import tokenizer_of_5, translated
 from clm_core.tokenization import check_tokenizer
 
 T = TypeVar("T")
@@ -41,7 +41,10 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     tokenizer = _found(
         "tokenizer",
         name,
-        lambda: AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more),
+        lambda: (
+            tokenizer_of_5(name, revision)
+            or AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more)
+        ),
     )
     check_tokenizer(tokenizer, name)
     return tokenizer

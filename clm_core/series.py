@@ -1,8 +1,8 @@
-"""What one series of transformers writes, in the words of the other, which would keep what it does not know, and ignore it.
+"""What one series of transformers writes, in the words of the other, which would keep what it does not know, unread.
 
-transformers 5 has what belongs to rotary embeddings in one dictionary, `rope_parameters`, flat or by the type of a layer.
+transformers 5 has what belongs to rotary embeddings in one dictionary, `rope_parameters`, flat or by type of layer;
 4.57 has a field for each, and some architectures have names of their own for them. What differs was found by comparing
-the logits of all architectures that both have, with each field changed; tests/series holds what matters most.
+the logits of all architectures that both have, with these fields changed; tests/series holds what matters most.
 """
 
 import inspect
@@ -92,10 +92,7 @@ def translated(written: Fields) -> Fields:
     Raises:
         ModelError: it has no words for one of them; the message names it.
     """
-    import transformers
-    from packaging.version import Version
-
-    return in_5(written) if Version(transformers.__version__).major >= 5 else in_4(written)
+    return in_5(written) if _installed() >= 5 else in_4(written)
 
 
 def in_5(written: Fields) -> Fields:
@@ -124,15 +121,15 @@ def in_4(written: Fields) -> Fields:
     """
     from transformers import CONFIG_MAPPING
 
-    kind = written.get("model_type")
+    kind = str(written.get("model_type"))
     fields = {name: in_4(value) if _is_part(value) else _numbers(value) for name, value in written.items()}
     if kind not in CONFIG_MAPPING:
         return fields  # A part of a kind without a name, or an architecture that is new: transformers says so.
     config = CONFIG_MAPPING[kind]
     if kind == "dbrx" and "rope_parameters" in fields:  # Its parts refuse what all configurations of 5 have.
         for name, part in config.sub_configs.items():
-            fields[name] = {key: value for key, value in fields[name].items() if key in _parameters(part)}
-    known = _parameters(config)
+            fields[name] = {key: value for key, value in fields[name].items() if key in parameters(part)}
+    known = parameters(config)
     _rename(fields, kind, known)
     _set_rope(fields, kind, known)
     for name in BUILT_IN.keys() & fields.keys() - known:
@@ -142,22 +139,60 @@ def in_4(written: Fields) -> Fields:
     return fields
 
 
+def tokenizer_of_5(name: str, revision: str) -> Any:
+    """A tokenizer that transformers 5 wrote, for 4.57; None where it can be read as ever.
+
+    A fast one is what tokenizer.json says: 4.57 does not know each class of 5, and of some it changes what they do (it
+    gives Llama's a BOS that they have not). Special tokens without an attribute are a list in 5, for 4.57 a dictionary.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
+    from transformers.utils import cached_file
+
+    fields = {} if _installed() >= 5 else get_tokenizer_config(name, revision=revision)
+    kind, extra = fields.get("tokenizer_class") or "", fields.get("extra_special_tokens") or {}
+    if not (kind == "TokenizersBackend" or "backend" in fields or isinstance(extra, list)):
+        return None
+    attributes = PreTrainedTokenizerFast.SPECIAL_TOKENS_ATTRIBUTES
+    named = {key: text for key, text in fields.items() if key.endswith("_token") and isinstance(text, str | dict)}
+    more: dict[str, Any] = {
+        "additional_special_tokens": extra if isinstance(extra, list) else fields.get("additional_special_tokens"),
+        "extra_special_tokens": {key: text for key, text in named.items() if key not in attributes},
+    }
+    if isinstance(extra, dict):
+        more["extra_special_tokens"] |= extra
+    if kind != "TokenizersBackend" and fields.get("backend") != "tokenizers":
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more)
+    cached_file(name, "tokenizer.json", revision=revision)  # Or it would look for the files of another class.
+    own = tokenizer_class_from_name(f"{kind}Fast")
+    for key, default in (("model_input_names", ["input_ids", "attention_mask"]), ("padding_side", "right")):
+        more[key] = fields.get(key, getattr(own, key, default))
+    return PreTrainedTokenizerFast.from_pretrained(name, revision=revision, **more)
+
+
+def parameters(kind: Any) -> set[str]:
+    """What the constructors of a configuration's class know by name."""
+    own = (each for each in kind.__mro__ if each.__module__.startswith("transformers.models"))
+    return {name for each in own if "__init__" in vars(each) for name in inspect.signature(each.__init__).parameters}
+
+
+def _installed() -> int:
+    import transformers
+    from packaging.version import Version
+
+    return Version(transformers.__version__).major
+
+
 def _is_part(value: Any) -> bool:
     return isinstance(value, dict) and "model_type" in value
 
 
 def _numbers(value: Any) -> Any:
-    """With numbers that JSON has no word for, such as infinity, in the place of the dictionaries that stand for them."""
+    """With numbers that JSON has no word for, such as infinity, in place of the dictionaries that stand for them."""
     if isinstance(value, dict):
         tagged = value.keys() == {"__float__"}
         return float(value["__float__"]) if tagged else {name: _numbers(item) for name, item in value.items()}
     return [_numbers(item) for item in value] if isinstance(value, list) else value
-
-
-def _parameters(kind: Any) -> set[str]:
-    """What the constructors of a configuration's class know by name."""
-    own = (each for each in kind.__mro__ if each.__module__.startswith("transformers.models"))
-    return {name for each in own if "__init__" in vars(each) for name in inspect.signature(each.__init__).parameters}
 
 
 def _rename(fields: Fields, kind: str, known: set[str]) -> None:
@@ -200,7 +235,8 @@ def _by_layer(kind: str, parameters: Fields, layers: Any) -> tuple[Fields, Field
     nested = {name: value for name, value in parameters.items() if isinstance(value, dict) or name in layers}
     if not nested:
         return _named_type(parameters), None
-    used = {name: _named_type(value or {"rope_type": None}) for name, value in nested.items() if name in layers}
+    used = {name: _named_type(value or {"rope_type": None}) for name, value in nested.items()}
+    used = {name: value for name, value in used.items() if name in (layers or used)}
     sliding = used.pop(SLIDING, None)
     full = used.pop(FULL, None) or sliding or _named_type(next(iter(nested.values())))
     if other := next((name for name, value in used.items() if value != full), None):

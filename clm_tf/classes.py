@@ -14,11 +14,18 @@ from transformers.modeling_tf_outputs import TFCausalLMOutput, TFCausalLMOutputW
 from transformers.modeling_tf_utils import TFCausalLanguageModelingLoss, TFPreTrainedModel, unpack_inputs
 from transformers.models.roformer.modeling_tf_roformer import TFRoFormerEncoder
 
+from clm_core.errors import ModelError
+
 
 class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
-    """Its parent ignores `sliding_window`: a token sees all before it."""
+    """Its parent ignores `sliding_window`: a token sees all before it; and `rope_scaling`, which is refused here."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        if getattr(config, "rope_scaling", None):
+            raise ModelError(
+                f"rope_scaling {config.rope_scaling}: transformers' TensorFlow class for mistral has no such thing; "
+                "another backend may have it"
+            )
         super().__init__(config, *args, **kwargs)
         if config.sliding_window:
             prepare = self.model._prepare_decoder_attention_mask
