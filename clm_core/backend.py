@@ -108,6 +108,8 @@ class Model:
     architecture: Any
     """A `transformers.PretrainedConfig`."""
     seed: int
+    ignore_unused_weights: bool = False
+    """Whether the files may hold tensors that the model does not use; `clm_core.unused_weights` refuses them else."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,15 @@ class TokenizerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """How the weights of `model_name_or_path` are read."""
+
+    ignore_unused_weights: bool = option(
+        False, "take a model whose files also hold tensors that it does not use, such as those of an adapter"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArchitectureOptions:
     """A model from scratch, instead of `model_name_or_path`."""
 
@@ -270,20 +279,23 @@ class TrainConfig(
     PreprocessingOptions,
     DataOptions,
     ArchitectureOptions,
+    WeightsOptions,
     TokenizerOptions,
 ):
     """The options of `train`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(EvaluationOptions, PreparedOptions, PreprocessingOptions, DataOptions, TokenizerOptions):
+class EvaluateConfig(
+    EvaluationOptions, PreparedOptions, PreprocessingOptions, DataOptions, WeightsOptions, TokenizerOptions
+):
     """The options of `evaluate`; what is not given comes from the run that is evaluated, where it is one."""
 
     output_file: str | None = option(None, "also write the result to this JSON file", metavar="FILE")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig(SamplingOptions, TokenizerOptions):
+class GenerateConfig(SamplingOptions, WeightsOptions, TokenizerOptions):
     """The options of `generate`."""
 
 
@@ -308,6 +320,7 @@ class ParityConfig(
     PreprocessingOptions,
     DataOptions,
     ArchitectureOptions,
+    WeightsOptions,
     TokenizerOptions,
 ):
     """The options of `parity`; those of the training are the same for both backends."""

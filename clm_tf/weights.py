@@ -51,9 +51,12 @@ def fill(model: TFPreTrainedModel, name: str, revision: str) -> None:
 
 def draw(model: TFPreTrainedModel, seed: int) -> None:
     """Set the variables of a new model to the first weights that every backend has, where the core knows them."""
-    own = dict(_exported(model))
-    drawn = {name: first_weight(name, array.shape, model.config, seed=seed) for name, array in own.items()}
-    state = {name: own[name] if array is None else array for name, array in drawn.items()}
+    set_all(model, lambda name, own: first_weight(name, own.shape, model.config, seed=seed))
+
+
+def set_all(model: TFPreTrainedModel, value: Callable[[str, np.ndarray], np.ndarray | None]) -> None:
+    """Set each variable to what `value` makes of its PyTorch name and what it is; where that is None it stays."""
+    state = {name: own if (new := value(name, own)) is None else new for name, own in _exported(model)}
     rename = getattr(model, "tf_to_pt_weight_rename", None)
     load_pytorch_state_dict_in_tf2_model(
         model, state, tf_inputs=False, tf_to_pt_weight_rename=rename, skip_logger_warnings=True

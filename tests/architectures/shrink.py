@@ -110,11 +110,11 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
 def shrink(model_type: str) -> PretrainedConfig:
     """A tiny configuration of an architecture, of its own class, with defaults for whatever is no size."""
     config = CONFIG_MAPPING[model_type]()
-    return type(config)(**_tiny_fields(config, EXCEPTIONS.get(model_type, {})))
+    return type(config)(**tiny_fields(config, EXCEPTIONS.get(model_type, {})))
 
 
-def _tiny_fields(config: PretrainedConfig, exceptions: dict[str, Any]) -> dict[str, Any]:
-    """What the class is to be given; fields that it takes from others are left to it."""
+def tiny_fields(config: PretrainedConfig, exceptions: dict[str, Any]) -> dict[str, Any]:
+    """What the class of a configuration is to be given to be tiny; fields that it takes from others are left to it."""
     given, values = inspect.signature(type(config).__init__).parameters, config.to_dict()
     named = {name: values.get(config.attribute_map.get(name, name)) for name in given}
     layers = next((named[name] for name in ("num_hidden_layers", "n_layer", "n_layers") if named.get(name)), None)
@@ -126,7 +126,7 @@ def _tiny_fields(config: PretrainedConfig, exceptions: dict[str, Any]) -> dict[s
     tiny |= {name: value for name, value in exceptions.items() if name not in parts}
     for name, part in parts.items():
         own = {**EXCEPTIONS.get(part.model_type, {}), **exceptions.get(name, {})}
-        tiny[name] = {**_tiny_fields(part, own), "model_type": part.model_type}
+        tiny[name] = {**tiny_fields(part, own), "model_type": part.model_type}
     return tiny
 
 

@@ -1,0 +1,88 @@
+"""Tensors of a weights file that a model does not use: refused by name, but for those that nothing would come of.
+
+A model without a tensor of its file is another model: with fewer layers, without its adapter, its biases, its relative
+positions. What real checkpoints have besides a model, and what is let be, is this and no more:
+
+- what the class of the model itself says is to be ignored (the backend leaves it out);
+- buffers that older versions of a class saved and that are computed today: causal masks (zeros and ones, nothing above
+  the diagonal), the score of a masked place, positions counted from 0, frequencies of rotary embeddings, sinusoids;
+- an output layer, where the model has none of its own, that is equal to the input embeddings;
+- the heads of other tasks, which lie behind the model of the text: poolers, next-sentence heads, classifiers.
+
+`--ignore-unused-weights` lets all the others be too.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.backend import Model
+from clm_core.errors import ModelError
+
+Array = npt.NDArray[Any]
+
+COMPUTED = re.compile(
+    r"(inv_freq|cos_cached|sin_cached|(^|\.)position_ids|(^|\.)token_type_ids|embed_positions\.weights"
+    r"|(^|\.)version|_float_tensor)$"
+)
+MASK = re.compile(r"(^|\.)(bias|mask|causal_mask|masked_bias)$")
+OTHER_TASKS = re.compile(
+    r"(^|\.)pooler\.|^cls\.seq_relationship\.|^(sop_classifier|nsp_classifier|classifier|classification_head|score"
+    r"|qa_outputs|summary|sequence_summary|multiple_choice_head|logits_proj|v_head)\."
+)
+OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out|output_projection|(lm_head|predictions)\.decoder)\.weight$")
+"""An output layer, as it is called in any class."""
+
+SHOWN = 5
+
+
+def check_unused(
+    model: Model, unused: Iterable[str], read: Callable[[str], Array], input_embeddings: Callable[[], Array]
+) -> None:
+    """Make sure that the tensors of a file that a model has no use for are none that make it another model.
+
+    `read` returns a tensor of the file, any number type, and `input_embeddings` those of the model as it was loaded.
+
+    Raises:
+        ModelError: they do, and are named, unless the model is to ignore them; or they are an output layer that differs
+            from the input embeddings which the model would use instead.
+    """
+    refused = []
+    for name in sorted(unused):
+        if OUTPUT.search(name):
+            check_tied(model, name, read(name), input_embeddings())
+        elif not (COMPUTED.search(name) or OTHER_TASKS.search(name) or (MASK.search(name) and is_mask(read(name)))):
+            refused.append(name)
+    if refused and not model.ignore_unused_weights:
+        kind, more = model.architecture.model_type, f" and {len(refused) - SHOWN} more" * (len(refused) > SHOWN)
+        raise ModelError(
+            f"{model.name_or_path} has weights that a {kind} as its config.json describes it does not use: "
+            f"{', '.join(refused[:SHOWN])}{more}; without them it is another model: complete the configuration, merge "
+            "an adapter, or leave them out with --ignore-unused-weights"
+        )
+
+
+def check_tied(model: Model, name: str, output: Array, embeddings: Array) -> None:
+    """Make sure that an output layer in a file is the input embeddings, where a model has no other.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if output.shape != embeddings.shape or not np.array_equal(output.astype(np.float32), embeddings.astype(np.float32)):
+        raise ModelError(
+            f"{model.name_or_path}: {name} is not tied to the input embeddings, which a {model.architecture.model_type} "
+            'as configured would use in its place: if it is right, set "tie_word_embeddings": false in config.json'
+        )
+
+
+def is_mask(array: Array) -> bool:
+    """Whether an array is a causal mask, of shape (1, 1, length, length), or the one score of a masked place."""
+    if array.size == 1:
+        return True
+    if array.ndim != 4 or array.shape[:2] != (1, 1) or array.shape[2] != array.shape[3]:
+        return False
+    square = array[0, 0].astype(np.float32)
+    return bool(np.isin(square, (0.0, 1.0)).all() and not np.triu(square, 1).any())
