@@ -19,7 +19,6 @@ from clm_core.config import (
     GenerateConfig,
     PrepareConfig,
     SamplingOptions,
-    TokenizerOptions,
     TrainConfig,
 )
 from clm_core.curves import CurveWriter
@@ -292,18 +291,21 @@ def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> M
             )
         model = _existing_model(config, progress, seed=config.seed)
     else:
+        if config.ignore_unused_weights:
+            raise OptionError("ignore_unused_weights is of the weights of a model_name_or_path, and none is given")
         architecture = new_architecture(config, tokenizer, progress.say)
         model = Model(name_or_path=None, revision="main", architecture=architecture, seed=config.seed)
     check_fits(model.architecture, tokenizer, config.block_size)
     return model
 
 
-def _existing_model(config: TokenizerOptions, progress: Progress, *, seed: int) -> Model:
+def _existing_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progress: Progress, *, seed: int) -> Model:
     return Model(
         architecture=load_architecture(config, progress.say),
         name_or_path=config.model_name_or_path,
         revision=config.model_revision,
         seed=seed,
+        ignore_unused_weights=config.ignore_unused_weights,
     )
 
 

@@ -141,7 +141,13 @@ def _begin(backend: Backend, job: TrainingJob, config: ParityConfig, folder: Pat
 
 def _model(folder: Path, name_or_path: str | None, config: Any) -> Model:
     architecture = load_config("configuration", str(folder / ARCHITECTURE), "main")
-    return Model(name_or_path=name_or_path, revision="main", architecture=architecture, seed=config.seed)
+    return Model(
+        name_or_path=name_or_path,
+        revision="main",
+        architecture=architecture,
+        seed=config.seed,
+        ignore_unused_weights=config.ignore_unused_weights,
+    )
 
 
 def _logits(backend: Backend, job: TrainingJob, checkpoint: Path, blocks: Blocks) -> Any:

@@ -10,6 +10,7 @@ It needs pytest and transformers, and no network. Every run is a few steps of a 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ from clm_core.backend import (
     TrainingJob,
 )
 from clm_core.config import EvaluateConfig, SamplingOptions, TrainConfig
-from clm_core.errors import TrainingError
+from clm_core.errors import ModelError, TrainingError
 from clm_core.options import Given, build
 from clm_core.schedule import Schedule
 
@@ -94,6 +95,9 @@ CORE_OPTIONS = {
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline"),
 }
 """The options that the core carries out itself, before and after a backend is called."""
+
+MODEL_OPTIONS = {"ignore_unused_weights"}
+"""Those that come with the model, for which a test below stands."""
 
 
 @dataclass
@@ -219,6 +223,23 @@ class BackendContract:
         trace = run(self.backend, tmp_path, model=tiny_model(str(baseline.job.model_dir)))
         assert trace.of(Evaluated)[0].score.loss == pytest.approx(baseline.of(Evaluated)[-1].score.loss, rel=1e-6)
 
+    def test_tensors_that_a_model_has_no_use_for_are_refused_unless_it_is_to_ignore_them(
+        self, tmp_path: Path, baseline: Trace
+    ) -> None:
+        from safetensors.numpy import load_file, save_file
+
+        assert baseline.job
+        folder = shutil.copytree(baseline.job.model_dir, tmp_path / "model")
+        file = folder / "model.safetensors"
+        save_file(
+            {**load_file(file), "adapter.lora_A.weight": np.zeros(3, np.float32)}, file, metadata={"format": "pt"}
+        )
+        model = tiny_model(str(folder))
+        with pytest.raises(ModelError, match=r"adapter\.lora_A\.weight"):
+            evaluate(self.backend, baseline, model=model)
+        kept = evaluate(self.backend, baseline, model=replace(model, ignore_unused_weights=True))
+        assert kept == evaluate(self.backend, baseline)
+
     def test_a_training_of_no_steps_writes_the_weights_that_it_would_begin_with(
         self, tmp_path: Path, baseline: Trace
     ) -> None:
@@ -322,14 +343,17 @@ def losses(trace: Trace) -> list[float]:
     return [event.loss for event in trace.of(StepDone)]
 
 
-def evaluate(backend: Backend, trace: Trace, blocks: Blocks | None = None) -> Score:
+def evaluate(backend: Backend, trace: Trace, blocks: Blocks | None = None, model: Model | None = None) -> Score:
     """Score blocks with the model that a run has written."""
     assert trace.job
     chosen = validation_blocks() if blocks is None else blocks
     events: list[Event] = []
     score = backend.evaluate(
         EvaluationJob(
-            model=tiny_model(str(trace.job.model_dir)), blocks=chosen, config=EvaluateConfig(), report=events.append
+            model=model or tiny_model(str(trace.job.model_dir)),
+            blocks=chosen,
+            config=EvaluateConfig(),
+            report=events.append,
         )
     )
     assert sum(event.blocks for event in events if isinstance(event, BatchScored)) == len(chosen)

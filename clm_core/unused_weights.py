@@ -6,7 +6,7 @@ positions. What real checkpoints have besides a model, and what is let be, is th
 - what the class of the model itself says is to be ignored (the backend leaves it out);
 - buffers that older versions of a class saved and that are computed today: causal masks (zeros and ones, nothing above
   the diagonal), the score of a masked place, positions counted from 0, frequencies of rotary embeddings, sinusoids;
-- an output layer, where the model has none of its own, that is equal to the input embeddings;
+- an output layer, where the model has none of its own, that is equal to the input embeddings, and a copy of its bias;
 - the heads of other tasks, which lie behind the model of the text: poolers, next-sentence heads, classifiers.
 
 `--ignore-unused-weights` lets all the others be too.
@@ -33,8 +33,12 @@ OTHER_TASKS = re.compile(
     r"(^|\.)pooler\.|^cls\.seq_relationship\.|^(sop_classifier|nsp_classifier|classifier|classification_head|score"
     r"|qa_outputs|summary|sequence_summary|multiple_choice_head|logits_proj|v_head)\."
 )
-OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out|output_projection|(lm_head|predictions)\.decoder)\.weight$")
+OUTPUT = re.compile(
+    r"(^|\.)(lm_head|lm_loss|generator_lm_head|embed_out|output_projection|pred_layer\.proj"
+    r"|(lm_head|predictions)\.decoder)\.weight$"
+)
 """An output layer, as it is called in any class."""
+OUTPUT_BIAS = re.compile(r"((^|\.)(lm_head|predictions))\.decoder\.bias$")
 
 SHOWN = 5
 
@@ -44,7 +48,7 @@ def check_unused(
 ) -> None:
     """Make sure that the tensors of a file that a model has no use for are none that make it another model.
 
-    `read` returns a tensor of the file, any number type, and `input_embeddings` those of the model as it was loaded.
+    `read` returns a tensor of the file, of any number type, and `input_embeddings` those of the model as it was loaded.
 
     Raises:
         ModelError: they do, and are named, unless the model is to ignore them; or they are an output layer that differs
@@ -53,28 +57,31 @@ def check_unused(
     refused = []
     for name in sorted(unused):
         if OUTPUT.search(name):
-            check_tied(model, name, read(name), input_embeddings())
+            check_tied(model, name, read(name), "the input embeddings", input_embeddings())
+        elif OUTPUT_BIAS.search(name):
+            other = OUTPUT_BIAS.sub(r"\1.bias", name)
+            check_tied(model, name, read(name), other, read(other))
         elif not (COMPUTED.search(name) or OTHER_TASKS.search(name) or (MASK.search(name) and is_mask(read(name)))):
             refused.append(name)
     if refused and not model.ignore_unused_weights:
         kind, more = model.architecture.model_type, f" and {len(refused) - SHOWN} more" * (len(refused) > SHOWN)
         raise ModelError(
-            f"{model.name_or_path} has weights that a {kind} as its config.json describes it does not use: "
+            f"{model.name_or_path} holds tensors that a {kind} as its config.json describes it does not use: "
             f"{', '.join(refused[:SHOWN])}{more}; without them it is another model: complete the configuration, merge "
             "an adapter, or leave them out with --ignore-unused-weights"
         )
 
 
-def check_tied(model: Model, name: str, output: Array, embeddings: Array) -> None:
-    """Make sure that an output layer in a file is the input embeddings, where a model has no other.
+def check_tied(model: Model, name: str, tensor: Array, other: str, expected: Array) -> None:
+    """Make sure that two tensors are equal, of which a model as it is configured has only one, `other`.
 
     Raises:
-        ModelError: it is not.
+        ModelError: they are not.
     """
-    if output.shape != embeddings.shape or not np.array_equal(output.astype(np.float32), embeddings.astype(np.float32)):
+    if tensor.shape != expected.shape or not np.array_equal(tensor.astype(np.float32), expected.astype(np.float32)):
         raise ModelError(
-            f"{model.name_or_path}: {name} is not tied to the input embeddings, which a {model.architecture.model_type} "
-            'as configured would use in its place: if it is right, set "tie_word_embeddings": false in config.json'
+            f"{model.name_or_path}: {name} is not tied to {other}, which a {model.architecture.model_type} as it is "
+            'configured would use in its place: if it is right, set "tie_word_embeddings": false in config.json'
         )
 
 

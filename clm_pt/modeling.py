@@ -15,8 +15,8 @@ from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
 from clm_core.initialization import first_weight
 from clm_pt.repairs import repair
+from clm_pt.weight_files import WEIGHTS, check_all_used
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -137,6 +137,7 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
             f"shape: {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}"
         )
+    check_all_used(model, loaded, report["unexpected_keys"])
     return loaded
 
 

@@ -47,7 +47,7 @@ def load(model: Model) -> TFPreTrainedModel:
     if model.name_or_path is None:
         weights.draw(built, model.seed)
     else:
-        weights.fill(built, model.name_or_path, model.revision)
+        weights.fill(built, model)
         # A checkpoint need not have it, and then the configuration says how to generate.
         with contextlib.suppress(OSError):
             built.generation_config = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
@@ -109,10 +109,9 @@ def _build(model: Model) -> TFPreTrainedModel:
         own = CLASSES.get(kind)
         built = own(model.architecture) if own else TFAutoModelForCausalLM.from_config(model.architecture)
         built.build_in_name_scope()
-    except (ValueError, AssertionError) as error:
-        raise ModelError(
-            f"model type {kind}: its configuration cannot be built: {str(error) or 'check its sizes'}"
-        ) from error
+    except Exception as error:  # A class may raise anything about what it has not, or numbers that do not fit together.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"model type {kind}: its configuration cannot be built: {reason}") from error
     if not _predicts_next_token(built):
         raise ModelError(
             f"model type {kind}: its TensorFlow class cannot generate, or has no loss for predicting the next token; "

@@ -6,7 +6,8 @@ transformers, read. transformers' own TensorFlow classes neither read nor write 
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,31 +23,33 @@ from transformers.modeling_tf_pytorch_utils import (
 )
 from transformers.utils import cached_file, has_file
 
+from clm_core.backend import Model
 from clm_core.errors import ModelError, OutputError
 from clm_core.initialization import first_weight
+from clm_core.unused_weights import OUTPUT, check_unused
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-def fill(model: TFPreTrainedModel, name: str, revision: str) -> None:
+def fill(model: TFPreTrainedModel, source: Model) -> None:
     """Set the variables of a built model from the checkpoint in a folder or on the Hub.
 
     Raises:
-        ModelError: the weights cannot be read, do not fit, or are not all there.
+        ModelError: the weights cannot be read, do not fit, are not all there, or are more than the model has.
     """
-    files = _weight_files(name, revision)
+    files = _weight_files(source.name_or_path, source.revision)
     if not files:
-        _fill_from_tensorflow(model, name, revision)
+        _fill_from_tensorflow(model, source, None)
     else:
         try:
             archive = _Archive(files)
             if archive.layout == "tf":
-                _fill_from_tensorflow(model, name, revision)
+                _fill_from_tensorflow(model, source, archive)
             else:
-                _fill_from_pytorch(model, archive, name)
+                _fill_from_pytorch(model, source, archive)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{name}: its weights cannot be read: {error}") from error
+            raise ModelError(f"{source.name_or_path}: its weights cannot be read: {error}") from error
 
 
 def draw(model: TFPreTrainedModel, seed: int) -> None:
@@ -134,9 +137,11 @@ class _Archive:
         return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
-def _fill_from_pytorch(model: TFPreTrainedModel, archive: _Archive, name: str) -> None:
-    # Some classes, such as GPT-J's, list their output weights as missing by right: here nothing is.
-    model._keys_to_ignore_on_load_missing = None
+def _fill_from_pytorch(model: TFPreTrainedModel, source: Model, archive: _Archive) -> None:
+    name = source.name_or_path
+    # Some classes, such as GPT-J's, list their output weights as missing by right: here nothing is. Others ignore an
+    # output layer in a file, which may differ from the embeddings: here nothing is ignored before it was looked at.
+    model._keys_to_ignore_on_load_missing = model._keys_to_ignore_on_load_unexpected = None
     try:
         _, found = load_pytorch_state_dict_in_tf2_model(
             model,
@@ -150,7 +155,14 @@ def _fill_from_pytorch(model: TFPreTrainedModel, archive: _Archive, name: str) -
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise ModelError(f"{name}: its weights do not fit its configuration: {error}") from error
     _refuse_missing(name, found["missing_keys"])
-    _refuse_separate_head(model, archive, name)
+    unused = _without_ignored(model, found["unexpected_keys"])
+    check_unused(source, unused, archive.get_tensor, lambda: model.get_input_embeddings().weights[0].numpy())
+
+
+def _without_ignored(model: TFPreTrainedModel, names: Iterable[str]) -> list[str]:
+    """Names without those that the class is made to ignore, but for output layers."""
+    patterns = type(model)._keys_to_ignore_on_load_unexpected or []
+    return [name for name in names if OUTPUT.search(name) or not any(re.search(pattern, name) for pattern in patterns)]
 
 
 def _refuse_missing(name: str, missing: list[str]) -> None:
@@ -159,31 +171,34 @@ def _refuse_missing(name: str, missing: list[str]) -> None:
         raise ModelError(f"{name}: the checkpoint lacks {some}; a model of another type, or an incomplete download?")
 
 
-def _refuse_separate_head(model: TFPreTrainedModel, archive: _Archive, name: str) -> None:
-    """A class that always ties its output to its input embeddings would drop an output layer that differs."""
-    head = "lm_head.weight"
-    names = pytorch_names(model)
-    if head not in archive or head in names:
-        return
-    inputs = model.get_input_embeddings().weights[0]
-    if not np.array_equal(archive.get_tensor(head).astype(np.float32), inputs.numpy()):
-        raise ModelError(f"{name}: {head} is not tied to the input embeddings, which {type(model).__name__} cannot do")
-
-
-def _fill_from_tensorflow(model: TFPreTrainedModel, name: str, revision: str) -> None:
+def _fill_from_tensorflow(model: TFPreTrainedModel, source: Model, archive: _Archive | None) -> None:
     """Copy the weights of a checkpoint in TensorFlow's own layout."""
-    native = next((file for file in (WEIGHTS, "tf_model.h5") if _file(name, file, revision)), None)
+    name, revision = source.name_or_path, source.revision
+    native = next((file for file in (WEIGHTS, INDEX, "tf_model.h5") if _file(name, file, revision)), None)
     if native is None:
         _refuse_other_formats(name, revision)
     other, found = type(model).from_pretrained(
         name,
         config=model.config,
         revision=revision,
-        use_safetensors=native == WEIGHTS,
+        use_safetensors=native != "tf_model.h5",
         output_loading_info=True,
     )
     _refuse_missing(name, found["missing_keys"])
+    named = {_pytorch_name(unused): unused for unused in found["unexpected_keys"]}
+    check_unused(
+        source,
+        named,
+        lambda unused: archive.get_tensor(named[unused]) if archive else np.zeros(0, np.float32),
+        lambda: other.get_input_embeddings().weights[0].numpy(),
+    )
     model.set_weights(other.get_weights())
+
+
+def _pytorch_name(name: str) -> str:
+    """What PyTorch calls a weight in a file, where the name of the model is left out before it."""
+    found, _ = convert_tf_weight_name_to_pt_weight_name(f"model/{name}", tf_weight_shape=())
+    return str(found)
 
 
 def _refuse_other_formats(name: str, revision: str) -> None:

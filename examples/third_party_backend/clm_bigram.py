@@ -78,12 +78,14 @@ class Bigrams:
         save_file(vars(self), folder / FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> "Bigrams":
+    def load(cls, folder: Path, ignore_unused_weights: bool = False) -> "Bigrams":
         """Read what `save` wrote."""
         if not (folder / FILE).is_file() or "pairs" not in (arrays := load_file(folder / FILE)):
             raise ModelError(f"{folder} holds no bigram counts: train some with --backend bigram")
         bigrams = cls(0)
-        vars(bigrams).update(arrays)
+        if (unused := arrays.keys() - vars(bigrams).keys()) and not ignore_unused_weights:
+            raise ModelError(f"{folder} has tensors that are no counts: {', '.join(sorted(unused))}")
+        vars(bigrams).update({name: arrays[name] for name in vars(bigrams)})
         return bigrams
 
 
@@ -94,15 +96,8 @@ class BigramBackend(Backend):
     install = "pip install clm-bigram"
     incomparable = "bigram counts are another model than any architecture"
     unsupported: ClassVar[dict[str, str]] = {
-        "learning_rate": NO_GRADIENT,
-        "lr_scheduler_type": NO_GRADIENT,
-        "warmup_steps": NO_GRADIENT,
-        "warmup_ratio": NO_GRADIENT,
-        "weight_decay": NO_GRADIENT,
-        "adam_beta1": NO_GRADIENT,
-        "adam_beta2": NO_GRADIENT,
-        "adam_epsilon": NO_GRADIENT,
-        "max_grad_norm": NO_GRADIENT,
+        **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio"), NO_GRADIENT),
+        **dict.fromkeys(("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"), NO_GRADIENT),
         "bf16": "counts are whole numbers",
         "top_p": "use top_k",
     }
@@ -128,11 +123,11 @@ class BigramBackend(Backend):
 
     def evaluate(self, job: EvaluationJob) -> Score:
         """Score blocks, batch by batch."""
-        return _score(Bigrams.load(Path(job.model.name_or_path)), job.blocks, job.config, job.report)
+        return _score(_start(job.model), job.blocks, job.config, job.report)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
         """Append one token after the other."""
-        bigrams = Bigrams.load(Path(job.model.name_or_path))
+        bigrams = _start(job.model)
         random = np.random.default_rng(job.config.seed)
         ids = list(job.prompt)
         while len(ids) < len(job.prompt) + job.config.max_new_tokens:
@@ -148,7 +143,9 @@ class BigramBackend(Backend):
 
 
 def _start(model: Model) -> Bigrams:
-    return Bigrams.load(Path(model.name_or_path)) if model.name_or_path else Bigrams(model.architecture.vocab_size)
+    if model.name_or_path is None:
+        return Bigrams(model.architecture.vocab_size)
+    return Bigrams.load(Path(model.name_or_path), model.ignore_unused_weights)
 
 
 def _save(bigrams: Bigrams, job: TrainingJob, folder: Path) -> None:

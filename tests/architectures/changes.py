@@ -18,7 +18,8 @@ UNTRIED = re.compile(
     r"(vocab_size|hidden_size|d_model|n_embd|intermediate_size|num_hidden_layers|n_layers?|layers|model_type)$"
     r"|init|std$|drop|summary|^output_|^use_cache$|^return_dict$|^_|dtype|^is_decoder$|^is_encoder_decoder$|^add_cross"
     r"|^transformers|version|(image|video|audio|vision|speech|mm)_|^(vision|audio)|_config$|backbone|_coef$|quant"
-    r"|^(bos|eos|sep|decoder_start|boi|eoi|boa|mask|forced_\w+)_token|label|kernels$|^lm_head_bias_only$|^name_or_path$"
+    r"|^(max_position_embeddings|n_positions|n_ctx|(num_|n_)?(attention_|key_value_|kv_)?heads?|head_dim|n_inner|ffn_dim)$"
+    r"|^num_(local_)?experts$|^(bos|eos|sep|decoder_start|boi|eoi|boa|mask|forced_\w+)_token|label|kernels$|^lm_head_bias_only$|^name_or_path$"
 )
 """Sizes, which no class can do without, and what has no part in the logits of a text in inference mode."""
 
@@ -37,6 +38,16 @@ ROPE = (
     {"rope_type": "linear", "factor": 4.0},
     {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
 )
+INTO_ROPE = (
+    "rope_theta",
+    "rope_scaling",
+    "rope_local_base_freq",
+    "partial_rotary_factor",
+    "rotary_pct",
+    "rotary_emb_base",
+)
+"""What transformers 5 makes its rope_parameters of, where these are not given too."""
+
 NULLABLE = re.compile(r"cap|clip|limit|window|multiplier|scal|chunk")
 """Numbers that mean nothing of their kind where they are None."""
 
@@ -50,11 +61,13 @@ def configuration(model_type: str, path: Path = (), value: Any = None) -> Pretra
         return config
     fields = tiny_fields(config, EXCEPTIONS.get(model_type, {}))
     inner = fields
-    for name in path[:-1]:
+    for name in path[:-1]:  # The parts that lead there.
         found = inner.get(name, getattr(config, name, None))
         inner[name] = dict(found.to_dict() if isinstance(found, PretrainedConfig) else found)
         inner = inner[name]
     inner[path[-1]] = value
+    if path[-1] in INTO_ROPE:
+        inner.pop("rope_parameters", None)
     return type(config)(**fields)
 
 
@@ -66,7 +79,15 @@ def changes(model_type: str, more: dict[Path, list[Any]]) -> dict[Path, list[Any
     for name, part in vars(config).items():
         if part is text:
             found |= dict(_of(text, (name,)))
-    return {**more, **found}
+    return {**{path: values for path, values in more.items() if not UNTRIED.search(path[-1])}, **found}
+
+
+def default(model_type: str, path: Path) -> Any:
+    """What a field is if it is not given; None where it is nothing."""
+    found: Any = shrink(model_type)
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
+    return found.to_dict() if isinstance(found, PretrainedConfig) else found
 
 
 def _of(config: PretrainedConfig, before: Path) -> Iterator[tuple[Path, list[Any]]]:
@@ -88,7 +109,9 @@ def _read_by_name(config: PretrainedConfig) -> set[str]:
     """The fields that the modules of a model ask for without the configuration declaring them."""
     package = type(config).__module__.rpartition(".")[0]
     sources = [module for name, module in list(sys.modules.items()) if name.startswith(f"{package}.modeling_")]
-    return {name for module in sources if "_tf_" not in module.__name__ for name in READ.findall(inspect.getsource(module))}
+    return {
+        name for module in sources if "_tf_" not in module.__name__ for name in READ.findall(inspect.getsource(module))
+    }
 
 
 def _alternatives(name: str, value: Any) -> list[Any]:
@@ -101,7 +124,9 @@ def _alternatives(name: str, value: Any) -> list[Any]:
     if isinstance(value, int | float):
         return [*_numbers(name, value), *([None] if NULLABLE.search(name) else [])]
     if isinstance(value, str):
-        return [other for pattern, all in STRINGS.items() if re.search(pattern, name) for other in all if other != value]
+        return [
+            other for pattern, all in STRINGS.items() if re.search(pattern, name) for other in all if other != value
+        ]
     if isinstance(value, dict):
         return _ropes(value)
     if isinstance(value, list | tuple) and value:
@@ -115,7 +140,7 @@ def _numbers(name: str, value: float) -> list[Any]:
     if "theta" in name or "base" in name:
         return [7.0]
     if isinstance(value, float):
-        return [value * 0.4, value * 2.5 + 0.3]
+        return [value * 0.4 if value else 0.3]
     return [value // 2, value * 2, value + 1] if value > 1 else [value + 1, 2 * value + 4]
 
 

@@ -1,5 +1,8 @@
 """Weights come back as they were written, whole, and from safetensors alone."""
 
+from dataclasses import replace
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +85,51 @@ def test_a_tensor_of_another_shape_is_refused(new_model, saved):
     edit(saved[0], lambda tensors: tensors.update({"transformer.wpe.weight": torch.zeros(8, 16)}))
     with pytest.raises(ModelError, match=r"another shape: transformer\.wpe\.weight$"):
         modeling.load(new_model(saved[0]))
+
+
+MASK = torch.tril(torch.ones(1, 1, 32, 32))
+
+
+def test_a_checkpoint_of_the_bare_transformer_with_its_buffers_can_be_read(new_model, saved):
+    folder, model = saved
+    tensors = load_file(folder / "model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    bare |= {"h.0.attn.bias": MASK, "h.1.attn.masked_bias": torch.tensor(-1e4)}
+    save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+    assert_same(modeling.load(new_model(folder)), model)
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+def test_a_tensor_that_the_model_does_not_use_is_refused_by_its_name_unless_it_is_to_be_ignored(
+    new_model, saved, prefix
+):
+    folder, model = saved
+    tensors = load_file(folder / "model.safetensors")
+    bare = {prefix + name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    extra = f"{prefix}h.0.attn.c_attn.lora_A.weight"
+    save_file({**bare, extra: MASK}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"does not use: {extra};"):
+        modeling.load(new_model(folder))
+    assert_same(modeling.load(replace(new_model(folder), ignore_unused_weights=True)), model)
+
+
+def test_layers_that_the_configuration_does_not_count_are_refused_in_shards_too(new_model, saved):
+    folder, model = saved
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="10KB")
+    with pytest.raises(ModelError, match=r"does not use: transformer\.h\.1\.attn\.c_attn\..* and \d more;"):
+        modeling.load(new_model(folder, n_layer=1))
+
+
+def test_a_head_that_differs_from_the_embeddings_is_refused_or_used_but_not_dropped(new_model, saved):
+    folder, model = saved
+    head = model.transformer.wte.weight.detach() + 1
+    edit(folder, lambda tensors: tensors.update({"lm_head.weight": head.clone()}))
+    if version("transformers").startswith("4."):  # It would tie them.
+        with pytest.raises(ModelError, match=r"lm_head\.weight is not tied to transformer\.wte\.weight"):
+            modeling.load(new_model(folder))
+    else:
+        assert torch.equal(modeling.load(new_model(folder)).lm_head.weight, head)
 
 
 def test_another_architectures_checkpoint_is_refused(new_model, saved):

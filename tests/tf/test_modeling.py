@@ -57,7 +57,7 @@ def test_a_checkpoint_of_the_bare_transformer_with_its_buffers_can_be_read(new_m
     folder, weights = saved
     tensors = load_file(folder / "model.safetensors")
     bare = {name.removeprefix("transformer."): array for name, array in tensors.items()}
-    save_file({**bare, "h.0.attn.bias": np.ones((1, 1, 32, 32), np.float32)}, folder / "model.safetensors")
+    save_file({**bare, "h.0.attn.bias": np.tril(np.ones((1, 1, 32, 32), np.float32))}, folder / "model.safetensors")
     assert_equal(reload(new_model, folder), weights)
 
 
@@ -87,6 +87,27 @@ def test_a_checkpoint_in_tensorflows_own_layout_can_be_read(new_model, tmp_path,
     native.build_in_name_scope()
     native.save_pretrained(tmp_path, safe_serialization=safe)
     assert_equal(reload(new_model, tmp_path), native.get_weights())
+
+
+def test_a_tensor_that_the_model_does_not_use_is_refused_by_name_unless_it_is_to_be_ignored(new_model, saved):
+    folder, before = saved
+    tensors = load_file(folder / "model.safetensors")
+    extra = {"transformer.h.0.attn.c_attn.lora_A.weight": np.ones((4, 16), np.float32)}
+    save_file({**tensors, **extra}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"does not use: transformer\.h\.0\.attn\.c_attn\.lora_A\.weight;"):
+        reload(new_model, folder)
+    assert_equal(modeling.load(new_model(name_or_path=str(folder), ignore_unused_weights=True)), before)
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "h5"])
+def test_layers_that_the_configuration_does_not_count_are_refused_in_tensorflows_layout_too(new_model, tmp_path, safe):
+    native = TFGPT2LMHeadModel(new_model().architecture)
+    native.build_in_name_scope()
+    native.save_pretrained(tmp_path, safe_serialization=safe)
+    architecture = new_model().architecture
+    architecture.n_layer = 1
+    with pytest.raises(ModelError, match=r"does not use: transformer\.h\.1\..* and 7 more;"):
+        modeling.load(new_model(name_or_path=str(tmp_path), architecture=architecture))
 
 
 def test_missing_weights_are_refused_by_name(new_model, saved):
