@@ -40,6 +40,8 @@ VERBS: dict[str, tuple[type | None, str]] = {
     "backends": (None, "the frameworks that are here, and how to get the others"),
 }
 
+WITHOUT_BACKEND = ("inspect", "push", "backends")
+
 NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt", "folder"}
 """What a command line holds besides the options of the verb."""
 
@@ -83,6 +85,8 @@ def _run(argv: list[str]) -> int:
     for name in ("backend", "json", "verbose", "config"):
         setattr(namespace, name, getattr(namespace, name, None))
     _set_environment()
+    if namespace.backend and verb in WITHOUT_BACKEND:
+        raise OptionError(f"--backend {namespace.backend}: {verb} has no use for one, leave it out")
     handlers: dict[str, Callable[[argparse.Namespace], int | None]] = {
         "train": _train,
         "evaluate": _evaluate,
@@ -126,7 +130,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _common_flags() -> _Parser:
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--backend", metavar="NAME", help=f"the framework (or {VARIABLE}; default: the only one here)")
+    common.add_argument(
+        "--backend",
+        action=options.Once,
+        metavar="NAME",
+        help=f"the framework (or {VARIABLE}; default: the only one here)",
+    )
     common.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     common.add_argument("--verbose", action="store_true", help="show what the framework prints")
     return common
@@ -143,12 +152,19 @@ def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) ->
         parser.add_argument("folder", help=folders[verb])
     else:
         recipes = ", ".join(list_recipes())
-        parser.add_argument("--config", metavar="FILE", help=f"options from a YAML file, or from a recipe: {recipes}")
+        parser.add_argument(
+            "--config",
+            action=options.Once,
+            metavar="FILE",
+            help=f"options from a YAML file, or from a recipe: {recipes}",
+        )
     options.add_flags(parser, config)
     if verb in ("train", "parity"):
         for status in list_backends():
             if verb == "parity":
-                flag = parser.add_argument(f"--python-{status.name}", dest=f"python.{status.name}", metavar="PATH")
+                flag = parser.add_argument(
+                    f"--python-{status.name}", action=options.Once, dest=f"python.{status.name}", metavar="PATH"
+                )
                 flag.default, flag.help = argparse.SUPPRESS, f"the Python that has backend {status.name}; default: this"
             if status.backend is not None:
                 title = f"Options of backend {status.name} alone"
@@ -211,9 +227,9 @@ def _prepare(namespace: argparse.Namespace) -> int:
 
 
 def _inspect(namespace: argparse.Namespace) -> None:
-    from clm_core import inspection, summary
+    from clm_core import inspection, requests, summary
 
-    config = options.build(InspectConfig, [_given(namespace)])
+    config = requests.inspection(_given(namespace))
     with noise.hushed(verbose=namespace.verbose):
         result = inspection.inspect(Path(namespace.folder), config)
     _print(namespace, result, lambda: summary.of_inspection(result))

@@ -107,13 +107,41 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, *, prefix: str = "", g
         keywords: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
         keywords["help"] = f"{option.help} ({_shown_default(option)})".replace("%", "%%")
         if option.kind is bool:
-            keywords["action"] = argparse.BooleanOptionalAction
+            keywords["action"] = _Switch
         elif get_origin(option.kind) is tuple:
             keywords |= {"nargs": "+", "action": "extend", "metavar": option.metavar}
         else:
-            keywords["metavar"] = option.metavar
+            keywords |= {"action": Once, "metavar": option.metavar}
         flags = [short, flag] if (short := option.metadata["short"]) else [flag]
         groups[title].add_argument(*flags, **keywords)
+
+
+class Once(argparse.Action):
+    """Takes one value. Another one beside it would be dropped without a word, so it is refused; the same one is not."""
+
+    given: tuple[str, Any] | None = None
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, flag: str | None = None) -> None:
+        """Take the value."""
+        self.take(str(flag), values)
+        setattr(namespace, self.dest, values)
+
+    def take(self, flag: str, value: Any) -> None:
+        """Remember the value of a flag.
+
+        Raises:
+            OptionError: it has another one already.
+        """
+        if self.given and self.given[1] != value:
+            ways = [name if isinstance(text, bool) else f"{name} {text}" for name, text in (self.given, (flag, value))]
+            raise OptionError(f"{' and '.join(ways)} were both given: keep one of them")
+        self.given = flag, value
+
+
+class _Switch(argparse.BooleanOptionalAction, Once):
+    def __call__(self, parser: Any, namespace: Any, values: Any, flag: str | None = None) -> None:
+        self.take(str(flag), not str(flag).startswith("--no-"))
+        super().__call__(parser, namespace, values, flag)
 
 
 def from_flags(namespace: argparse.Namespace, known: Iterable[str]) -> dict[str, Given]:
@@ -221,7 +249,10 @@ def _mapping(node: Any, path: Path, section: str = "") -> dict[str, Given]:
         if name in given:
             raise OptionError(f"{place}: {name} is given twice")
         if isinstance(value_node, yaml.MappingNode) and not section:
-            given |= _mapping(value_node, path, section=f"{name}.")
+            part = _mapping(value_node, path, section=f"{name}.")
+            if twice := sorted(part.keys() & given.keys()):
+                raise OptionError(f"{part[twice[0]].place}: {twice[0]} is given twice")
+            given |= part
         else:
             given[name] = Given(_plain(value_node, f"{place}: {name}"), place)
     return given

@@ -25,7 +25,9 @@ AGAIN = "prepare again, with --overwrite-cache"
 FORMAT = 2
 MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
-FILES = {MANIFEST, *(f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends"))}
+PUBLICATION = "publication.json"
+"""Where the data are to be published, for `clm push`; it stays here."""
+FILES = {MANIFEST, PUBLICATION, *(f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends"))}
 """All that a folder of prepared data holds."""
 
 LEFT_OUT = ("empty", "skipped", "elsewhere")

@@ -8,7 +8,7 @@ from typing import Any
 
 from clm_core.errors import DataError
 from clm_core.hub_requests import explain
-from clm_core.prepared import FILES, MANIFEST, Prepared
+from clm_core.prepared import FILES, MANIFEST, PUBLICATION, Prepared
 from clm_core.upload import Files
 
 
@@ -29,7 +29,9 @@ def fetch(name: str) -> Path:
     try:
         # Without the card, which is no prepared data.
         return Path(
-            snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=[*FILES])
+            snapshot_download(
+                repository, repo_type="dataset", revision=revision or None, allow_patterns=[*FILES - {PUBLICATION}]
+            )
         )
     except HFValidationError:
         raise DataError(f"prepared: there is no folder {name}, and it cannot be a name on the Hub") from None
@@ -41,7 +43,7 @@ def fetch(name: str) -> Path:
 
 def files(prepared: Prepared, repository: str) -> Files:
     """What a repository has of prepared data: the files, and a card."""
-    found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES) if name != MANIFEST}
+    found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})}
     found = {name: path for name, path in found.items() if isinstance(path, Path) and path.is_file()}
     return {**found, MANIFEST: _manifest(prepared.folder / MANIFEST), "README.md": _card(prepared, repository).encode()}
 

@@ -157,11 +157,7 @@ class _State:
 
 
 def _check(config: TrainConfig) -> None:
-    if not config.push_to_hub:
-        for name in ("hub_offline", "hub_strategy"):
-            if getattr(config, name) not in (False, "end"):
-                raise OptionError(f"{name} {getattr(config, name)} was given without push_to_hub, which it belongs to")
-    elif config.hub_strategy != "end":
+    if config.push_to_hub and config.hub_strategy != "end":
         if config.save_strategy == "no":
             raise OptionError(f"hub_strategy {config.hub_strategy} uploads what is saved, and save_strategy is no")
         if config.hub_offline:

@@ -13,7 +13,7 @@ from clm_core.endings import of_run
 from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import Hub, Repository
 from clm_core.model_card import read_options, read_results, write_card
-from clm_core.prepared import MANIFEST, Prepared
+from clm_core.prepared import MANIFEST, PUBLICATION, Prepared
 from clm_core.progress import Progress
 from clm_core.results import Publication
 from clm_core.upload import upload
@@ -31,7 +31,7 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
     if (run / MANIFEST).is_file():
         if config.hub_model_id:
             raise OptionError(f"hub_model_id {config.hub_model_id}: {run} holds prepared data: give hub_dataset_id")
-        return push_data(Prepared.open(run), config, progress)
+        return push_data(Prepared.open(run), _with_names_of(run, config), progress)
     if config.hub_dataset_id:
         raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} holds no prepared data: give hub_model_id")
     results, options = read_results(run), read_options(run)
@@ -91,20 +91,40 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
     """
     names = ("hub_dataset_id", "hub_private_repo", "hub_revision")
     given = [name for name in names if getattr(config, name) is not None]
-    if not config.push_to_hub:
-        if given:
-            raise OptionError(f"{given[0]} was given without push_to_hub, which it belongs to")
+    if not config.push_to_hub and not given:
         return lambda prepared: None
     name = config.hub_dataset_id or (config.output_dir and name_of(Path(config.output_dir)))
-    if not name or config.shard:
+    if config.shard or (config.push_to_hub and not name):
         why = (
             "a part of the data is no data set: join the parts first" if name else "give hub_dataset_id, or output_dir"
         )
-        raise OptionError(f"push_to_hub: {why}")
+        raise OptionError(f"{'push_to_hub' if config.push_to_hub else given[0]}: {why}")
     wanted = PushConfig(hub_dataset_id=name, hub_private_repo=config.hub_private_repo, hub_revision=config.hub_revision)
+    if not config.push_to_hub:
+        return lambda prepared: _queued(prepared, wanted)
     user = Hub.connect(progress.say)
-    user.make(_data_repository(wanted, Path(name), user))
+    user.make(_data_repository(wanted, Path(name or ""), user))
     return lambda prepared: push_data(prepared, wanted, progress)
+
+
+def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
+    """Keep where prepared data are to be published, for `clm push`."""
+    names = {name: value for name, value in asdict(wanted).items() if value is not None}
+    output.write(prepared.folder / PUBLICATION, json.dumps(names, indent=2) + "\n")
+    name, revision = wanted.hub_dataset_id or name_of(prepared.folder), wanted.hub_revision or "main"
+    return Publication(repository=name, revision=revision, state="queued", command=command_for(prepared.folder))
+
+
+def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
+    """The options of an upload; what is not given is as it was said when the data were prepared."""
+    file = folder / PUBLICATION
+    if not file.is_file():
+        return config
+    try:
+        kept = dict(json.loads(file.read_text(encoding="utf-8")))
+        return replace(config, **{name: value for name, value in kept.items() if getattr(config, name) is None})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise OutputError(f"{file} is damaged ({error}): remove it, and give --hub-dataset-id") from None
 
 
 def record(run: Path, publication: Publication) -> None:

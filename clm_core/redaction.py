@@ -11,7 +11,7 @@ SHORTEST = 8
 """Characters of a secret. What is shorter is none, and may be part of any word."""
 
 PATTERNS = (
-    (re.compile(r"\b(hf|gh[opsur]|sk|api_org)([_-])[A-Za-z0-9_-]{8,}"), r"\1\2***"),
+    (re.compile(r"\b(hf_|gh[opsur]_|sk-|api_org_)[A-Za-z0-9_-]{8,}"), "***"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}"), r"\1 ***"),
     (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"]+@"), r"\1***@"),
     (re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+"), r"\1"),

@@ -13,6 +13,7 @@ from clm_core.config import (
     EvaluateConfig,
     GenerateConfig,
     HubOptions,
+    InspectConfig,
     ParityConfig,
     PrepareConfig,
     PreprocessingOptions,
@@ -20,6 +21,7 @@ from clm_core.config import (
     PushConfig,
     TrainConfig,
 )
+from clm_core.effects import check_effects
 from clm_core.errors import OptionError
 from clm_core.options import Given, Layer
 from clm_core.recipes import find_recipe
@@ -101,7 +103,9 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
     data = {} if _names(layers, DATA) else SAMPLE_DATA
     tokenizer = {} if _names(layers, ("tokenizer_name", "model_name_or_path")) else SAMPLE_TOKENIZER
     _check_sections(layers, used=False)
-    return _build(PrepareConfig, [{**data, **tokenizer}, *layers])
+    config = _build(PrepareConfig, [{**data, **tokenizer}, *layers])
+    check_effects(config, given)
+    return config
 
 
 def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> ParityRequest:
@@ -114,6 +118,7 @@ def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> 
     pythons = {name: str(found.value) for name, found in _sections({**read, **given}).get(PYTHON, {}).items()}
     layers = _prepared_wins([_without(read, PYTHON), _without(given, PYTHON)])
     config = _build(ParityConfig, [_base(layers, ParityConfig), *layers])
+    check_effects(config, given)
     backends = _two(config.backends, pythons, anywhere)
     for backend in backends:
         for layer in layers:
@@ -162,6 +167,13 @@ def _joining(layers: list[Layer]) -> PrepareConfig:
     return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])
 
 
+def inspection(given: Layer) -> InspectConfig:
+    """What is to be shown of prepared data."""
+    config = options.build(InspectConfig, [given])
+    check_effects(config, given)
+    return config
+
+
 def publication(given: Layer) -> PushConfig:
     """The options of an upload."""
     return options.build(PushConfig, [given])
@@ -194,6 +206,7 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
 def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend, *, sections: bool = True) -> Request[Config]:
     """Build the options; the first layer is not the person's own, so that what it says is never refused."""
     config = _build(cls, layers)
+    check_effects(config, layers[-1])
     for layer in layers[1:]:
         _refuse_unsupported(config, layer, backend)
     _check_sections(layers, backend, used=sections)

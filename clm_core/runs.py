@@ -18,7 +18,6 @@ from clm_core.config import (
     EvaluateConfig,
     GenerateConfig,
     PrepareConfig,
-    SamplingOptions,
     TrainConfig,
 )
 from clm_core.curves import CurveWriter
@@ -66,7 +65,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
         _announce(config, progress)
         prepared, reused = _prepare(config, load_tokenizer(config), progress, folder)
     if prepared.shard is None:
-        check_blocks(prepared, config.block_size, list(prepared.manifest.splits))
+        _say_if_short(prepared, config.block_size, progress)
     return PreparationResult(
         folder=prepared.folder,
         reused=reused,
@@ -74,6 +73,16 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
         ledger=prepared.ledger(config.block_size),
         hub=publisher(prepared),
     )
+
+
+def _say_if_short(prepared: Prepared, block_size: int, progress: Progress) -> None:
+    """Say what lengths of a block there are enough tokens for; no preparation fails for it but one of blocks."""
+    try:
+        check_blocks(prepared, block_size, list(prepared.manifest.splits))
+    except DataError as error:
+        if prepared.packed_for:
+            raise
+        progress.say(f"for a training: {error}")
 
 
 def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
@@ -163,7 +172,6 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
 def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) -> GenerationResult:
     """Continue a prompt."""
     config, backend = request.config, request.backend
-    _check_sampling(config)
     _announce(config, progress)
     model = _existing_model(config, progress, seed=config.seed)
     tokenizer = load_tokenizer(config)
@@ -187,13 +195,6 @@ def _until(ends: Sequence[int], new: Sequence[int]) -> list[int]:
     """The new tokens up to the first that ends them: a backend may know of one such token alone."""
     last = next((place for place, token in enumerate(new) if token in ends), len(new))
     return list(new[: last + 1])
-
-
-def _check_sampling(config: GenerateConfig) -> None:
-    for option in options.list_options(SamplingOptions):
-        of_draws = option.name in ("top_k", "top_p", "temperature")
-        if of_draws and not config.do_sample and getattr(config, option.name) != option.default:
-            raise OptionError(f"{option.name} has no effect on the likeliest token: give --do-sample with it")
 
 
 def _check_output(config: TrainConfig) -> Path | None:

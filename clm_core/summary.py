@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from clm_core import requests, runs
-from clm_core.config import PrepareConfig, TrainConfig
+from clm_core.checkpoints import list_complete
+from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
 from clm_core.errors import ClmError
 from clm_core.options import Given, shown
+from clm_core.output import LOGS, RESULTS_FILE
 from clm_core.progress import Progress
+from clm_core.pushing import command_for
+from clm_core.recorder import HISTORY_FILE
+from clm_core.requests import RUN_FILE
 from clm_core.results import (
     EvaluationResult,
     GenerationResult,
@@ -18,6 +23,9 @@ from clm_core.results import (
     TrainingResult,
 )
 from clm_core.sample import PROMPT
+
+BLOCK_SIZE = PreprocessingOptions().block_size
+"""Of a training, where nothing else is said."""
 
 
 def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:
@@ -34,13 +42,23 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
             if completion and completion.completion.strip()
             else []
         ),
-        f"written     {folder}: model, tokenizer, run.yaml, results.json, checkpoints",
+        f"written     {folder}: {', '.join(_written(config, result))}",
         f"next        {command} generate --model-name-or-path {folder} --max-new-tokens 40 {shlex.quote(prompt)}",
         *([f"            {command} evaluate --model-name-or-path {folder}"] if result.after else []),
+        *([f"to publish  {command_for(result.output_dir)}"] if config.hub_model_id and not result.hub else []),
     ]
     if on_sample(config):
         lines.append(f"the guide   {command} train --config eli5   (DistilGPT2 on ELI5, from the Hub)")
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
+    checkpoints = len(list_complete(result.output_dir))
+    return [
+        *("model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
+        *([LOGS] if config.report_to == "tensorboard" else []),
+        *([f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}"] if checkpoints else []),
+    ]
 
 
 def of_publication(done: Publication) -> list[str]:
@@ -78,8 +96,16 @@ def of_preparation(config: PrepareConfig, result: PreparationResult) -> str:
     else:
         tokenizer = shlex.quote(result.tokenizer_name)
         follows = f"clm train --prepared {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
+    if not config.shard and (size := _block_size(config, result.ledger)) != BLOCK_SIZE:
+        follows += f" --block-size {size}"
     lines = [f"{'found' if result.reused else 'written'}    {folder}", f"next     {follows}"]
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
+    """Of a training that can follow: what was asked for, or the largest that every split has a block of."""
+    tokens = [counts["tokens_kept"] + counts["tokens_dropped"] for counts in ledger["splits"].values()]
+    return config.block_size if min(tokens) >= config.block_size else max(2, min(tokens))
 
 
 def of_inspection(result: InspectionResult) -> str:

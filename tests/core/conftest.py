@@ -74,7 +74,8 @@ def train_refused(refused, corpus):
     """The same for a training on the corpus, or on what is given in its place."""
 
     def run(*argv, data=("--train-file", str(corpus))):
-        small = [text for name, value in SMALL.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-        return refused("--backend", "bigram", "train", *data, *small, "--output-dir", "output", *argv)
+        usual = {f"--{name.replace('_', '-')}": str(value) for name, value in {**SMALL, "output_dir": "output"}.items()}
+        small = [text for flag, value in usual.items() if flag not in argv for text in (flag, value)]
+        return refused("--backend", "bigram", "train", *data, *small, *argv)
 
     return run

@@ -75,7 +75,7 @@ def test_data_that_were_damaged_are_not_published(clm, hub, training, tmp_path):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--hub-dataset-id", "x"], "without push_to_hub"),
+        (["--hub-dataset-id", "x", "--shard", "1/2"], "hub_dataset_id: a part of the data is no data set"),
         (["--push-to-hub"], "give hub_dataset_id, or output_dir"),
         (["--push-to-hub", "--output-dir", "part", "--shard", "1/2"], "join the parts first"),
     ],
@@ -83,6 +83,18 @@ def test_data_that_were_damaged_are_not_published(clm, hub, training, tmp_path):
 def test_options_that_would_publish_nothing_are_refused(clm, hub, training, options, word):
     assert clm(*PREPARE, *options) == 2
     assert word in clm.err
+
+
+def test_a_name_that_is_given_without_publishing_is_kept_for_later(clm, hub, training, tmp_path):
+    names = ["--hub-dataset-id", "jane/later", "--hub-revision", "next"]
+    assert clm(*PREPARE, "--output-dir", "fox", *names) == 0
+    assert "to upload it:\n            clm push fox" in clm.out
+    assert hub.requests == []
+    assert clm("push", "fox") == 0
+    assert "jane/later" in clm.out
+    files = hub.files("jane/later", "next", kind="datasets")
+    assert "manifest.json" in files
+    assert "publication.json" not in files
 
 
 def test_a_data_set_that_is_not_there_is_named(clm, hub, training, train_on):

@@ -87,8 +87,6 @@ def test_a_name_that_comes_with_the_folder_is_checked_before_the_first_step(clm,
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--no-push-to-hub", "--hub-offline"], "without push_to_hub"),
-        (["--no-push-to-hub", "--hub-strategy", "every_save"], "without push_to_hub"),
         (["--hub-strategy", "every_save", "--save-strategy", "no"], "save_strategy is no"),
         (["--hub-strategy", "checkpoint", "--hub-offline"], "not at all"),
     ],

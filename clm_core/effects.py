@@ -1,0 +1,136 @@
+"""Options that have an effect only beside others: one that a person gives in vain is refused, by its name.
+
+What a file or a recipe says is no such thing: it serves several verbs, and outlives a change of mind.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clm_core.config import (
+    EvaluateConfig,
+    GenerateConfig,
+    InspectConfig,
+    ParityConfig,
+    PrepareConfig,
+    TrainConfig,
+)
+from clm_core.errors import OptionError
+from clm_core.options import Layer, shown
+
+DRAWS = ("top_k", "top_p", "temperature", "seed")
+"""The options of a generation that say how tokens are drawn."""
+
+Rule = Callable[[Any], str | None]
+"""Says of a configuration why an option has no effect in it, and what gives it one; None if it has."""
+
+
+def check_effects(config: Any, given: Layer) -> None:
+    """Make sure that each option that was given has an effect.
+
+    Raises:
+        OptionError: one has none.
+    """
+    rules = RULES.get(type(config), {})
+    for name in given:
+        if (rule := rules.get(name)) and (why := rule(config)):
+            raise OptionError(f"{name} {shown(getattr(config, name))} {why} ({given[name].place})")
+
+
+def _with_steps(strategy: str) -> Rule:
+    return lambda config: (
+        None
+        if getattr(config, strategy) == "steps"
+        else f"has no effect with {strategy} {getattr(config, strategy)}: give --{_flag(strategy)} steps with it"
+    )
+
+
+def _limit(config: Any) -> str | None:
+    return "has no effect with save_strategy no, which writes no checkpoints" if config.save_strategy == "no" else None
+
+
+def _of_validation(config: Any) -> str | None:
+    if getattr(config, "eval_strategy", None) == "no":
+        return "has no effect with eval_strategy no"
+    return _of_validation_data(config)
+
+
+def _of_validation_data(config: Any) -> str | None:
+    prepared = getattr(config, "prepared", None)
+    if prepared or config.validation_file or config.validation_split_percentage:
+        return None
+    return "has no effect with validation_split_percentage 0 and no --validation-file"
+
+
+def _eval_strategy(config: TrainConfig) -> str | None:
+    return None if config.eval_strategy == "no" else _of_validation_data(config)
+
+
+def _percentage(config: Any) -> str | None:
+    if config.validation_split_percentage and config.validation_file:
+        return "has no effect beside validation_file: leave one of them out"
+    return None
+
+
+def _revision(config: Any) -> str | None:
+    name = config.model_name_or_path
+    if name is None:
+        return "has no effect without the model_name_or_path it belongs to"
+    return f"has no effect on {name}, which is a folder here" if Path(name).is_dir() else None
+
+
+def _overwriting(config: TrainConfig) -> str | None:
+    if config.overwrite_output_dir and not config.output_dir:
+        return "has no effect without output_dir: a new folder is chosen where none is named"
+    return None
+
+
+def _of_push(config: TrainConfig) -> str | None:
+    wanted = config.hub_offline or config.hub_strategy != "end"
+    return "was given without push_to_hub, which it belongs to" if wanted and not config.push_to_hub else None
+
+
+def _of_draws(config: GenerateConfig) -> str | None:
+    return None if config.do_sample else "has no effect on the likeliest token: give --do-sample with it"
+
+
+def _epochs(config: ParityConfig) -> str | None:
+    return f"has no effect beside max_steps {config.max_steps}: give --max-steps -1" if config.max_steps > 0 else None
+
+
+def _of_block(config: InspectConfig) -> str | None:
+    return "has no effect with block none" if config.block is None else None
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+_DATA: dict[str, Rule] = {
+    "model_revision": _revision,
+    "validation_split_percentage": _percentage,
+    "max_eval_samples": _of_validation_data,
+}
+
+RULES: Mapping[type, Mapping[str, Rule]] = {
+    TrainConfig: {
+        **_DATA,
+        "eval_strategy": _eval_strategy,
+        "eval_steps": _with_steps("eval_strategy"),
+        "save_steps": _with_steps("save_strategy"),
+        "save_total_limit": _limit,
+        "per_device_eval_batch_size": _of_validation,
+        "overwrite_output_dir": _overwriting,
+        "hub_offline": _of_push,
+        "hub_strategy": _of_push,
+    },
+    EvaluateConfig: {"model_revision": _revision, "validation_split_percentage": _percentage},
+    GenerateConfig: {
+        "model_revision": _revision,
+        **dict.fromkeys(DRAWS, _of_draws),
+    },
+    PrepareConfig: _DATA,
+    ParityConfig: {**_DATA, "num_train_epochs": _epochs, "per_device_eval_batch_size": _of_validation_data},
+    InspectConfig: {"split": _of_block, "tokenizer_name": _of_block},
+}
+"""For each verb's options, those that need others."""
