@@ -13,12 +13,17 @@ from clm_core.sample import TOKENIZER, rows
 
 ENTRIES = 2048
 END = "<|endoftext|>"
+PAD = "<|pad|>"
+NEVER = "À"
+"""How a byte-level BPE writes the byte 0xC0, which UTF-8 never has: PAD takes its entry, and no other id changes."""
 CONFIG = {
     "add_prefix_space": False,
     "bos_token": END,
     "clean_up_tokenization_spaces": False,
     "eos_token": END,
     "model_max_length": 1024,
+    "pad_token": PAD,
+    "padding_side": "left",  # Prompts of a batch end together, where they are to be continued.
     "tokenizer_class": "PreTrainedTokenizerFast",
     "unk_token": END,
 }
@@ -34,7 +39,7 @@ def train() -> Tokenizer:
         vocab_size=ENTRIES, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(_texts(), trainer)
-    return tokenizer
+    return _with_pad(tokenizer)
 
 
 def write(folder: Path) -> None:
@@ -42,6 +47,15 @@ def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     train().save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+
+
+def _with_pad(tokenizer: Tokenizer) -> Tokenizer:
+    state = json.loads(tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    vocabulary[PAD] = vocabulary.pop(NEVER)
+    padded: Tokenizer = Tokenizer.from_str(json.dumps(state))
+    padded.add_special_tokens([PAD])
+    return padded
 
 
 def _texts() -> Iterator[str]:

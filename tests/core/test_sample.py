@@ -89,15 +89,29 @@ def test_importing_the_sample_imports_no_tokenizer():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-def test_the_tokenizer_has_2048_entries_and_one_special_token(tokenizer):
+def test_the_tokenizer_has_2048_entries_and_two_special_tokens(tokenizer):
     assert len(tokenizer) == 2048
-    assert tokenizer.all_special_tokens == ["<|endoftext|>"]
+    assert tokenizer.all_special_tokens == ["<|endoftext|>", "<|pad|>"]
     assert {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id} == {0}
     assert tokenizer.model_max_length == 1024
 
 
 def test_the_tokenizer_gives_the_same_ids_in_every_version(tokenizer):
     assert tokenizer(MIXED)["input_ids"] == MIXED_IDS
+
+
+@example("".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000, 257)])))
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@settings(deadline=None)
+def test_no_text_has_the_token_for_padding(tokenizer, text):
+    assert tokenizer.pad_token_id not in tokenizer(text, split_special_tokens=True)["input_ids"]
+
+
+def test_texts_of_different_lengths_make_a_batch(tokenizer):
+    batch = tokenizer(["Why is the sky blue?", "Why?"], padding=True)
+    assert len(set(map(len, batch["input_ids"]))) == 1
+    assert batch["attention_mask"][1].count(0) == batch["input_ids"][1].count(tokenizer.pad_token_id) > 0
+    assert tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True) == ["Why is the sky blue?", "Why?"]
 
 
 @example(MIXED)

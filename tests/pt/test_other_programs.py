@@ -4,7 +4,14 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 import clm_core as clm
 from clm_core import sample
@@ -55,6 +62,27 @@ def test_a_text_that_is_cut_off_fits_the_model(gpt2):
     inputs = tokenizer(TEXT, truncation=True, return_tensors="pt")
     assert inputs["input_ids"].shape == (1, 32)
     assert AutoModelForCausalLM.from_pretrained(gpt2)(**inputs).logits.shape == (1, 32, 2048)
+
+
+def test_prompts_of_different_lengths_are_continued_in_one_batch_as_each_alone(gpt2):
+    generate = pipeline("text-generation", str(gpt2))
+    prompts, settings = ["Why?", "Why is the sky blue? Because"], {"max_new_tokens": 8, "do_sample": False}
+    alone = [generate(prompt, **settings)[0] for prompt in prompts]
+    assert [found[0] for found in generate(prompts, batch_size=2, **settings)] == alone
+
+
+def test_a_plain_trainer_goes_on_with_the_model_and_its_tokenizer(gpt2, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(gpt2)
+    texts = [{"input_ids": ids} for ids in tokenizer(["Why is the sky blue?", "Why?"])["input_ids"]]
+    arguments = TrainingArguments(str(tmp_path / "plain"), max_steps=1, report_to=[], use_cpu=True, save_strategy="no")
+    trainer = Trainer(
+        model=AutoModelForCausalLM.from_pretrained(gpt2),
+        args=arguments,
+        train_dataset=texts,
+        processing_class=tokenizer,
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+    )
+    assert 0 < trainer.train().training_loss < 10
 
 
 def test_a_model_that_rotates_is_given_no_end(trained):
