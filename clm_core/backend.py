@@ -172,7 +172,7 @@ class Backend(ABC):
     name: ClassVar[str]
     """What `--backend` takes; the same as the name of the entry point."""
     install: ClassVar[str]
-    """The command that installs what the backend needs."""
+    """The command that installs what the backend needs; of an extra of clm, the core makes a line that works."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Requirements as in pyproject.toml, checked before a job is handed over."""
     unsupported: ClassVar[Mapping[str, str]] = {}

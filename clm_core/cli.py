@@ -27,7 +27,7 @@ from clm_core.options import Given
 from clm_core.recipes import list_recipes
 from clm_core.registry import VARIABLE, get_backend, list_backends
 from clm_core.results import Publication, Result
-from clm_core.standard_streams import escaped_output, open_closed, print_json, read_input, show
+from clm_core.standard_streams import complain, escaped_output, open_closed, print_json, read_input, show
 
 VERBS: dict[str, tuple[type | None, str]] = {
     "train": (TrainConfig, "fine-tune a model, or train one from scratch"),
@@ -261,13 +261,18 @@ def _code_of_upload(done: Publication | None) -> int:
     return ExitCode.NOT_UPLOADED if done and done.state == "failed" else ExitCode.DONE
 
 
-def _backends(namespace: argparse.Namespace) -> None:
-    found = list_backends()
+def _backends(namespace: argparse.Namespace) -> int:
+    from clm_core import installation
+
+    found, strangers = list_backends(), installation.strangers()
+    if strangers:
+        complain(f"clm: warning: {installation.warning(strangers)}")
     if namespace.json:
         print_json(json.dumps({status.name: status.problem or "ready" for status in found}))
-        return
-    lines = [f"{status.name:12} {status.problem or 'ready'}" for status in found]
-    show("\n".join(lines) or "no backend is installed")
+    else:
+        lines = [f"{status.name:12} {status.problem or 'ready'}" for status in found]
+        show("\n".join(lines) or "no backend is installed")
+    return ExitCode.DIFFERENT if strangers else ExitCode.DONE
 
 
 @contextmanager

@@ -70,7 +70,13 @@ def _missing(backend: Backend) -> str | None:
     from packaging.requirements import Requirement
 
     wrong = [found for line in backend.requires if (found := _unmet(Requirement(line)))]
-    return f"it needs {', '.join(wrong)}: {backend.install}" if wrong else None
+    return f"it needs {', '.join(wrong)}: {_way(backend)}" if wrong else None
+
+
+def _way(backend: Backend) -> str:
+    from clm_core.installation import install_line
+
+    return install_line(backend.install)
 
 
 def _unmet(requirement: "Requirement") -> str | None:  # type: ignore[name-defined]  # noqa: F821
@@ -88,7 +94,7 @@ def _only_usable(found: list[Status]) -> Backend:
     if usable:
         names = ", ".join(backend.name for backend in usable)
         raise BackendError(f"several backends can run here: choose one of {names} with --backend, or in {VARIABLE}")
-    ways = [status.backend.install for status in found if status.backend]
+    ways = [_way(status.backend) for status in found if status.backend]
     raise BackendError(f"no backend can run here yet: {' or '.join(ways) or 'none is installed'}")
 
 

@@ -23,6 +23,7 @@ from clm_core.config import (
 from clm_core.curves import CurveWriter
 from clm_core.decoding import continuation
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
+from clm_core.installation import install_extra
 from clm_core.merging import merge
 from clm_core.prepared import LEFT_OUT, TRAIN, VALIDATION, Prepared
 from clm_core.preprocessing import Listener, Recipe, check_blocks
@@ -203,7 +204,7 @@ def _check_output(config: TrainConfig) -> Path | None:
     if resume_from and config.overwrite_output_dir:
         raise OptionError("overwrite_output_dir and resume_from_checkpoint were both given: keep one of them")
     if config.report_to != "none" and find_spec(config.report_to) is None:
-        raise OptionError(f'report_to {config.report_to}: it is not installed: pip install "clm[{config.report_to}]"')
+        raise OptionError(f"report_to {config.report_to}: it is not installed: {install_extra(config.report_to)}")
     if config.prepared:
         _open_whole(prepared_on_hub.fetch(config.prepared))
     if config.output_dir:

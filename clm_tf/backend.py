@@ -31,7 +31,7 @@ model = TFAutoModelForCausalLM.from_pretrained(folder, from_pt=True)
 print(pipeline("text-generation", model=model, tokenizer=tokenizer, framework="tf")("Once upon a time"))
 ```
 
-Without PyTorch, clm opens it as the same Keras model (`pip install "clm[tf]"`):
+Without PyTorch, clm opens it as the same Keras model (from a clone of its repository: `pip install ".[tf]"`):
 
 ```python
 import clm_core as clm

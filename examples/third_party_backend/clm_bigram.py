@@ -93,7 +93,7 @@ class BigramBackend(Backend):
     """Bigram counts behind the contract of clm."""
 
     name = "bigram"
-    install = "pip install clm-bigram"
+    install = "pip install ./examples/third_party_backend"
     incomparable = "bigram counts are another model than any architecture"
     unsupported: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio"), NO_GRADIENT),
