@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ MOMENTS = "optimizer.safetensors"
 NAME = re.compile(r"checkpoint-(\d+)")
 
 Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """AdamW's state of a parameter; the arrays are float32 and shaped as PyTorch has the parameter."""
+
+    first: Array
+    second: Array
+    updates: int
+    """How often the parameter was updated: at every step, but for those at which it got no gradient."""
 
 
 @contextmanager
@@ -62,18 +73,21 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     return folder
 
 
-def write_moments(folder: Path, moments: Mapping[str, tuple[Array, Array]]) -> None:
-    """Write AdamW's first and second moments of each trained parameter, named and shaped as PyTorch has it, float32."""
+def write_moments(folder: Path, moments: Mapping[str, Moments | None]) -> None:
+    """Write AdamW's state of each trained parameter under PyTorch's name; None for one that never got a gradient."""
     from safetensors.numpy import save_file
 
-    tensors = {f"m.{name}": first for name, (first, _) in moments.items()}
-    tensors |= {f"v.{name}": second for name, (_, second) in moments.items()}
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, folder / MOMENTS)
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for name, state in moments.items():
+        tensors[f"t.{name}"] = np.array(state.updates if state else 0)
+        if state:
+            tensors |= {f"m.{name}": state.first, f"v.{name}": state.second}
+    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / MOMENTS)
     with (folder / MOMENTS).open("r+b") as file:
         os.fsync(file.fileno())
 
 
-def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Array, Array]]:
+def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Moments | None]:
     """What `write_moments` wrote, for the parameters of these names and shapes.
 
     Raises:
@@ -87,12 +101,21 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
-    if different := sorted(tensors.keys() ^ {f"{kind}.{name}" for name in shapes for kind in "mv"}):
+    counted = {name[2:]: int(array.flat[0]) for name, array in tensors.items() if name.startswith("t.")}
+    # A checkpoint of an earlier clm has no counts: it was written only if all got a gradient, and taken to be each time.
+    updates = counted or dict.fromkeys(shapes, step_of(checkpoint))
+    expected = {f"{kind}.{name}" for name, count in updates.items() if count for kind in "mv"}
+    expected |= {f"t.{name}" for name in shapes if counted}
+    if different := sorted(tensors.keys() ^ expected):
         raise ModelError(f"{file} is not the state of this model: {different[0]} is only in one of them")
     for name, array in tensors.items():
-        if array.shape != shapes[name[2:]]:
-            raise ModelError(f"{file}: {name} has shape {array.shape}, the model's is {shapes[name[2:]]}")
-    return {name: (tensors[f"m.{name}"], tensors[f"v.{name}"]) for name in shapes}
+        shape = () if name.startswith("t.") else shapes[name[2:]]
+        if array.shape != shape:
+            raise ModelError(f"{file}: {name} has shape {array.shape}, the model's is {shape}")
+    return {
+        name: Moments(tensors[f"m.{name}"], tensors[f"v.{name}"], count) if count else None
+        for name, count in updates.items()
+    }
 
 
 def backend_of(checkpoint: Path) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 ARCHITECTURES = frozenset(
     {
         *("bert", "camembert", "ctrl", "gpt2", "gptj", "mistral", "openai-gpt", "opt", "rembert", "roberta"),
-        *("roberta-prelayernorm", "roformer", "xglm", "xlm", "xlm-roberta"),
+        *("roberta-prelayernorm", "roformer", "xglm", "xlm", "xlm-roberta", "xlnet"),
     }
 )
 """The model types that these rules are right for: those that transformers has in more than one framework."""

@@ -14,6 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
 from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
+from clm_core.decay import decays
 from clm_core.errors import ModelError
 from clm_pt.arguments import own_environment, training_arguments
 from clm_pt.clipping import clip
@@ -105,16 +106,13 @@ class ScheduledTrainer(Trainer):
         return EpochSampler(self.job.schedule)
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """All but vectors: norms and biases. Trainer goes by names, and takes a RoBERTa-PreLayerNorm for a norm."""
-        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+        """By the rule of every backend. Trainer goes by names alone, and takes a RoBERTa-PreLayerNorm for a norm."""
+        return [name for name, parameter in model.named_parameters() if decays(name, parameter.ndim)]
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Write the moments as every backend reads them; the rest is the job's, and the schedule's at this step."""
         state = self.optimizer.state
-        moments = {
-            name: tuple(state[parameter][key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
-            for name, parameter in self._trained().items()
-        }
+        moments = {name: _moments(state.get(parameter)) for name, parameter in self._trained().items()}
         checkpoints.write_moments(Path(output_dir), moments)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -123,13 +121,9 @@ class ScheduledTrainer(Trainer):
             return
         step, trained = checkpoints.step_of(Path(checkpoint)), self._trained()
         shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
-        for name, pair in checkpoints.read_moments(Path(checkpoint), shapes).items():
-            first, second = (torch.from_numpy(array).to(trained[name].device) for array in pair)
-            self.optimizer.state[trained[name]] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": first,
-                "exp_avg_sq": second,
-            }
+        for name, moments in checkpoints.read_moments(Path(checkpoint), shapes).items():
+            if moments:
+                self.optimizer.state[trained[name]] = _state(moments, trained[name].device)
         scheduler = self.lr_scheduler
         scheduler.last_epoch = step
         factors = [factor(step) for factor in scheduler.lr_lambdas]
@@ -205,6 +199,19 @@ class _FollowSchedule(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = checkpoints.complete(self.job, state.global_step, backend="pt")
         self.job.report(Saved(step=state.global_step, path=folder))
+
+
+def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | None:
+    """What torch's AdamW keeps of a parameter, which is nothing as long as there was no gradient."""
+    if not state:
+        return None
+    first, second = (state[key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
+    return checkpoints.Moments(first, second, int(state["step"]))
+
+
+def _state(moments: checkpoints.Moments, device: torch.device) -> dict[str, torch.Tensor]:
+    first, second = (torch.from_numpy(array).to(device) for array in (moments.first, moments.second))
+    return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}
 
 
 def _source(job: TrainingJob) -> Model:

@@ -21,10 +21,7 @@ DROPOUT = "dropout.safetensors"
 def write(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> None:
     """Write the model, and all that a continued training needs for its next update to be the same bit for bit."""
     modeling.save(model, folder)
-    first, second = (
-        weights.exported_slots(model, lambda variable, slot=slot: optimizer.get_slot(variable, slot)) for slot in "mv"
-    )
-    checkpoints.write_moments(folder, {name: (first[name], second[name]) for name in first})
+    checkpoints.write_moments(folder, _moments(model, optimizer))
     save_file({name: np.asarray(state) for name, state in _dropout(model).items()}, folder / DROPOUT)
     with (folder / DROPOUT).open("rb") as file:
         os.fsync(file.fileno())
@@ -36,15 +33,27 @@ def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) 
     Raises:
         ModelError: the state is missing, damaged or another model's.
     """
-    optimizer.create_slots(model.trainable_variables)
     shapes = {name: array.shape for name, array in weights.exported_slots(model, lambda variable: variable).items()}
     moments = checkpoints.read_moments(folder, shapes)
-    for place, slot in enumerate("mv"):
-        arrays = {name: pair[place] for name, pair in moments.items()}
+    named = weights.pytorch_names(model)
+    updates = [(named[name], state.updates if state else 0) for name, state in moments.items()]
+    optimizer.restore(checkpoints.step_of(folder), updates)
+    for slot, kept in (("m", "first"), ("v", "second")):
+        arrays = {name: getattr(state, kept) for name, state in moments.items() if state}
         weights.assign_slots(model, lambda variable, slot=slot: optimizer.get_slot(variable, slot), arrays)
-    optimizer.iterations.assign(checkpoints.step_of(folder))
     if checkpoints.backend_of(folder) == "tf":
         _restore_dropout(folder / DROPOUT, _dropout(model))
+
+
+def _moments(model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> dict[str, checkpoints.Moments | None]:
+    first, second = (
+        weights.exported_slots(model, lambda variable, slot=slot: optimizer.moment(variable, slot)) for slot in "mv"
+    )
+    return {
+        name: checkpoints.Moments(first[name], second[name], optimizer.updates_of(variable)) if name in first else None
+        for name, variable in weights.pytorch_names(model).items()
+        if variable.trainable
+    }
 
 
 def _restore_dropout(file: Path, generators: dict[str, tf.Variable]) -> None:

@@ -1,19 +1,17 @@
 """AdamW for Keras, with the updates of PyTorch's under `Trainer`: decay, clipping, accumulation, schedule."""
 
 import dataclasses
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 import transformers
+from transformers.modeling_tf_pytorch_utils import convert_tf_weight_name_to_pt_weight_name
 
 from clm_core.config import OptimizationOptions
+from clm_core.decay import decays
 from clm_core.schedule import Schedule
-
-NOT_DECAYED = re.compile(r"norm|gamma|beta|bias", re.IGNORECASE)
-"""In the last two parts of a variable's name: the norms and biases, which `Trainer` does not decay either."""
 
 Pairs = Iterable[tuple[Any, tf.Variable]]
 
@@ -67,12 +65,13 @@ class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class AdamWeightDecay(transformers.AdamWeightDecay):
-    """transformers' optimizer with PyTorch's epsilon, `Trainer`'s choice of what to decay, clipping and accumulation.
+    """transformers' optimizer with PyTorch's epsilon, clm's rule of what decays, clipping and accumulation.
 
     With a `schedule`, the gradients of the batches of a step are averaged, each weighted with its
     rows, and one update is made at the end of the step; `iterations` counts updates.
 
-    The state is `iterations` and the slots m and v: between two steps there is no other.
+    The state is `iterations`, the slots m and v, and how many updates a variable has missed: between two steps there
+    is no other. A variable that never got a gradient has no slots, and is left as it is.
     """
 
     def __init__(self, *args: Any, max_grad_norm: float = 0.0, schedule: Schedule | None = None, **kwargs: Any) -> None:
@@ -82,6 +81,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         self.last_grad_norm = tf.Variable(0.0, trainable=False, name="last_grad_norm")
         self._batch_of_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch_of_step")
         self._sums: list[tf.Variable] = []
+        self._missed: dict[Any, int] = {}
 
     def apply_gradients(self, grads_and_vars: Pairs, name: str | None = None, **kwargs: Any) -> Any:
         """Take the gradient of a batch's mean loss, and update the variables if it is the last batch of a step."""
@@ -105,9 +105,29 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         with tf.control_dependencies(added):
             return tf.cond(is_last, update, lambda: self._batch_of_step.assign_add(1))
 
-    def create_slots(self, variables: list[tf.Variable]) -> None:
-        """Create the moments of these variables, and `iterations`, if they are not there yet."""
-        self._create_all_weights(variables)
+    def decays(self, variable: tf.Variable) -> bool:
+        """Whether the decay is for this variable: by `clm_core.decay`, or by patterns, as in transformers' class."""
+        if self._include_in_weight_decay or self._exclude_from_weight_decay:
+            return bool(self._do_use_weight_decay(variable.name))
+        name, _ = convert_tf_weight_name_to_pt_weight_name(variable.name, tf_weight_shape=variable.shape)
+        return self.weight_decay_rate != 0 and decays(name, len(variable.shape))
+
+    def moment(self, variable: tf.Variable, slot: str) -> tf.Variable | None:
+        """The slot m or v of a variable; None as long as it got no gradient."""
+        try:
+            return self.get_slot(variable, slot)
+        except KeyError:
+            return None
+
+    def updates_of(self, variable: tf.Variable) -> int:
+        """How many updates a variable with slots has had."""
+        return int(self.iterations) - self._missed.get(variable.ref(), 0)
+
+    def restore(self, step: int, updates: Sequence[tuple[tf.Variable, int]]) -> None:
+        """Go on after `step` updates, of which each variable has had so many, with moments that are still to be set."""
+        self._create_all_weights([variable for variable, count in updates if count])
+        self.iterations.assign(step)
+        self._missed = {variable.ref(): step - count for variable, count in updates if count != step}
 
     def get_config(self) -> dict[str, Any]:
         """What Keras stores of it."""
@@ -151,7 +171,17 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         state = apply_state[(var_device, var_dtype)]
         state["epsilon"] *= tf.sqrt(1.0 - state["beta_2_power"])
 
-    def _do_use_weight_decay(self, param_name: str) -> bool:
-        if self._include_in_weight_decay:  # Patterns, as in transformers' class.
-            return super()._do_use_weight_decay(param_name)
-        return self.weight_decay_rate != 0 and not NOT_DECAYED.search("/".join(param_name.split("/")[-2:]))
+    def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any]) -> Any:
+        """Correct the moments of a variable that has missed updates by its own number of them, as PyTorch does."""
+        if missed := self._missed.get(var.ref(), 0):
+            key = (var.device, var.dtype.base_dtype)
+            apply_state = {**apply_state, key: self._corrected(apply_state[key], self.iterations + 1 - missed)}
+        return super()._resource_apply_dense(grad, var, apply_state)
+
+    def _corrected(self, state: dict[str, tf.Tensor], update: tf.Tensor) -> dict[str, tf.Tensor]:
+        first, second = (tf.pow(state[beta], tf.cast(update, tf.float32)) for beta in ("beta_1_t", "beta_2_t"))
+        epsilon = self.epsilon * tf.sqrt(1.0 - second)
+        return {**state, "beta_1_power": first, "beta_2_power": second, "epsilon": epsilon}
+
+    def _decay_weights_op(self, var: tf.Variable, learning_rate: tf.Tensor, apply_state: dict[Any, Any]) -> Any:
+        return super()._decay_weights_op(var, learning_rate, apply_state) if self.decays(var) else tf.no_op()

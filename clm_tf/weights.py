@@ -78,10 +78,12 @@ def write(model: TFPreTrainedModel, file: Path) -> None:
     _check_written(weights, file)
 
 
-def exported_slots(model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable]) -> dict[str, np.ndarray]:
-    """What an optimizer keeps of each trained variable, named and shaped as PyTorch has the parameter."""
-    named = [entry for entry in _named(model) if entry[1].trainable]
-    return {name: _to_pytorch(name, slot(variable).numpy(), transpose) for name, variable, transpose in named}
+def exported_slots(
+    model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable | None]
+) -> dict[str, np.ndarray]:
+    """What an optimizer keeps of each trained variable, where it does, named and shaped as PyTorch has the parameter."""
+    named = ((name, slot(variable), transpose) for name, variable, transpose in _named(model) if variable.trainable)
+    return {name: _to_pytorch(name, kept.numpy(), transpose) for name, kept, transpose in named if kept is not None}
 
 
 def assign_slots(
@@ -89,7 +91,7 @@ def assign_slots(
 ) -> None:
     """The opposite of `exported_slots`."""
     for name, variable, transpose in _named(model):
-        if variable.trainable:
+        if name in arrays:
             slot(variable).assign(np.reshape(apply_transpose(transpose, arrays[name]), variable.shape))
 
 

@@ -79,4 +79,4 @@ def test_both_decay_the_same_parameters_and_neither_norms_nor_biases(kind):
     assert not any("bias" in name or "norm" in name.split(".", 1)[1].lower() for name in expected)
     optimizer = create_optimizer(Schedule.from_config(TrainConfig(), blocks=64), TrainConfig(weight_decay=0.1))
     named = weights.pytorch_names(tensorflow.load(new_model(kind)))
-    assert {name for name, variable in named.items() if optimizer._do_use_weight_decay(variable.name)} == expected
+    assert {name for name, variable in named.items() if optimizer.decays(variable)} == expected

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from clm_core.backend import Model
+from clm_core.causality import make_causal
 from clm_core.initialization import ARCHITECTURES
 from clm_pt import modeling
 
@@ -13,8 +14,6 @@ SIZES = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "is_decoder": True,
-    "causal": True,
     "intermediate_size": 96,
     "n_positions": 64,
     "max_position_embeddings": 64,
@@ -29,10 +28,13 @@ SIZES = {
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_first_weights_are_as_large_as_those_of_the_class(kind):
-    architecture = AutoConfig.for_model(kind, **SIZES)
+    unlimited = {"xlnet": {"max_position_embeddings"}}  # Its class refuses a limit.
+    architecture = AutoConfig.for_model(kind, **{name: SIZES[name] for name in SIZES.keys() - unlimited.get(kind, ())})
+    make_causal(architecture)
     torch.manual_seed(0)
     usual = dict(AutoModelForCausalLM.from_config(architecture).named_parameters())
     found = modeling.load(Model(name_or_path=None, revision="main", architecture=architecture, seed=1))
     for name, parameter in found.named_parameters():
         torch.testing.assert_close(parameter.mean(), usual[name].mean(), rtol=0, atol=5e-3, msg=name)
-        torch.testing.assert_close(parameter.std(), usual[name].std(), rtol=0.15, atol=0, msg=name)
+        spread = 0.1 + 2 / parameter.numel() ** 0.5  # Of the deviation of so few numbers.
+        torch.testing.assert_close(parameter.std(), usual[name].std(), rtol=spread, atol=0, msg=name)

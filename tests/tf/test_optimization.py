@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from clm_core.config import OptimizationOptions, TrainConfig
 from clm_core.schedule import Schedule
-from clm_tf.optimization import ScheduledLearningRate, create_optimizer
+from clm_tf.optimization import AdamWeightDecay, ScheduledLearningRate, create_optimizer
 
+SHAPES = {"model/h/mlp/kernel": (3, 4), "model/h/attn/r_w_bias": (3, 4), "model/h/ln/gamma": (4,), "model/h/bias": (4,)}
 SCHEDULES = [("linear", 0), ("linear", 3), ("cosine", 0), ("cosine", 3), ("constant", 0), ("constant_with_warmup", 3)]
 
 
@@ -47,10 +48,9 @@ def test_updates_equal_pytorchs_adamw(max_grad_norm):
     )
     schedule = new_schedule(max_steps=8, learning_rate=1e-2)
     random = np.random.default_rng(1)
-    names = ["model/h/mlp/kernel", "model/h/mlp/bias", "model/h/ln_1/gamma", "model/h/input_layernorm/weight"]
-    values = [random.normal(size=(3, 4)).astype(np.float32) for _ in names]
-    gradients = [[random.normal(size=(3, 4)) * 1e-2 * 4**t for _ in names] for t in range(8)]
-    variables = [tf.Variable(value, name=name) for value, name in zip(values, names, strict=True)]
+    values = [random.normal(size=shape).astype(np.float32) for shape in SHAPES.values()]
+    gradients = [[random.normal(size=value.shape) * 1e-2 * 4**t for value in values] for t in range(8)]
+    variables = [tf.Variable(value, name=name) for value, name in zip(values, SHAPES, strict=True)]
     optimizer = create_optimizer(schedule, options)
     for step in gradients:
         pairs = zip([tf.constant(gradient, tf.float32) for gradient in step], variables, strict=True)
@@ -60,17 +60,48 @@ def test_updates_equal_pytorchs_adamw(max_grad_norm):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_norms_and_biases_decay_where_everything_is_to():
-    names = ["model/h/mlp/kernel", "model/h/mlp/bias", "model/h/ln_1/gamma"]
-    variables = [tf.Variable([1.0], name=name) for name in names]
-    options = OptimizationOptions(learning_rate=0.1, weight_decay=0.5)
-    for decay_all, expected in ((False, [0.95, 1.0, 1.0]), (True, [0.95, 0.95, 0.95])):
-        for variable in variables:
-            variable.assign([1.0])
-        schedule = new_schedule(max_steps=8, learning_rate=0.1)
-        optimizer = create_optimizer(schedule, options, decay_all=decay_all)
-        optimizer.apply_gradients([(tf.constant([0.0]), variable) for variable in variables])
-        np.testing.assert_allclose(np.ravel(variables), expected)
+@pytest.mark.parametrize(
+    ("patterns", "decayed"),
+    [
+        ({}, [1, 0, 0, 0]),
+        ({"include_in_weight_decay": [""]}, [1, 1, 1, 1]),
+        ({"include_in_weight_decay": ["gamma"], "exclude_from_weight_decay": [""]}, [0, 0, 1, 0]),
+        ({"exclude_from_weight_decay": ["attn"]}, [1, 0, 1, 1]),
+    ],
+)
+def test_matrices_that_are_no_biases_decay_unless_patterns_say_otherwise(patterns, decayed):
+    variables = [tf.Variable(np.ones(shape, np.float32), name=name) for name, shape in SHAPES.items()]
+    optimizer = AdamWeightDecay(0.1, weight_decay_rate=0.5, **patterns)
+    optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
+    assert [round(float(np.ravel(variable)[0]), 6) for variable in variables] == [1 - 0.05 * it for it in decayed]
+
+
+def test_everything_decays_where_everything_is_to():
+    options = OptimizationOptions(weight_decay=0.5)
+    optimizer = create_optimizer(new_schedule(max_steps=8), options, decay_all=True)
+    assert all(optimizer.decays(tf.Variable(np.ones(shape), name=name)) for name, shape in SHAPES.items())
+
+
+def test_a_variable_without_a_gradient_is_left_as_it_is():
+    variable, other = (tf.Variable([[1.0]], name="model/kernel") for _ in range(2))
+    optimizer = create_optimizer(new_schedule(max_steps=8), OptimizationOptions(weight_decay=0.5))
+    optimizer.apply_gradients([(None, variable), (tf.constant([[1.0]]), other)])
+    assert (variable.numpy().item(), optimizer.moment(variable, "m")) == (1.0, None)
+    assert (other.numpy().item() < 1.0, optimizer.updates_of(other)) == (True, 1)
+
+
+def test_a_variable_that_missed_updates_is_corrected_by_those_it_has_had():
+    options = OptimizationOptions(learning_rate=1e-2, adam_epsilon=1e-3, weight_decay=0.0, max_grad_norm=0.0)
+    schedule, values = new_schedule(max_steps=8, learning_rate=1e-2, lr_scheduler_type="constant"), []
+    for step, missed in ((0, 0), (5, 5)):
+        variable = tf.Variable([[1.0]], name="model/kernel")
+        optimizer = create_optimizer(schedule, options)
+        optimizer.restore(step, [(variable, step - missed)])
+        for gradient in (1.0, 3.0):
+            optimizer.apply_gradients([(tf.constant([[gradient]]), variable)])
+        assert (int(optimizer.iterations), optimizer.updates_of(variable)) == (step + 2, 2)
+        values.append(variable.numpy().item())
+    assert values[0] == values[1]
 
 
 def test_the_sparse_gradient_of_an_embedding_is_applied_as_a_dense_one():
