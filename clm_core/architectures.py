@@ -11,6 +11,15 @@ WITHOUT_PLACES = frozenset(("dbrx", "inkling2_loop_text", "inkling2_text", "inkl
 WITHOUT_PLACES |= {"nemotron_h", "rwkv", "zamba"}
 """The model types that go on beyond their positions, though no field of theirs says that they rotate."""
 
+MORE_LOSS: dict[str, tuple[Any, ...]] = {
+    "output_router_logits": (False,),
+    "z_loss_coefficient": (0,),
+    "mtp_loss_scaling_factor": (0,),
+    "aux_loss_alpha": (0, 0.001),  # Any checkpoint of DeepSeek has it, and no class of transformers uses it.
+    "disable_ngram_loss": (True,),
+}
+"""The fields that ask for more than the loss of the next token, and the values with which they do not."""
+
 
 def text_part(architecture: Any) -> Any:
     """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound."""
@@ -41,3 +50,14 @@ def count_places(architecture: Any) -> int | None:
     text = text_part(architecture)
     rotates = text.model_type in WITHOUT_PLACES or any("rope" in name for name in vars(text))
     return None if rotates else count_positions(architecture)
+
+
+def asks_for_more_loss(architecture: Any) -> str | None:
+    """The field, with its value, by which a configuration asks for more than the loss of the next token, if any."""
+    fields = vars(text_part(architecture))
+    coefficients = [value for name, value in fields.items() if name.endswith("aux_loss_coef")]
+    for name, without in MORE_LOSS.items():
+        unused = name == "output_router_logits" and coefficients and not any(coefficients)
+        if fields.get(name) not in (None, *without) and not unused:
+            return f"{name} {fields[name]}"
+    return None

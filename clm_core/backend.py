@@ -69,6 +69,8 @@ class StepDone:
     """On the blocks of this step, before the update: the mean over their predicted tokens, in nats."""
     grad_norm: float | None = None
     """Global norm of the gradient before clipping, where the backend has gradients."""
+    auxiliary_loss: float | None = None
+    """What the model was trained on besides `loss`, such as for the balance of its experts, times its coefficient."""
 
 
 @dataclass(frozen=True, kw_only=True)

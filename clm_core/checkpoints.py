@@ -102,7 +102,7 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
     counted = {name[2:]: int(array.flat[0]) for name, array in tensors.items() if name.startswith("t.")}
-    # A checkpoint of an earlier clm has no counts: it was written only if all got a gradient, and taken to be each time.
+    # A checkpoint of an earlier clm has none: all parameters had got a gradient, and were taken to get one each time.
     updates = counted or dict.fromkeys(shapes, step_of(checkpoint))
     expected = {f"{kind}.{name}" for name, count in updates.items() if count for kind in "mv"}
     expected |= {f"t.{name}" for name in shapes if counted}

@@ -40,7 +40,7 @@ class Recorder:
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
         self.history = _history_until(resume_from.parent / HISTORY_FILE, start_step) if resume_from else []
-        self.pending = _pending_losses(resume_from)
+        self.pending, self.pending_auxiliary = _pending_losses(resume_from)
         self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
         self.seconds = 0.0
@@ -79,7 +79,8 @@ class Recorder:
 
     def add_to_checkpoint(self, folder: Path) -> None:
         """Write what the next line of the history needs."""
-        (folder / PENDING_FILE).write_text(json.dumps(self.pending), encoding="utf-8")
+        pending = {"loss": self.pending, "auxiliary_loss": self.pending_auxiliary}
+        (folder / PENDING_FILE).write_text(json.dumps(pending), encoding="utf-8")
 
     @property
     def before(self) -> Metrics | None:
@@ -101,13 +102,16 @@ class Recorder:
         self._check_finite("norm of the gradient", event.grad_norm or 0.0, event.step)
         self.step = event.step
         self.pending.append(event.loss)
+        if event.auxiliary_loss is not None:
+            self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
+            self.pending_auxiliary.append(event.auxiliary_loss)
         self._bar.advance()
         if self.schedule.logs_at(event.step):
             self._log(event)
 
     def _log(self, event: StepDone) -> None:
-        loss = math.fsum(self.pending) / len(self.pending)
-        self.pending.clear()
+        loss = _taken_mean(self.pending)
+        auxiliary = {"auxiliary_loss": _taken_mean(self.pending_auxiliary)} if self.pending_auxiliary else {}
         seconds = time.monotonic() - self.started - self.validating
         tokens = self._tokens_until(event.step)
         rate = (tokens - self._tokens_until(self.start_step)) / seconds
@@ -116,13 +120,15 @@ class Recorder:
                 "step": event.step,
                 "epoch": round(event.step / self.schedule.steps_per_epoch, 4),
                 "loss": loss,
+                **auxiliary,
                 "learning_rate": self.schedule.learning_rate_at(event.step - 1),
                 "grad_norm": event.grad_norm,
                 "tokens": tokens,
                 "tokens_per_second": round(rate, 1),
             }
         )
-        self._bar.note(f"loss {loss:.3f}, perplexity {_exp(loss):,.1f}, {rate:,.0f} tokens/s")
+        added = "".join(f"auxiliary loss {value:.3f}, " for value in auxiliary.values())
+        self._bar.note(f"loss {loss:.3f}, perplexity {_exp(loss):,.1f}, {added}{rate:,.0f} tokens/s")
 
     def _batch_scored(self, event: BatchScored) -> None:
         if self._evaluation is None:
@@ -186,9 +192,18 @@ def _history_until(file: Path, step: int) -> list[dict[str, Any]]:
     return [line for line in lines if line["step"] <= step]
 
 
-def _pending_losses(checkpoint: Path | None) -> list[float]:
+def _pending_losses(checkpoint: Path | None) -> tuple[list[float], list[float]]:
+    """The losses and auxiliary losses that `add_to_checkpoint` wrote; an earlier clm wrote a list of losses alone."""
     file = checkpoint / PENDING_FILE if checkpoint else None
-    return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else []
+    read = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else []
+    return (read["loss"], read["auxiliary_loss"]) if isinstance(read, dict) else (read, [])
+
+
+def _taken_mean(values: list[float]) -> float:
+    """The mean of values, which are taken out of their list."""
+    mean = math.fsum(values) / len(values)
+    values.clear()
+    return mean
 
 
 def _exp(loss: float) -> float:

@@ -60,9 +60,13 @@ def _check_alone() -> None:
 
 
 def _versioned(job: TrainingJob) -> dict[str, Any]:
+    if not job.options.gradient_checkpointing:
+        return {}
     known = {field.name for field in fields(TrainingArguments)}
     new, old = "activation_checkpointing", "gradient_checkpointing"
-    return {new if new in known else old: True} if job.options.gradient_checkpointing else {}
+    name = new if new in known else old
+    # As in transformers 5: the other way, what a router hands out for the auxiliary loss would have no gradient.
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 def _common(job: TrainingJob) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What some of transformers' PyTorch classes do wrong for a causal language model, put right in a loaded model."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import GenerationMixin, PreTrainedModel
+from transformers.models.reformer.modeling_reformer import ReformerLayer
 
 from clm_core.architectures import COUNT_FROM_PADDING
 from clm_core.causality import GENERATE_PLAINLY
@@ -28,6 +30,11 @@ def repair(model: PreTrainedModel) -> None:
         model.register_forward_pre_hook(_forget)
     if kind in EAGER:
         model.set_attn_implementation("eager")
+    for module in model.modules():
+        if "Sinusoidal" in type(module).__name__:
+            module.requires_grad_(False)  # As in a new model; from_pretrained forgets that they are not trained.
+        if isinstance(module, ReformerLayer):
+            _draw_seeds(module)
 
 
 def ask_as_in_training(model: PreTrainedModel) -> None:
@@ -65,6 +72,18 @@ def _forget(model: PreTrainedModel, args: Any) -> None:
     for module in model.modules():
         if getattr(module, "recurrent_states", None) is not None:
             module.recurrent_states = None
+
+
+def _draw_seeds(layer: ReformerLayer) -> None:
+    """Its seeds, which repeat what is random in the forward pass for the backward pass, would be the machine's own."""
+    for part in ("attention", "feed_forward"):
+        setattr(layer, f"_init_{part}_seed", partial(_draw_seed, layer, f"{part}_seed"))
+
+
+def _draw_seed(layer: ReformerLayer, name: str) -> None:
+    seed = int(torch.randint(1 << 62, ()))
+    setattr(layer, name, seed)
+    torch.manual_seed(seed)
 
 
 def _plain_inputs(input_ids: torch.Tensor, attention_mask: Any = None, **kwargs: Any) -> dict[str, Any]:

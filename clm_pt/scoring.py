@@ -22,6 +22,11 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
     return loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
+def share_of_step(labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor | float:
+    """The share of a batch in the tokens of the step that it is a part of."""
+    return 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
+
+
 @torch.no_grad()
 def score(model: PreTrainedModel, blocks: Blocks, config: EvaluationOptions, report: Report) -> Score:
     """Score blocks in inference mode, and leave the model in the mode that it was in."""

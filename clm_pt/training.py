@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
@@ -17,10 +17,11 @@ from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
 from clm_core.decay import decays
 from clm_core.errors import ModelError
 from clm_pt.arguments import own_environment, training_arguments
+from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.clipping import clip
 from clm_pt.datasets import BlockDataset, EpochSampler, collate
 from clm_pt.modeling import load, save, sync
-from clm_pt.scoring import score, token_loss
+from clm_pt.scoring import score, share_of_step, token_loss
 
 STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
 """What is in a checkpoint beside the weights; Trainer would go on without."""
@@ -71,8 +72,11 @@ class ScheduledTrainer(Trainer):
         """Of the last step, before clipping."""
         self.losses: list[Any] = []
         """Of each batch of the step: its share of the step's loss."""
-        model = load(_source(job))
+        self.added: list[Any] = []
+        """The same of what the model adds to the loss, such as for the balance of its experts."""
+        model = _aligned(load(_source(job)))
         self._uses_cache = getattr(model.config, "use_cache", None)
+        self.adds = adds_to_loss(model, job.train)
         super().__init__(
             args=training_arguments(job),
             model=model,
@@ -144,11 +148,24 @@ class ScheduledTrainer(Trainer):
         (folder / "training_args.bin").unlink(missing_ok=True)
         sync(folder)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Keep each batch's share of the step's loss, which Trainer would round."""
-        loss = super().training_step(*args, **kwargs)
-        self.losses.append(loss)
-        return loss
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of a batch, and what the model adds to it, weighted by the batch's share of the step's tokens.
+
+        Both are kept as they are, because Trainer would round them.
+        """
+        if not self.adds:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            self.losses.append(loss.detach())
+            return (loss, outputs) if return_outputs else loss
+        with only_what_is_added(self.accelerator.unwrap_model(model, keep_torch_compile=False)):
+            outputs = model(**inputs)
+        loss = token_loss(outputs, inputs["labels"], num_items_in_batch)
+        added = outputs.loss * share_of_step(inputs["labels"], num_items_in_batch)
+        self.losses.append(loss.detach())
+        self.added.append(added.detach())
+        return (loss + added, outputs) if return_outputs else loss + added
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Report a step, which Trainer is made to log each time; its own callbacks hear of it where it is scheduled."""
@@ -157,9 +174,11 @@ class ScheduledTrainer(Trainer):
             return
         step = self.state.global_step
         logs["loss"] = math.fsum(map(float, self.losses))
+        added = math.fsum(map(float, self.added)) if self.adds else None
         self.losses.clear()
+        self.added.clear()
         logs["grad_norm"] = self.grad_norm
-        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=self.grad_norm))
+        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=self.grad_norm, auxiliary_loss=added))
         if self.job.schedule.logs_at(step):
             super().log(logs, *args, **kwargs)
 
@@ -210,8 +229,18 @@ def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | Non
 
 
 def _state(moments: checkpoints.Moments, device: torch.device) -> dict[str, torch.Tensor]:
-    first, second = (torch.from_numpy(array).to(device) for array in (moments.first, moments.second))
+    first, second = (torch.tensor(array, device=device) for array in (moments.first, moments.second))
     return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}
+
+
+def _aligned(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with tensors of its own, where those read lie in the mapped file, in which they begin anywhere.
+
+    What a product of matrices is rounded to depends on that, and a continued training would part from the first.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+    return model
 
 
 def _source(job: TrainingJob) -> Model:

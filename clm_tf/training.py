@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import tf_keras as keras
 
+from clm_core.architectures import asks_for_more_loss
 from clm_core.backend import TrainingJob
+from clm_core.errors import ModelError
 from clm_tf import checkpoints, modeling
 from clm_tf.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.datasets import training_dataset
@@ -20,6 +22,11 @@ def train(job: TrainingJob) -> None:
     source = job.model
     if job.resume_from is not None:
         source = replace(source, name_or_path=str(job.resume_from))
+    if asked := asks_for_more_loss(source.architecture):
+        raise ModelError(
+            f"{asked} in the configuration asks for more than the loss of the next token, and no TensorFlow class "
+            "computes it: change it in config.json, or with --config-overrides"
+        )
     with modeling.precision(job.config.bf16):
         model = modeling.load(source)
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)

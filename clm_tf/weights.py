@@ -81,7 +81,7 @@ def write(model: TFPreTrainedModel, file: Path) -> None:
 def exported_slots(
     model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable | None]
 ) -> dict[str, np.ndarray]:
-    """What an optimizer keeps of each trained variable, where it does, named and shaped as PyTorch has the parameter."""
+    """What an optimizer keeps of trained variables, if it does, named and shaped as PyTorch has the parameter."""
     named = ((name, slot(variable), transpose) for name, variable, transpose in _named(model) if variable.trainable)
     return {name: _to_pytorch(name, kept.numpy(), transpose) for name, kept, transpose in named if kept is not None}
 

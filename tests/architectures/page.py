@@ -29,12 +29,13 @@ NOTES = {
 HEAD = """\
 # Architectures
 
-Each causal language model that transformers maps, tiny and random, is trained by clm for {steps} steps, saved, read
-back, scored and made to generate; on both backends where there is a TensorFlow class, and then each opens what the
-other has written. `nox -s architectures` makes this page, and a new architecture of a new transformers shows up in it
-by itself.
+Each causal language model that transformers maps, tiny and random, is trained by clm for {steps} steps, and again from
+a checkpoint to the end; saved, read back, scored and made to generate; on both backends where there is a TensorFlow
+class, and then each opens what the other has written. `nox -s architectures` makes this page, and a new architecture of
+a new transformers shows up in it by itself.
 
-A **yes** means all of this: every loss and gradient is a number; the model that was read back scores as the one that
+A **yes** means all of this: every loss and gradient is a number; the training that goes on from a checkpoint has the
+losses and the final weights of the uninterrupted one, bit for bit; the model that was read back scores as the one that
 was trained; no logit depends on a later token; greedy generation gives the likeliest tokens by the logits of the whole
 text; and where there are two backends, their logits, float32, are at most 1e-5 apart.
 """

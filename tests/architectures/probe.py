@@ -1,4 +1,4 @@
-"""What one architecture can do on one backend: train, save, load, score, generate, and see no token too early.
+"""What one architecture can do on one backend: train, resume, save, load, score, generate, see no token too early.
 
 Everything goes the way of a run: a configuration on disk, `new_architecture`, the backend's own `train`, `evaluate`
 and `generate`, and the folder that a training leaves.
@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 from shrink import VOCABULARY, shrink
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -21,6 +23,7 @@ from clm_core.pretrained import load_architecture, new_architecture
 from clm_core.testing import Trace, run, validation_blocks
 
 STEPS, NEW_TOKENS = 3, 3
+SAVING: dict[str, Any] = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
 Logits = Callable[[np.ndarray], np.ndarray]
 """Logits of a loaded model, float32 of shape (rows, length, vocabulary), for token ids of shape (rows, length)."""
 
@@ -34,7 +37,7 @@ class Finding:
     """What came of a probe; a difference is the largest between two logits."""
 
     done: list[str] = field(default_factory=list)
-    """Of `trains`, `loads`, `causal`, `generates`, `crosses`: what works, in this order."""
+    """Of `trains`, `resumes`, `loads`, `causal`, `generates`, `crosses`: what works, in this order."""
     failed: str = ""
     reason: str = ""
     difference: float | None = None
@@ -57,9 +60,13 @@ def probe(model_type: str, probed: Probed, folder: Path, other: Probed | None = 
     """
     finding = Finding()
     with _stage(finding, "trains"):
-        trace = run(probed.backend, folder, model=new_model(model_type, folder), max_steps=STEPS)
+        new = new_model(model_type, folder)
+        trace = run(probed.backend, folder, model=new, **SAVING)
         _check_learns(trace)
-    if not finding.failed:
+    if "trains" in finding.done:
+        with _stage(finding, "resumes"):
+            rest = run(probed.backend, folder / "rest", model=new, resume_from=folder / "checkpoint-2", **SAVING)
+            _check_goes_on(trace, rest)
         model = written(folder)
         with _stage(finding, "loads"):
             _check_scores_as_before(probed.backend, model, trace)
@@ -110,6 +117,16 @@ def _check_learns(trace: Trace) -> None:
     for step in trace.of(StepDone):
         if not (np.isfinite(step.loss) and step.grad_norm and np.isfinite(step.grad_norm)):
             raise Failure(f"has loss {step.loss} and a gradient of norm {step.grad_norm} at step {step.step}")
+
+
+def _check_goes_on(whole: Trace, rest: Trace) -> None:
+    """Make sure that a continued training equals an uninterrupted one bit for bit, in its losses and its weights."""
+    if rest.of(StepDone) != whole.of(StepDone)[2:]:
+        raise Failure(f"goes on with {rest.of(StepDone)} where the uninterrupted training has {whole.of(StepDone)[2:]}")
+    found, expected = (load_file(trace.job.model_dir / "model.safetensors") for trace in (rest, whole))
+    other = [name for name, array in expected.items() if array.tobytes() != found[name].tobytes()]
+    if other:
+        raise Failure(f"ends a continued training with other weights in {len(other)} tensors, such as {other[0]}")
 
 
 def _check_scores_as_before(backend: Backend, model: Model, trace: Trace) -> None:

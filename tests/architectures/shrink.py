@@ -84,6 +84,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "phi4_multimodal": {  # Its class leaves it out where it is not given.
         "vision_config": {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 1}
     },
+    "prophetnet": {"disable_ngram_loss": True},  # Or its training is refused: clm trains on the next token alone.
     "qwen4_exp_text": {
         "indexer_n_heads": HEADS,
         "indexer_kv_heads": 1,
@@ -94,6 +95,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {"is_decoder": True, "axial_pos_shape": [4, 4], "axial_pos_embds_dim": [8, 24]},
     "transfo-xl": {"cutoffs": [16, 32], "div_val": 2},
+    "xlm-prophetnet": {"disable_ngram_loss": True},
     "xmod": {"default_language": "en_XX"},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "zamba": {

@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-LIMIT = 120
-"""Seconds for one architecture, on all backends; most take two."""
+LIMIT = 300
+"""Seconds for one architecture, on all backends; most take three."""
 
 
 def main(argv: list[str] | None = None) -> None:

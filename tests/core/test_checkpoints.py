@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from clm_core import Schedule, TrainConfig, checkpoints
 from clm_core.backend import Model, TrainingJob
@@ -153,3 +153,43 @@ def test_a_place_without_a_checkpoint_is_refused_with_what_is_there(tmp_path):
 def test_the_marker_tells_a_reader_what_the_checkpoint_is_of(job):
     record = json.loads((save(job(), 7) / "checkpoint.json").read_text())
     assert (record["step"], record["backend"], record["seed"], record["blocks"]) == (7, "bigram", 42, 64)
+
+
+def moments(size, updates):
+    return checkpoints.Moments(np.full(size, 0.5, np.float32), np.full(size, 0.25, np.float32), updates)
+
+
+STATES = {"model.weight": moments((2, 3), 7), "model.expert": moments((4,), 2), "model.scale": moments((), 7)}
+SHAPES = {name: state.first.shape for name, state in STATES.items()} | {"model.unused": (5,)}
+
+
+def test_moments_come_back_with_their_updates_and_what_had_none_without(job):
+    folder = save(job(), 7)
+    checkpoints.write_moments(folder, {**STATES, "model.unused": None})
+    found = checkpoints.read_moments(folder, SHAPES)
+    assert found.pop("model.unused") is None
+    for name, state in found.items():
+        np.testing.assert_array_equal(state.first, STATES[name].first)
+        np.testing.assert_array_equal(state.second, STATES[name].second)
+    assert {name: state.updates for name, state in found.items()} == {
+        "model.weight": 7,
+        "model.expert": 2,
+        "model.scale": 7,
+    }
+
+
+def test_moments_of_an_earlier_clm_which_counted_no_updates_had_one_at_every_step(job):
+    folder = save(job(), 7)
+    save_file({f"{kind}.weight": np.ones((2, 2), np.float32) for kind in "mv"}, folder / checkpoints.MOMENTS)
+    assert checkpoints.read_moments(folder, {"weight": (2, 2)})["weight"].updates == 7
+
+
+@pytest.mark.parametrize("lost", ["t.model.unused", "m.model.expert", "v.model.weight", "t.model.scale"])
+def test_moments_that_are_not_all_there_are_refused_by_name(job, lost):
+    folder = save(job(), 7)
+    checkpoints.write_moments(folder, {**STATES, "model.unused": None})
+    tensors = load_file(folder / checkpoints.MOMENTS)
+    del tensors[lost]
+    save_file(tensors, folder / checkpoints.MOMENTS)
+    with pytest.raises(ModelError, match=r"is not the state of this model: [mvt]\.model"):
+        checkpoints.read_moments(folder, SHAPES)

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from shrink import shrink
 
 from clm_core import checkpoints
-from clm_core.backend import Saved, StepDone
+from clm_core.backend import Model, Saved, StepDone
+from clm_core.causality import make_causal
 from clm_core.errors import ModelError
 from clm_pt.training import STATE, ScheduledTrainer, train
 
@@ -49,6 +51,37 @@ def test_a_continued_training_equals_an_uninterrupted_one(new_job, new_model, ac
         if event.step > 3
     ]
     assert all((weights(rest)[name] == tensor).all() for name, tensor in weights(whole).items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("xlnet", {}),  # Some parameters never get a gradient,
+        ("opt", {"layerdrop": 0.5}),  # others at some steps only: those of a layer that is left out,
+        ("mixtral", {"num_local_experts": 16, "num_experts_per_tok": 1}),  # or of an expert that no token is sent to.
+        ("reformer", {"axial_pos_shape": (3, 4)}),  # Its class would draw its seeds from the machine.
+        ("marian", {}),  # from_pretrained forgets that its positions are not trained.
+    ],
+)
+def test_it_does_so_whichever_parameters_get_a_gradient(new_job, kind, changes):
+    architecture = shrink(kind)
+    architecture.update(changes)
+    make_causal(architecture)
+    model = Model(name_or_path=None, revision="main", architecture=architecture, seed=1)
+    whole = new_job(model=model, max_steps=6, per_device_train_batch_size=1, weight_decay=0.1, **SAVING)
+    events = run(whole)
+    checkpoint = whole.output_dir / "checkpoint-3"
+    rest = new_job(model=model, max_steps=6, per_device_train_batch_size=1, weight_decay=0.1, resume_from=checkpoint)
+    assert run(rest) == [event for event in events if isinstance(event, StepDone) and event.step > 3]
+    assert all((weights(rest)[name] == tensor).all() for name, tensor in weights(whole).items())
+
+
+def test_a_checkpoint_of_an_earlier_clm_which_counted_no_updates_goes_on_as_before(new_job, stopped):
+    file = stopped[1] / checkpoints.MOMENTS
+    save_file({name: array for name, array in load_file(file).items() if not name.startswith("t.")}, file)
+    job = new_job(max_steps=8, weight_decay=0.1, resume_from=stopped[1])
+    run(job)
+    assert all((weights(job)[name] == tensor).all() for name, tensor in weights(stopped[0]).items())
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tf_keras
 from safetensors.numpy import load_file, save_file
+from shrink import shrink
 
-from clm_core.backend import BatchScored, Evaluated, Saved, StepDone
+from clm_core.backend import BatchScored, Evaluated, Model, Saved, StepDone
+from clm_core.causality import make_causal
 from clm_core.errors import ModelError
 from clm_tf import modeling
 from clm_tf.backend import TensorFlowOptions
@@ -85,6 +87,27 @@ def test_a_continued_training_equals_an_uninterrupted_one_bit_for_bit(new_job, n
     assert_same_bits(weights(continued), weights(whole))
     states = [load_file(job.output_dir / "checkpoint-8" / "optimizer.safetensors") for job in (continued, whole)]
     assert_same_bits(*states)
+
+
+def test_it_does_so_where_some_variables_never_get_a_gradient(new_job):
+    architecture = shrink("xlnet")
+    make_causal(architecture)
+    model = Model(name_or_path=None, revision="main", architecture=architecture, seed=1)
+    options = {"model": model, "max_steps": 3, "weight_decay": 0.1, "save_strategy": "steps", "save_steps": 2}
+    whole = new_job(**options)
+    expected = losses(run(whole))
+    rest = new_job(**options, resume_from=whole.output_dir / "checkpoint-2")
+    assert losses(run(rest)) == expected[2:]
+    assert_same_bits(weights(rest), weights(whole))
+    state = load_file(rest.output_dir / "checkpoint-3" / "optimizer.safetensors")
+    assert {int(state["t.transformer.mask_emb"]), int(state["t.lm_loss.bias"])} == {0, 3}
+
+
+def test_what_no_class_would_add_to_the_loss_is_refused_by_the_name_of_the_field(new_job, new_model):
+    model = new_model()
+    model.architecture.output_router_logits = True
+    with pytest.raises(ModelError, match="output_router_logits True in the configuration asks for more"):
+        run(new_job(model=model))
 
 
 def test_dropout_differs_from_step_to_step_and_depends_on_the_seed(new_job, new_model):

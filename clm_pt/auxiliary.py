@@ -1,0 +1,68 @@
+"""What a model adds to the loss of the tokens by itself, such as for the balance of its experts.
+
+It is asked of the model's own forward, so that it is whatever the class computes, times the coefficient of its
+configuration.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from clm_core.architectures import asks_for_more_loss
+from clm_core.backend import Blocks
+from clm_core.errors import ModelError
+from clm_pt.datasets import collate
+
+LENGTH = 8
+
+
+def adds_to_loss(model: PreTrainedModel, blocks: Blocks) -> bool:
+    """Whether a model, as it is configured, adds to the loss of the tokens of some blocks.
+
+    Raises:
+        ModelError: its configuration asks for it, and its class does not do it.
+    """
+    if _added(model, blocks[:1, :LENGTH]):
+        return True
+    if asked := asks_for_more_loss(model.config):
+        raise ModelError(
+            f"{asked} in the configuration asks for more than the loss of the next token, which is not to be had "
+            f"from {type(model).__name__} of transformers {transformers.__version__}: change it in config.json, or "
+            "with --config-overrides"
+        )
+    return False
+
+
+@contextmanager
+def only_what_is_added(model: PreTrainedModel, called: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Within it, the `loss` of a model that is called with labels is what it adds, without the loss of the tokens."""
+
+    def nothing(logits: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        called()
+        return logits.new_zeros((), dtype=torch.float32)
+
+    model.loss_function = nothing
+    try:
+        yield
+    finally:
+        del model._loss_function
+
+
+@torch.no_grad()
+def _added(model: PreTrainedModel, blocks: Blocks) -> float:
+    """What a model adds; a class that does not leave the loss of the tokens to `loss_function` is taken to add none."""
+    training, calls = model.training, []
+    model.eval()
+    batch = {name: tensor.to(model.device) for name, tensor in collate(blocks).items()}
+    try:
+        with torch.random.fork_rng(devices=[]), only_what_is_added(model, lambda: calls.append(1)):
+            loss = float(model(**batch).loss)
+    except Exception:  # Some classes fail with labels of text, and are trained without.
+        return 0.0
+    finally:
+        model.train(training)
+    return loss if calls else 0.0
