@@ -3,6 +3,7 @@
     train.bin       token ids, little-endian uint16, or uint32 where the vocabulary is above 65,536
     train.ends      for each document, the number of tokens up to and with its last one, little-endian uint64
     validation.bin, validation.ends
+    val.bin         validation.bin once more, under the name by which nanoGPT looks for it, where it is uint16
     manifest.json   written last: without it there is no prepared data here
 
 Blocks of any size are a view of the token file; where it was packed as the guide does, of one size.
@@ -11,6 +12,7 @@ Blocks of any size are a view of the token file; where it was packed as the guid
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
 PUBLICATION = "publication.json"
 """Where the data are to be published, for `clm push`; it stays here."""
-FILES = {MANIFEST, PUBLICATION, *(f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends"))}
+NANOGPT = "val.bin"
+FILES = {MANIFEST, NANOGPT, PUBLICATION}
+FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends")}
 """All that a folder of prepared data holds."""
 
 LEFT_OUT = ("empty", "skipped", "elsewhere")
@@ -120,10 +124,11 @@ class Prepared:
             DataError: one is not.
         """
         for split, record in self.manifest.splits.items():
-            for name, expected in ((f"{split}.bin", record.sha256), (f"{split}.ends", record.ends_sha256)):
-                with (self.folder / name).open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                        raise DataError(f"{self.folder / name} is not what was written there: {AGAIN}")
+            _check_hash(self._path(split), record.sha256)
+            _check_hash(self.folder / f"{split}.ends", record.ends_sha256)
+        copy = self.folder / NANOGPT
+        if self.has(VALIDATION) and copy.is_file() and not copy.samefile(self._path(VALIDATION)):
+            _check_hash(copy, self.manifest.splits[VALIDATION].sha256)
 
     @property
     def shard(self) -> Shard | None:
@@ -199,6 +204,8 @@ class Prepared:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest as the last thing, so that a folder that has one is whole."""
+    if VALIDATION in manifest.splits and np.dtype(manifest.dtype).itemsize == 2:
+        _name_again(folder / f"{VALIDATION}.bin", folder / NANOGPT)
     temporary = folder / f".{MANIFEST}"
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(asdict(manifest), file, indent=2)
@@ -238,3 +245,17 @@ def _check_size(path: Path, expected: int) -> None:
     size = path.stat().st_size if path.is_file() else 0
     if size != expected:
         raise DataError(f"{path} has {size} bytes where {MANIFEST} says {expected}: {AGAIN}")
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+            raise DataError(f"{path} is not what was written there: {AGAIN}")
+
+
+def _name_again(path: Path, other: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no links."""
+    try:
+        other.hardlink_to(path)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(path, other)

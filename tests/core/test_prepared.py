@@ -42,7 +42,7 @@ from clm_core.config import PrepareConfig
 from clm_core.errors import DataError
 from clm_core.preprocessing import Recipe, prepare
 
-WRITES = {"os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir"}
+WRITES = {"os.link", "os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir"}
 left = None
 def die(event, arguments):
     global left
@@ -131,7 +131,7 @@ def test_a_change_of_the_text_is_noticed_and_a_change_of_its_name_is_not(prepare
 
 def test_prepared_data_train_the_same_model_as_the_text(train, prepare, tmp_path):
     folder = prepare(output_dir="ready").folder
-    assert names(folder) == ["manifest.json", "train.bin", "train.ends", "validation.bin", "validation.ends"]
+    assert names(folder) == ["manifest.json", "train.bin", "train.ends", "val.bin", "validation.bin", "validation.ends"]
     from_text, from_folder = train(output_dir="a"), train(output_dir="b", train_file=[], prepared=folder)
     assert from_text.after == from_folder.after
 
@@ -317,3 +317,35 @@ def test_others_may_read_prepared_data_as_the_umask_lets_them_read_all_else(prep
         os.umask(before)
     assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_nanogpt_finds_the_tokens_of_both_splits(prepare, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *paths, **more: (_ for _ in ()).throw(PermissionError("no links here")))
+    folder = prepare(output_dir="ready").folder
+    prepared = Prepared.open(folder)
+    for split, name in (("train", "train.bin"), ("validation", "val.bin")):
+        read = np.memmap(folder / name, dtype=np.uint16, mode="r")  # As its train.py does.
+        assert np.array_equal(read, prepared.tokens(split))
+    assert (folder / "val.bin").samefile(folder / "validation.bin") == links
+    assert prepare(output_dir="ready").reused
+
+
+def test_a_copy_for_nanogpt_that_is_damaged_is_noticed(prepare):
+    folder = prepare(output_dir="ready").folder
+    (folder / "val.bin").unlink()
+    (folder / "val.bin").write_bytes(b"other tokens")
+    with pytest.raises(DataError, match=r"val\.bin is not what was written there"):
+        Prepared.open(folder).verify()
+    assert not prepare(output_dir="ready").reused
+
+
+def test_tokens_that_nanogpt_would_misread_have_no_name_for_it(prepare, tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path / "large")
+    content = json.loads((tmp_path / "large" / "tokenizer.json").read_text())
+    content["model"]["vocab"] |= {f"never {number}": number for number in range(2048, 2**16 + 1)}
+    (tmp_path / "large" / "tokenizer.json").write_text(json.dumps(content))
+    folder = prepare(output_dir="ready", tokenizer_name=tmp_path / "large").folder
+    assert Prepared.open(folder).manifest.dtype == "<u4"
+    assert "val.bin" not in names(folder)
