@@ -11,6 +11,7 @@ from clm_core.architectures import COUNT_FROM_PADDING, count_embeddings, count_p
 from clm_core.causality import make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
+from clm_core.overrides import add_aliases, overridden, width_of_heads
 from clm_core.series import tokenizer_of_5, translated
 from clm_core.tokenization import check_tokenizer
 
@@ -79,7 +80,12 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
     else:
         architecture = _default_config(options.model_type)
     _fit_tokenizer(text_part(architecture), tokenizer)
-    return _as_causal(_overridden(architecture, options.config_overrides), say)
+    if overrides := options.config_overrides:
+        architecture = overridden(architecture, overrides)
+        if note := width_of_heads(architecture, overrides):
+            say(note)
+    add_aliases(architecture)
+    return _as_causal(architecture, say)
 
 
 def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
@@ -183,15 +189,6 @@ def _default_config(model_type: str | None) -> Any:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise OptionError(f"model_type {model_type!r} is unknown to transformers{hint}")
     return AutoConfig.for_model(model_type)
-
-
-def _overridden(architecture: Any, overrides: str | None) -> Any:
-    if overrides:
-        try:
-            architecture.update_from_string(overrides)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise OptionError(f"config_overrides {overrides!r}: {error}") from None
-    return architecture
 
 
 def _found(what: str, name: str, load: Callable[[], T]) -> T:

@@ -1,0 +1,91 @@
+"""`config_overrides` makes the configuration that its class makes of the fields, the same in every series."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
+
+from clm_core.config import TrainConfig
+from clm_core.errors import OptionError
+from clm_core.pretrained import new_architecture
+
+
+def made(tokenizer: PreTrainedTokenizerFast, overrides: str, **options: Any) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    return new_architecture(TrainConfig(config_overrides=overrides, **options), tokenizer, said.append), said
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "mixtral", "granite", "falcon"])
+def test_heads_are_as_wide_as_the_model(kind: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    architecture, said = made(tokenizer, "hidden_size=64,num_attention_heads=2", model_type=kind)
+    assert getattr(architecture, "head_dim", None) in (32, None)  # None is the same, where the class computes it.
+    assert (architecture.hidden_size, architecture.vocab_size, said) == (64, len(tokenizer), [])
+
+
+def test_a_width_of_heads_that_is_given_or_is_the_default_of_its_own_is_kept_and_said(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    sizes = "hidden_size=64,num_attention_heads=2"
+    given, silent = made(tokenizer, f"{sizes},head_dim=16", model_type="mistral")
+    default, said = made(tokenizer, sizes, model_type="qwen3")
+    assert (given.head_dim, silent) == (16, [])
+    assert (default.head_dim, said) == (
+        128,
+        [
+            "qwen3: head_dim is 128 by default, so 2 heads are 256 wide in a model of 64; head_dim=32 makes them as "
+            "wide as the model"
+        ],
+    )
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "qwen2", "olmo3", "smollm3", "llama4_text"])
+def test_there_is_a_type_for_each_layer(kind: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    architecture, _ = made(tokenizer, "num_hidden_layers=3", model_type=kind)
+    assert len(architecture.layer_types) == architecture.num_hidden_layers == 3
+
+
+def test_a_configuration_keeps_what_it_sets_itself(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "mlp_bias": True}
+    CONFIG_MAPPING["llama"](**sizes).save_pretrained(tmp_path)
+    architecture, _ = made(tokenizer, "hidden_size=128", config_name=str(tmp_path))
+    kept = {name: getattr(architecture, name) for name in sizes}
+    assert kept == {**sizes, "hidden_size": 128}
+
+
+def test_theta_is_the_same_option_in_every_series(tokenizer: PreTrainedTokenizerFast) -> None:
+    for kind in ("llama", "olmo3"):
+        architecture, _ = made(tokenizer, "rope_theta=7.0", model_type=kind)
+        written = str(architecture.to_dict())
+        assert "'rope_theta': 7.0" in written
+        assert "'rope_theta': 500000" not in written
+
+
+@pytest.mark.parametrize(
+    "overrides", ["n_positions=64", "n_ctx=64", "max_position_embeddings=64", "n_ctx=64,n_positions=64"]
+)
+def test_a_new_gpt2_has_the_field_that_other_programs_look_for(
+    overrides: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    architecture, _ = made(tokenizer, overrides, model_type="gpt2")
+    assert (architecture.n_positions, architecture.n_ctx, architecture.to_dict()["n_ctx"]) == (64, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "message"),
+    [
+        ("gpt2", "n_ctx=128,n_positions=64", "n_ctx and n_positions are one field: keep one of them"),
+        ("gpt2", "n_emb=64", r"gpt2 has no field n_emb; did you mean n_embd"),
+        ("gpt2", "n_embd", "'n_embd' is not of the form name=value"),
+        ("gpt2", "n_layer=1.5", "n_layer is a whole number, not 1.5"),
+        ("gpt2", "scale_attn_weights=maybe", "scale_attn_weights is true or false, not maybe"),
+        ("llama", "rope_theta=high", "rope_theta is a number, not high"),
+        ("qwen2", "sliding_window=16", "sliding_window stays None, not 16: qwen2 makes it of its other fields"),
+        ("qwen2", "layer_types=full_attention", "layer_types is a list: write it into a config.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    kind: str, overrides: str, message: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    with pytest.raises(OptionError, match=f"config_overrides '{overrides}': {message}"):
+        made(tokenizer, overrides, model_type=kind)
