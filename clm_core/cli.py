@@ -68,6 +68,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise OptionError(f"{message} (see {self.prog} --help)")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.dest == "verb" and value not in VERBS:
+            from clm_core import hints
+
+            raise OptionError(f"unknown verb {value!r}{hints.of_verb(value, VERBS)}")
+        super()._check_value(action, value)
+
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print help, or the version, which are all that a parser here prints."""
         show(message.removesuffix("\n"))
@@ -117,7 +124,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         parents=[common],
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"clm {version('clm')}")
+    parser.add_argument("-V", "--version", action="version", version=f"clm {version('clm')}")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", parser_class=_Parser)
     for verb, (config, help) in VERBS.items():
         sub = verbs.add_parser(

@@ -6,7 +6,6 @@ of the field decides what it means, so that a flag, a YAML key and an argument a
 
 import argparse
 import dataclasses
-import difflib
 import inspect
 import os
 import types
@@ -202,10 +201,9 @@ def build(cls: type[Config], layers: Sequence[Layer]) -> Config:
 
 def unknown(name: str, known: Iterable[str], place: str) -> OptionError:
     """The error for an option that does not exist, with the nearest ones that do."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    if place.startswith("--"):
-        near = ["--" + option.replace("_", "-") for option in near]
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    from clm_core import hints
+
+    hint = hints.of_option(name, known, as_flag=place.startswith("--"))
     return OptionError(f"unknown option {place if place.startswith('--') else f'{name} ({place})'}{hint}")
 
 

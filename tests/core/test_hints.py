@@ -1,0 +1,62 @@
+"""Names of other programs lead to what does the same here, or to the sentence that nothing does."""
+
+import pytest
+
+import clm_core as clm
+from clm_core.cli import VERBS
+from clm_core.errors import OptionError
+from clm_core.hints import table
+from clm_core.options import list_options
+from clm_core.registry import list_backends
+
+OPTIONS = {option.name for config, _ in VERBS.values() if config for option in list_options(config)}
+OF_BACKENDS = {option.name for it in list_backends() if it.backend for option in list_options(it.backend.options)}
+NAMES = table()["options"]
+
+
+def test_no_name_of_the_table_is_an_option_or_a_verb_here():
+    assert NAMES.keys() & (OPTIONS | OF_BACKENDS | {"config", "backend", "json", "verbose"}) == set()
+    assert table()["verbs"].keys() & VERBS.keys() == set()
+
+
+def test_what_the_table_leads_to_is_here():
+    assert {use for entry in NAMES.values() if "use" in entry for use in entry["use"].split(" or ")} <= OPTIONS
+    assert {command.split()[1] for command in table()["verbs"].values()} <= {*VERBS, "--help", "--version"}
+    assert all(entry.keys() in ({"use"}, {"say"}) for entry in NAMES.values())
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_name_of_the_table_is_answered(refused, name):
+    entry = NAMES[name]
+    wanted = [entry["say"]] if "say" in entry else ["--" + use.replace("_", "-") for use in entry["use"].split(" or ")]
+    shown = refused("train", "--" + name.replace("_", "-"), "x")
+    assert any(way in shown for way in wanted)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["trian"], "unknown verb 'trian'; did you mean clm train?"),
+        (["doctor"], "here it is `clm backends`"),
+        (["help"], "here it is `clm --help`"),
+        (["my data.csv"], "to train on a file: clm train --train-file 'my data.csv'"),
+        (["zzz"], "there are train, evaluate, generate"),
+        (["train", "--gradient-checkpointing"], "did you mean --pt-gradient-checkpointing?"),
+        (["train", "--device-train-batch-size", "3"], "did you mean --per-device-train-batch-size or"),
+        (["generate", "--lr", "1"], "--learning-rate is an option of clm train, clm parity"),
+        (["generate", "--max-length", "9"], "here it is --max-new-tokens"),
+        (["generate", "--text-column", "a"], "--text-column is an option of clm train, clm evaluate, clm prepare"),
+        (["train", "--xyzzy"], "unknown option --xyzzy\n"),
+    ],
+)
+def test_verbs_and_options_of_other_places_are_found(refused, argv, says):
+    assert says in refused(*argv)
+
+
+def test_keys_and_arguments_have_the_same_hints(train_refused, train, tmp_path):
+    (tmp_path / "my.yaml").write_text("lr: 1\n")
+    assert "unknown option lr (my.yaml, line 1); here it is learning_rate" in train_refused("--config", "my.yaml")
+    with pytest.raises(OptionError, match=r"unknown option epochs \(argument epochs\); here it is num_train_epochs"):
+        train(epochs=3)
+    with pytest.raises(OptionError, match=r"did you mean torch_compile under pt\?"):
+        clm.train(backend="bigram", torch_compile=True)
