@@ -9,6 +9,9 @@ from typing import Any, Protocol, TextIO
 PLAIN_INTERVAL = 10.0
 """Seconds between the lines of a bar where there is no terminal."""
 
+WARMING = 2
+"""Reports that say nothing of the pace: of steps before a resumption, and of the first, in which a framework traces."""
+
 
 class Bar(Protocol):
     """A step of the work, and how far it got."""
@@ -47,8 +50,10 @@ class TerminalProgress(Progress):
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=description, unit=unit, file=self.stream, leave=False, dynamic_ncols=True) as bar:
-            yield _TqdmBar(bar)
+        with tqdm(
+            total=total, desc=description, file=self.stream, leave=False, dynamic_ncols=True, bar_format="{desc}"
+        ) as bar:
+            yield _TqdmBar(bar, unit)
 
 
 class PlainProgress(Progress):
@@ -81,26 +86,84 @@ class _NoBar:
         pass
 
 
+class _Pace:
+    """How far a bar got, and how fast it goes, from its second report on.
+
+    The first may hold what was done before, in a run that is resumed, and those after it a framework's tracing.
+    """
+
+    def __init__(self, total: int | None, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self.done = self.reports = self.done_at_mark = 0
+        self.marked = 0.0
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        self.reports += 1
+        if self.reports <= WARMING:
+            self.mark()
+
+    def mark(self) -> None:
+        """Measure from here on."""
+        self.done_at_mark, self.marked = self.done, time.monotonic()
+
+    @property
+    def a_second(self) -> float | None:
+        """None where nothing can be said yet."""
+        done, seconds = self.done - self.done_at_mark, time.monotonic() - self.marked
+        return done / seconds if done and seconds > 0 else None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all is done, at this pace."""
+        pace = self.a_second
+        return (self.total - self.done) / pace if self.total and pace and self.done < self.total else None
+
+    def counted(self) -> str:
+        """So many of so many, with the unit in the number that goes with it."""
+        of = f" of {self.total:,}" if self.total else ""
+        return f"{self.done:,}{of} {self.unit}{'s' * ((self.total or self.done) != 1)}"
+
+
 class _TqdmBar:
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
+    def __init__(self, bar: Any, unit: str) -> None:
+        self.bar, self.pace, self.text = bar, _Pace(bar.total, unit), ""
+        self._show()
+        self.bar.refresh()
 
     def advance(self, count: int = 1) -> None:
+        self.pace.advance(count)
+        self._show()
         self.bar.update(count)
 
     def note(self, text: str) -> None:
-        self.bar.set_postfix_str(text)
+        self.text = text
+        self._show()
+        self.bar.refresh()
+
+    def _show(self) -> None:
+        """The line: beside a note of what is done in a second, the pace would be said twice."""
+        pace = self.pace.a_second
+        said = self.text or (f"{_rate(pace)} {self.pace.unit}s/s" if pace else "")
+        note = f", {said}" if said else ""
+        if self.bar.total:
+            left = self.pace.left
+            ahead = f"<{self.bar.format_interval(left)}" if left is not None else ""
+            of = f"{self.pace.done:,}/{self.bar.total:,}"
+            line = f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {of} [{{elapsed}}{ahead}{note}]"
+        else:
+            line = f"{{desc}}: {self.pace.counted()} [{{elapsed}}{note}]"
+        self.bar.bar_format = line
 
 
 class _PlainBar:
     def __init__(self, progress: PlainProgress, description: str, total: int | None, unit: str) -> None:
-        self.progress, self.description, self.total, self.unit = progress, description, total, unit
-        self.done = self.done_when_shown = 0
+        self.progress, self.description, self.pace = progress, description, _Pace(total, unit)
         self.text = ""
         self.started = self.shown = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
-        self.done += count
+        self.pace.advance(count)
         if time.monotonic() - self.shown > PLAIN_INTERVAL:
             self._show()
 
@@ -112,19 +175,17 @@ class _PlainBar:
             self._show()
 
     def _show(self) -> None:
-        now = time.monotonic()
-        of = f" of {self.total:,}" if self.total else ""
+        now, left = time.monotonic(), self.pace.left
+        ahead = f", {_duration(left)} left" if left is not None else ""
         note = f", {self.text}" if self.text else ""
-        elapsed = f"{_duration(now - self.started)}{self._left(now)}"
-        self.progress.say(f"{self.description}: {self.done:,}{of} {self.unit}s, {elapsed}{note}")
-        self.shown, self.done_when_shown = now, self.done
+        self.progress.say(f"{self.description}: {self.pace.counted()}, {_duration(now - self.started)}{ahead}{note}")
+        self.shown = now
+        if self.pace.reports > WARMING:
+            self.pace.mark()  # The time left is at the pace since the last line: what came before may have been slower.
 
-    def _left(self, now: float) -> str:
-        """The time left at the pace since the last line; what came before may have been slower or faster."""
-        done = self.done - self.done_when_shown
-        if not self.total or not done or self.done == self.total:
-            return ""
-        return f", {_duration((now - self.shown) / done * (self.total - self.done))} left"
+
+def _rate(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _duration(seconds: float) -> str:

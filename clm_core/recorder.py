@@ -43,6 +43,8 @@ class Recorder:
         self.pending, self.pending_auxiliary = _pending_losses(resume_from)
         self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
+        self._reported, self._reported_at = start_step, 0.0
+        """The last step whose rate is known, and the seconds of training when it was done."""
         self.seconds = 0.0
         """From the first step to the last, validations and checkpoints included."""
         self.validating = 0.0
@@ -108,13 +110,15 @@ class Recorder:
         self._bar.advance()
         if self.schedule.logs_at(event.step):
             self._log(event)
+        elif event.step == self.start_step + 1:
+            self._measure_from(event.step)  # A framework traces or compiles in its first step, and never again.
 
     def _log(self, event: StepDone) -> None:
         loss = _taken_mean(self.pending)
         auxiliary = {"auxiliary_loss": _taken_mean(self.pending_auxiliary)} if self.pending_auxiliary else {}
-        seconds = time.monotonic() - self.started - self.validating
         tokens = self._tokens_until(event.step)
-        rate = (tokens - self._tokens_until(self.start_step)) / seconds
+        rate = (tokens - self._tokens_until(self._reported)) / max(self._training_seconds() - self._reported_at, 1e-9)
+        self._measure_from(event.step)
         self._record(
             {
                 "step": event.step,
@@ -128,7 +132,14 @@ class Recorder:
             }
         )
         added = "".join(f"auxiliary loss {value:.3f}, " for value in auxiliary.values())
-        self._bar.note(f"loss {loss:.3f}, perplexity {_exp(loss):,.1f}, {added}{rate:,.0f} tokens/s")
+        self._bar.note(f"loss {loss:.3f}, {added}{rate:,.0f} tokens/s")
+
+    def _training_seconds(self) -> float:
+        return time.monotonic() - self.started - self.validating
+
+    def _measure_from(self, step: int) -> None:
+        """The rate of the next report is that of the steps after this one."""
+        self._reported, self._reported_at = step, self._training_seconds()
 
     def _batch_scored(self, event: BatchScored) -> None:
         if self._evaluation is None:
@@ -204,7 +215,3 @@ def _taken_mean(values: list[float]) -> float:
     mean = math.fsum(values) / len(values)
     values.clear()
     return mean
-
-
-def _exp(loss: float) -> float:
-    return math.exp(min(loss, 700.0))
