@@ -21,7 +21,9 @@ from clm_core.prepared import TRAIN, VALIDATION, Manifest, Prepared, check_balan
 from clm_core.routing import ELSEWHERE, EMPTY, SKIPPED, UNREAD, Limits, Router
 from clm_core.shards import Shard
 from clm_core.split_writer import SplitWriter
-from clm_core.tokenization import Tokens, digest_tokenizer, templated, tokenize
+from clm_core.templates import template_of
+from clm_core.tokenization import Tokens, digest_tokenizer, tokenize
+from clm_core.vocabulary import count_ids
 
 CONTENT_OPTIONS = (
     "append_eos",
@@ -50,6 +52,8 @@ class Recipe:
     tokenizer: Any
     tokenizer_name: str
     content: Content
+    vocabulary: int
+    """How many ids there are, those that the tokenizer leaves out included."""
     eos: list[int]
     """Put after each document."""
 
@@ -78,13 +82,14 @@ class Recipe:
                 tokenizer=digest_tokenizer(tokenizer),
                 options={name: getattr(options, name, None) for name in CONTENT_OPTIONS} | _packing(options),
             ),
+            vocabulary=count_ids(tokenizer),
             eos=_eos(tokenizer) if options.append_eos else [],
         )
 
     @property
     def dtype(self) -> str:
-        """Of the token files: two bytes where every id of the vocabulary fits."""
-        return "<u2" if len(self.tokenizer) <= 2**16 else "<u4"
+        """Of the token files: two bytes where every id fits."""
+        return "<u2" if self.vocabulary <= 2**16 else "<u4"
 
     @property
     def is_guide(self) -> bool:
@@ -163,9 +168,9 @@ def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None
 def _eos(tokenizer: Any) -> list[int]:
     if tokenizer.eos_token_id is None:
         raise OptionError("append_eos: this tokenizer has no end-of-sequence token; use --no-append-eos")
-    ids = templated(tokenizer)
     # A template that puts the token around each document, as OPT's and BERT's do, has separated them already.
-    return [] if tokenizer.eos_token_id in (ids[0], ids[-1]) else [tokenizer.eos_token_id]
+    separated = tokenizer.eos_token_id in template_of(tokenizer).around([])
+    return [] if separated else [tokenizer.eos_token_id]
 
 
 def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
@@ -200,7 +205,7 @@ def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> N
             tokenizer=recipe.content.tokenizer,
             tokenizer_name=recipe.tokenizer_name,
             engine=engine.name,
-            vocabulary=len(recipe.tokenizer),
+            vocabulary=recipe.vocabulary,
             dtype=recipe.dtype,
             options=recipe.content.options,
             documents_read=sum(router.counts.values()) - router.counts[UNREAD],

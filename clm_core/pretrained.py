@@ -13,7 +13,7 @@ from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
 from clm_core.overrides import add_aliases, overridden, width_of_heads
 from clm_core.series import tokenizer_of_5, translated
-from clm_core.tokenization import check_tokenizer
+from clm_core.vocabulary import check_tokenizer, count_ids
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -65,7 +65,7 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
 
 
 def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:
-    """The configuration of a model from scratch, with as many embeddings as the tokenizer has entries.
+    """The configuration of a model from scratch, with an embedding for every id of the tokenizer.
 
     It is that of a causal language model; `say` hears where that is not the architecture's default.
 
@@ -88,26 +88,25 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
     return _as_causal(architecture, say)
 
 
-def check_fits(architecture: Any, tokenizer: Any, block_size: int) -> None:
+def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool = False) -> None:
     """Make sure that every id has an embedding, and every place in a block a position.
 
     Raises:
-        ModelError: the tokenizer has more entries than the model has embeddings.
+        ModelError: the tokenizer makes larger ids than the model has embeddings.
         OptionError: block_size is above the positions of the model.
     """
-    rows = count_embeddings(architecture)
-    if rows is not None and len(tokenizer) > rows:
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} entries, the model has embeddings for {rows}: use the model's own "
-            "tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
-        )
+    rows, needed = count_embeddings(architecture), count_ids(tokenizer)
+    if rows is not None and needed > rows:
+        own = "use the model's own tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
+        way_out = f"leave vocab_size out of --config-overrides, or give vocab_size={needed}" if new else own
+        raise ModelError(f"the tokenizer makes ids up to {needed - 1}, the model has embeddings for {rows}: {way_out}")
     positions = count_positions(architecture)
     if positions is not None and positions < block_size:
         raise OptionError(f"block_size {block_size} is above the {positions} positions of the model: use {positions}")
 
 
 def _fit_tokenizer(text: Any, tokenizer: Any) -> None:
-    text.vocab_size = len(tokenizer)
+    text.vocab_size = count_ids(tokenizer)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         token = getattr(tokenizer, name)
         if token is None and name == "pad_token_id" and text.model_type in COUNT_FROM_PADDING:

@@ -297,7 +297,7 @@ def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> M
             raise OptionError("ignore_unused_weights is of the weights of a model_name_or_path, and none is given")
         architecture = new_architecture(config, tokenizer, progress.say)
         model = Model(name_or_path=None, revision="main", architecture=architecture, seed=config.seed)
-    check_fits(model.architecture, tokenizer, config.block_size)
+    check_fits(model.architecture, tokenizer, config.block_size, new=model.name_or_path is None)
     return model
 
 

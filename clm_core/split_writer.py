@@ -30,15 +30,16 @@ class SplitWriter:
         self._ends.close()
 
     def add(self, tokens: Tokens, *, size: int) -> None:
-        """Add documents: their tokens, and their size in bytes of UTF-8."""
+        """Add documents: their tokens, and their size in bytes of UTF-8.
+
+        A token that is too large for the type of the file is a fault of the program: RuntimeError.
+        """
         self.documents += len(tokens.lengths)
         self.bytes += size
         self.tokens += len(tokens.ids)
         ids, lengths = self._with_eos(tokens)
-        if len(ids):
-            self.largest_id = max(self.largest_id, int(ids.max()))
         self._ends.write((self._written + np.cumsum(lengths)).astype("<u8"))
-        self._tokens.write(ids)
+        self._tokens.write(self._fitted(ids))
 
     def finish(self) -> SplitRecord:
         """Make sure that all is on the disk, and say what it is."""
@@ -52,15 +53,23 @@ class SplitWriter:
             ends_sha256=self._ends.finish(),
         )
 
-    def _with_eos(self, tokens: Tokens) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    def _with_eos(self, tokens: Tokens) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         lengths = tokens.lengths + len(self.eos)
         if not self.eos:
-            return tokens.ids.astype(self.dtype), lengths
+            return tokens.ids, lengths
         is_text = np.ones(int(lengths.sum()), bool)
         is_text[np.cumsum(lengths) - 1] = False
-        ids = np.full(len(is_text), self.eos[0], self.dtype)
+        ids = np.full(len(is_text), self.eos[0], np.uint32)
         ids[is_text] = tokens.ids
         return ids, lengths
+
+    def _fitted(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
+        """The ids in the type of the file, which would change those that are too large for it without a word."""
+        largest = int(ids.max()) if len(ids) else -1
+        if largest > np.iinfo(self.dtype).max:
+            raise RuntimeError(f"the token {largest} is too large for a file of {self.dtype}")
+        self.largest_id = max(self.largest_id, largest)
+        return ids.astype(self.dtype)
 
     @property
     def _written(self) -> int:
