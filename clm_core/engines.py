@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.hard_texts import HARD_TEXTS
 from clm_core.tokenization import Encode, Tokens, bare_json, encoder
 
 FIRST_DOCUMENTS = 100
@@ -22,26 +23,6 @@ FIRST_DOCUMENTS = 100
 
 CHECKED_CHARACTERS = 4000
 """Of a document that is compared, from its beginning: the reference is slow, and most documents are shorter."""
-
-HARD_TEXTS = (
-    *("", " ", "  ", "\n", "\t\n \r\n", " a", "a ", "a  b", "\n\n\na", "a\u00a0b\u2003c\u200bd\ufeff"),
-    *("\x00a\x1b[0m\x7f", "a\r\nb\rc\vd\fe\x85f", "don't I'LL we've 'tis ''' 's", "a_b-c/d\\e @#$%^&*()[]{}<>|~`"),
-    *("1 12 123 1234 3.14 1,000,000 0x1F ½ ² Ⅷ ٣", "naïve café Übergröße ﬁ ǆ ſ İ ı", "ß ẞ \u1e9b\u0323"),
-    *("e\u0301 a\u0308\u0323 \u0344 क्षि สวัสดี", "日本語のテキスト 中文 한국어", "שלום עולם \u202eabc\u202c مرحبا"),
-    *("👩\u200d👩\u200d👧\u200d👦🏳️\u200d🌈🇩🇪👍🏽", "\U0001f600" * 9, "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 \U0010ffff \ufffd \ufffe"),
-    *("a" * 500, "ab " * 200, " " * 300, "\n" * 99, "<|endoftext|><|endoftext|> <|im_start|>user"),
-    *(
-        "<|endoftext|> <s></s> [CLS] [SEP] <pad> <unk>",
-        "http://a.b/c?d=e#f",
-        "def f(x):\n\treturn {'k': [1, 2]}  # ok\n",
-    ),
-    *(
-        "The quick brown fox.\n\nIt jumps -- over; the: lazy… dog!?",
-        "ﷺ ͡° ͜ʖ\u2028\u2029",
-        "Ａｆｕｌｌｗｉｄｔｈ\u3000ｔｅｘｔ",
-    ),
-)
-"""Spaces, control characters, contractions, numbers, combining marks, scripts, emoji, long runs, special tokens."""
 
 
 class EngineDiffersError(Exception):
@@ -83,7 +64,7 @@ def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
     try:
         import fastokens
 
-        engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer))
+        engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer, split_special_tokens=split_special_tokens))
     except Exception as error:  # Whatever it does not support, in a tokenizer or a system.
         raise EngineDiffersError(f"it does not take it ({error})") from None
 

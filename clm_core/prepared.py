@@ -1,6 +1,6 @@
 """Prepared data on disk: the tokens of each split in one flat file, where each document ends, and a manifest.
 
-    train.bin       token ids, little-endian uint16, or uint32 where the vocabulary is above 65,536
+    train.bin       token ids, little-endian uint16, or uint32 where an id is above 65,535
     train.ends      for each document, the number of tokens up to and with its last one, little-endian uint64
     validation.bin, validation.ends
     val.bin         validation.bin once more, under the name by which nanoGPT looks for it, where it is uint16

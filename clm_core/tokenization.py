@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.errors import ModelError
+from clm_core.slow_tokenizers import NO_TEXT, digest_content, slow_encoder
 from clm_core.templates import template_of
 from clm_core.vocabulary import count_ids
 
@@ -56,6 +58,14 @@ Encode = Callable[[list[str]], Tokens]
 MODEL = ',"model":'
 """Where the last part of a tokenizer's JSON begins; within a string its quotes would be escaped."""
 
+PREFIX_AND_SUFFIX = '"continuing_subword_prefix":"","end_of_word_suffix":"</w>"'
+SUFFIX = PREFIX_AND_SUFFIX.replace(':"",', ":null,")
+
+OF_WORDS = ("Unigram", "WordLevel", "WordPiece")
+"""The kinds of models that can make a special token of a text by looking it up; BPE has to merge it."""
+
+HOW_FOUND = ("single_word", "lstrip", "rstrip", "normalized")
+"""What an added token's entry says of how it is looked for in a text."""
 
 NOTHING = Tokens(np.zeros(0, np.uint32), np.zeros(0, np.int64))
 
@@ -78,19 +88,44 @@ def encoder(tokenizer: Any, *, split_special_tokens: bool = True) -> Encode:
     """
     split = split_special_tokens or tokenizer.split_special_tokens
     if not tokenizer.is_fast:
-        return lambda texts: _flat(tokenizer(texts, split_special_tokens=split, verbose=False)["input_ids"])
-    backend = type(tokenizer.backend_tokenizer).from_str(bare_json(tokenizer))
+        encode = slow_encoder(tokenizer) if split else lambda text: tokenizer(text, verbose=False)["input_ids"]
+        return lambda texts: _flat([encode(text) for text in texts])
+    backend = type(tokenizer.backend_tokenizer).from_str(bare_json(tokenizer, split_special_tokens=split))
     backend.encode_special_tokens = split  # A document that quotes "<|endoftext|>" does not end there.
-    return lambda texts: _ids(backend.encode_batch_fast(texts))
+
+    def encode_batch(texts: list[str]) -> Tokens:
+        try:
+            return _ids(backend.encode_batch_fast(texts))
+        except Exception as error:
+            if type(error) is not Exception:  # The library has no class of its own.
+                raise
+            raise ModelError(f"the tokenizer cannot take a text: {error}") from None
+
+    return encode_batch
 
 
-def bare_json(tokenizer: Any) -> str:
-    """The JSON of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off."""
+def bare_json(tokenizer: Any, *, split_special_tokens: bool) -> str:
+    """The JSON of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off.
+
+    With `split_special_tokens`, special tokens that are words of its model too, as of Unigram's, are out of it.
+    """
     state: str = tokenizer.backend_tokenizer.to_str()
-    head, model = _head(state)
-    if head["padding"] is None and head["truncation"] is None:
+    head, start = _head(state)
+    words = _special_words(tokenizer, head, state[start : start + 100]) if split_special_tokens else set()
+    if head["padding"] is None and head["truncation"] is None and not words:
         return state  # Not a copy: the vocabulary makes it megabytes long.
-    return json.dumps({**head, "padding": None, "truncation": None})[:-1] + state[model:]
+    head |= {"padding": None, "truncation": None}
+    if not words:
+        return json.dumps(head)[:-1] + state[start:]
+    model = json.loads(state[start + len(MODEL) : -1])
+    entries = model["vocab"]
+    if isinstance(entries, dict):
+        model["vocab"] = {_beyond_texts(entry, words): token for entry, token in entries.items()}
+    else:
+        model["vocab"] = [(_beyond_texts(entry, words), score) for entry, score in entries]
+    for added in head["added_tokens"]:
+        added["content"] = _beyond_texts(added["content"], words)
+    return json.dumps({**head, "model": model})
 
 
 def digest_tokenizer(tokenizer: Any) -> str:
@@ -98,10 +133,11 @@ def digest_tokenizer(tokenizer: Any) -> str:
     if tokenizer.is_fast:
         state = tokenizer.backend_tokenizer.to_str()
         head, start = _head(state)
-        vocabulary = state[start + len(MODEL) :]
-        content: list[Any] = [head[part] for part in ("added_tokens", "normalizer", "pre_tokenizer")]
+        # The versions write no prefix in two ways where there is a suffix.
+        vocabulary = state[start + len(MODEL) :].replace(PREFIX_AND_SUFFIX, SUFFIX, 1)
+        content = [list(map(_entry, head["added_tokens"])), head["normalizer"], head["pre_tokenizer"]]
     else:
-        vocabulary, content = json.dumps(sorted(tokenizer.get_vocab().items())), [type(tokenizer).__name__]
+        vocabulary, content = "", digest_content(tokenizer)
     # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
     content += [template_of(tokenizer).around(_letter(tokenizer)), tokenizer.eos_token_id]
     if count_ids(tokenizer) != len(tokenizer.get_vocab()):
@@ -120,6 +156,38 @@ def tokenize(documents: Iterable[Document], encode: Encode, threads: int) -> Ite
             done = pending.popleft().result()
             pending.extend(pool.submit(_slice, batch, encode) for batch in islice(slices, 1))
             yield done
+
+
+def _special_words(tokenizer: Any, head: dict[str, Any], model: str) -> set[str]:
+    """The special tokens that the model of a tokenizer makes of a text, but for single characters, which are text."""
+    if not any(f'"type":"{kind}"' in model for kind in OF_WORDS):
+        return set()
+    backend = tokenizer.backend_tokenizer
+    before, backend.encode_special_tokens = backend.encode_special_tokens, True
+    special = [token for token in head["added_tokens"] if token["special"] and len(token["content"]) > 1]
+    try:
+        return {token["content"] for token in special if token["id"] in _alone(backend, token["content"])} - {
+            tokenizer.unk_token
+        }
+    finally:
+        backend.encode_special_tokens = before
+
+
+def _alone(backend: Any, text: str) -> list[int]:
+    try:
+        ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+    except Exception:  # Of the library, for what is not in a vocabulary without an unknown token.
+        return []
+    return ids
+
+
+def _beyond_texts(entry: str, words: set[str]) -> str:
+    return entry + NO_TEXT if entry in words else entry
+
+
+def _entry(added: dict[str, Any]) -> dict[str, Any]:
+    """An added token. The versions differ in how special ones are found in a text, where nobody looks for them."""
+    return {**added, **dict.fromkeys(HOW_FOUND, False)} if added["special"] else added
 
 
 def _letter(tokenizer: Any) -> list[int]:

@@ -97,7 +97,10 @@ def test_a_folder_is_no_file(train_refused, tmp_path):
         (["--model-type", "gtp2"], "model_type 'gtp2' is unknown to transformers; did you mean gpt2"),
         (["--config-overrides", "n_emb=64"], "config_overrides 'n_emb=64'"),
         (["--config-overrides", "n_embd"], "config_overrides 'n_embd'"),
-        (["--config-overrides", "vocab_size=100"], "the tokenizer makes ids up to 2047, the model has embeddings for 100"),
+        (
+            ["--config-overrides", "vocab_size=100"],
+            "ids up to 2047, the model has embeddings for 100",
+        ),
         (["--config-overrides", "n_positions=8"], "block_size 16 is above the 8 positions of the model: use 8"),
         (["--resume-from-checkpoint", "nowhere"], "there is no folder nowhere"),
         (["--resume-from-checkpoint", "."], "neither a checkpoint nor a run that has one"),
