@@ -182,4 +182,4 @@ def test_a_folder_without_tokenizer_json_is_the_same_in_every_version(tokenizer)
     Path("vocab.json").write_text(json.dumps(model["vocab"]))
     Path("merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, model["merges"])) + "\n")
     Path("tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
-    assert digest_tokenizer(AutoTokenizer.from_pretrained("."))[:16] == "6e439f983d8acf19"
+    assert digest_tokenizer(AutoTokenizer.from_pretrained("."))[:16] == "fde08f7544a052f4"
