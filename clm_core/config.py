@@ -4,6 +4,7 @@ The names are those of transformers' `TrainingArguments` and of its `run_clm` ex
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -62,6 +63,12 @@ def shard(value: str) -> str | None:
     except ValueError:
         return "a part of several, such as 1/4"
     return None
+
+
+def license_name(value: str) -> str | None:
+    """The value can be the Hub's name of a licence."""
+    named = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value)
+    return None if named else "a licence as the Hub calls it, in small letters, such as apache-2.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +230,12 @@ class RepositoryOptions:
     )
     hub_revision: str | None = option(
         None, "the branch to upload to; made if it is not there; default: main", metavar="BRANCH"
+    )
+    hub_license: str | None = option(
+        None,
+        "the licence, for the card, as the Hub calls it, such as `mit`; default: none, but for the built-in sample's",
+        metavar="NAME",
+        check=license_name,
     )
 
 

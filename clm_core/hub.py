@@ -124,17 +124,29 @@ class Hub:
             )
 
 
-def dataset_license(name: str, revision: str | None = None) -> str | None:
-    """The licence of a data set as the Hub knows it; None where it does not say, or cannot be asked."""
+@dataclass(frozen=True, kw_only=True)
+class DataSetFacts:
+    """What the Hub knows of a data set; None where it does not say, or cannot be asked."""
+
+    license: str | None = None
+    language: list[str] | None = None
+
+
+def dataset_facts(name: str, revision: str | None = None) -> DataSetFacts:
+    """What the Hub knows of a data set."""
     from huggingface_hub import HfApi
 
     try:
         with bounded(Patience.from_environment().timeout):
-            data = HfApi().dataset_info(name, revision=revision).card_data
+            card = HfApi().dataset_info(name, revision=revision).card_data
     except Exception:  # A card without it is better than none.
-        return None
-    found = data.to_dict().get("license") if data else None
-    return ", ".join(found) if isinstance(found, list) else found
+        return DataSetFacts()
+    known = card.to_dict() if card else {}
+    return DataSetFacts(license=", ".join(_list(known.get("license"))) or None, language=_list(known.get("language")))
+
+
+def _list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(item) for item in value or []]
 
 
 def _covers(grants: dict[str, Any] | None, names: set[str]) -> bool:

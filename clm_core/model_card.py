@@ -9,6 +9,7 @@ from typing import Any
 
 from clm_core.config import HubOptions
 from clm_core.errors import OutputError
+from clm_core.hub import DataSetFacts
 from clm_core.options import list_options
 from clm_core.output import CARD, CURVE, RESULTS_FILE
 from clm_core.pictures import draw_losses
@@ -22,21 +23,49 @@ NO_PART = {
 }
 """The options that are no part of a recipe: they say where and when things are written."""
 
+SCORES = {
+    "perplexity": "Perplexity",
+    "loss": "Loss (nats a token)",
+    "accuracy": "Accuracy",
+    "bits_per_byte": "Bits per byte",
+}
+"""The figures that the Hub is told, and what it is to call them."""
+
+_LICENSE = "apache-2.0"
+"""Of a model that was trained on nothing but what comes with clm."""
+
 Record = dict[str, Any]
 
 
-def write_card(run: Path, repository: str, *, license: str | None) -> None:
+def write_card(run: Path, repository: str, *, data: DataSetFacts, license: str | None = None) -> None:
     """Write the card of a run, with its curve, into the run's folder.
 
-    `license` is that of the data set, as the Hub knows it; None where it does not.
+    `license` is that of the model; default: what the run's own options say.
 
     Raises:
         OutputError: the run has no result yet.
     """
     results, options = read_results(run), read_options(run)
     _draw(run / CURVE, results)
-    text = f"---\n{_metadata(results, options, repository)}\n---\n\n{_body(results, options, repository, license)}"
+    options |= {"hub_license": license} if license else {}
+    metadata = _metadata(results, options, repository, data)
+    text = f"---\n{metadata}\n---\n\n{_body(results, options, repository, data.license)}"
     (run / CARD).write_text(text, encoding="utf-8")
+
+
+def set_license(run: Path, license: str) -> None:
+    """Put a licence into the card that a run has, which is otherwise left as it is.
+
+    Raises:
+        OutputError: the card cannot be read or written.
+    """
+    from huggingface_hub import metadata_load, metadata_save
+
+    card = run / CARD
+    try:
+        metadata_save(card, {**(metadata_load(card) or {}), "license": license})
+    except Exception as error:  # Of the YAML in it, which a person may have written.
+        raise OutputError(f"hub_license {license}: cannot be put into {card}: {error}") from None
 
 
 def remove_card(run: Path) -> None:
@@ -95,12 +124,12 @@ def _draw(file: Path, results: Record) -> None:
     draw_losses(file, {label: points for label, points in lines.items() if points})
 
 
-def _metadata(results: Record, options: Record, repository: str) -> str:
+def _metadata(results: Record, options: Record, repository: str, data: DataSetFacts) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     after = results["after"]
     base = options.get("model_name_or_path")
-    data_set = options.get("dataset_name")
+    data_set = _data_set(options)
     evaluation = [
         EvalResult(
             task_type="text-generation",
@@ -112,10 +141,12 @@ def _metadata(results: Record, options: Record, repository: str) -> str:
             metric_value=after[name],
             verified=False,
         )
-        for name, title in (("perplexity", "Perplexity"), ("loss", "Loss (nats a token)"), ("accuracy", "Accuracy"))
+        for name, title in SCORES.items()
         if after and after[name] is not None
     ]
-    data = ModelCardData(
+    metadata = ModelCardData(
+        license=options.get("hub_license") or (_LICENSE if _is_sample(options) and not base else None),
+        language=["en"] if _is_sample(options) else data.language or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["clm", "causal-lm"],
@@ -125,7 +156,7 @@ def _metadata(results: Record, options: Record, repository: str) -> str:
         model_name=repository.split("/")[-1],
         eval_results=evaluation or None,
     )
-    text: str = data.to_yaml()
+    text: str = metadata.to_yaml()
     return text
 
 
@@ -162,6 +193,12 @@ def _facts(results: Record, options: Record, license: str | None) -> Iterable[tu
     yield "licence of the data", license or ("Apache-2.0, that of clm" if _is_sample(options) else "not known")
     yield "trained", f"{results['steps']:,} steps, {results['epochs']:.2f} epochs, in {results['seconds']:,.0f} s"
     yield "tokens trained on", f"{results['tokens_trained']:,}, all epochs together"
+
+
+def _data_set(options: Record) -> str | None:
+    """The name on the Hub of what was trained on, if it has one: prepared data may, and are a folder otherwise."""
+    prepared = options.get("prepared") or ""
+    return options.get("dataset_name") or (prepared.split("@")[0] if "/" in prepared else None)
 
 
 def _is_sample(options: Record) -> bool:

@@ -41,11 +41,12 @@ def fetch(name: str) -> Path:
         ) from None
 
 
-def files(prepared: Prepared, repository: str) -> Files:
+def files(prepared: Prepared, repository: str, *, license: str | None = None) -> Files:
     """What a repository has of prepared data: the files, and a card."""
     found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})}
     found = {name: path for name, path in found.items() if isinstance(path, Path) and path.is_file()}
-    return {**found, MANIFEST: _manifest(prepared.folder / MANIFEST), "README.md": _card(prepared, repository).encode()}
+    card = _card(prepared, repository, license).encode()
+    return {**found, MANIFEST: _manifest(prepared.folder / MANIFEST), "README.md": card}
 
 
 def is_ours(path: str) -> bool:
@@ -66,11 +67,12 @@ def _shared_name(name: str) -> str:
     return Path(name).name if os.path.isabs(name) or name.startswith((".", "~")) else name  # noqa: PTH117
 
 
-def _card(prepared: Prepared, repository: str) -> str:
+def _card(prepared: Prepared, repository: str, license: str | None) -> str:
     from huggingface_hub import DatasetCardData
 
     manifest = replace(prepared.manifest, tokenizer_name=_shared_name(prepared.manifest.tokenizer_name))
-    metadata = DatasetCardData(task_categories=["text-generation"], tags=["clm", "tokenized"]).to_yaml()
+    tags = ["clm", "tokenized"]
+    metadata = DatasetCardData(license=license, task_categories=["text-generation"], tags=tags).to_yaml()
     rows = [
         f"| {split} | {record.documents:,} | {record.bytes:,} | {record.tokens:,} | {record.eos_added:,} |"
         for split, record in manifest.splits.items()

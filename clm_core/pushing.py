@@ -11,8 +11,8 @@ from clm_core import hub, output, prepared_on_hub, shared_files
 from clm_core.config import PrepareConfig, PushConfig
 from clm_core.endings import of_run
 from clm_core.errors import ClmError, OptionError, OutputError
-from clm_core.hub import Hub, Repository
-from clm_core.model_card import read_options, read_results, write_card
+from clm_core.hub import DataSetFacts, Hub, Repository
+from clm_core.model_card import read_options, read_results, set_license, write_card
 from clm_core.prepared import MANIFEST, PUBLICATION, Prepared
 from clm_core.progress import Progress
 from clm_core.results import Publication
@@ -42,18 +42,23 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
         revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision") or "main",
         private=options.get("hub_private_repo") if config.hub_private_repo is None else config.hub_private_repo,
     )
-    return push_run(run, repository, progress)
+    return push_run(run, repository, progress, license=config.hub_license)
 
 
-def push_run(run: Path, repository: Repository, progress: Progress, connected: Hub | None = None) -> Publication:
-    """Publish a run that is on disk, and record in it what became of that; the card is written if there is none."""
+def push_run(
+    run: Path, repository: Repository, progress: Progress, connected: Hub | None = None, *, license: str | None = None
+) -> Publication:
+    """Publish a run that is on disk, and record in it what became of that; the card is written if there is none.
+
+    `license` goes into the card, if it is given.
+    """
     waiting = Publication(
         repository=repository.id, revision=repository.revision, state="queued", command=command_for(run)
     )
     try:
         record(run, waiting)  # Should this process be killed.
         with of_run(run):
-            done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say))
+            done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say), license)
     except (ClmError, OSError) as error:
         done = replace(waiting, state="failed", error=str(error))
     except KeyboardInterrupt:
@@ -70,12 +75,13 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
     outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
     command = f"{command_for(prepared.folder)} --hub-dataset-id {name}"
     command += f" --hub-revision {config.hub_revision}" if config.hub_revision else ""
+    command += f" --hub-license {config.hub_license}" if config.hub_license else ""
     try:
         prepared.verify()
         user = Hub.connect(progress.say)
         repository = _data_repository(config, prepared.folder, user)
         progress.say(f"uploading {prepared.folder} to the data set {repository.id}")
-        files = prepared_on_hub.files(prepared, repository.id)
+        files = prepared_on_hub.files(prepared, repository.id, license=config.hub_license)
         done = upload(user, repository, files, owned=prepared_on_hub.is_ours, message="Upload the data clm prepared")
     except (ClmError, OSError) as error:
         return replace(outcome, error=str(error), command=command)
@@ -89,7 +95,7 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
         OptionError: the options contradict each other, or give no name.
         HubError: nobody is logged in, may not write there, or the Hub cannot be reached.
     """
-    names = ("hub_dataset_id", "hub_private_repo", "hub_revision")
+    names = ("hub_dataset_id", "hub_private_repo", "hub_revision", "hub_license")
     given = [name for name in names if getattr(config, name) is not None]
     if not config.push_to_hub and not given:
         return lambda prepared: None
@@ -99,7 +105,7 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
             "a part of the data is no data set: join the parts first" if name else "give hub_dataset_id, or output_dir"
         )
         raise OptionError(f"{'push_to_hub' if config.push_to_hub else given[0]}: {why}")
-    wanted = PushConfig(hub_dataset_id=name, hub_private_repo=config.hub_private_repo, hub_revision=config.hub_revision)
+    wanted = PushConfig(**{name: getattr(config, name) for name in names} | {"hub_dataset_id": name})
     if not config.push_to_hub:
         return lambda prepared: _queued(prepared, wanted)
     user = Hub.connect(progress.say)
@@ -143,13 +149,15 @@ def command_for(run: Path) -> str:
     return f"clm push {shlex.quote(str(run))}"
 
 
-def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub) -> Publication:
+def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub, license: str | None) -> Publication:
     repository = replace(repository, id=user.full_name(repository.id))
     if not (run / output.CARD).exists():
         options = read_options(run)
         data_set = options.get("dataset_name")
-        known = hub.dataset_license(data_set, options.get("revision")) if data_set else None
-        write_card(run, repository.id, license=known)
+        known = hub.dataset_facts(data_set, options.get("revision")) if data_set else DataSetFacts()
+        write_card(run, repository.id, data=known, license=license)
+    elif license:
+        set_license(run, license)
     progress.say(f"uploading {run} to {repository.id}")
     message = f"Upload the model that clm trained, {read_results(run)['steps']} steps"
     done = upload(user, repository, shared_files.of_run(run), owned=shared_files.is_ours, message=message)

@@ -92,7 +92,7 @@ CORE_OPTIONS = {
     *("max_eval_samples", "block_size", "append_eos", "packing"),
     *("preprocessing_num_workers", "prepared", "overwrite_cache"),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
-    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
 }
 """The options that the core carries out itself, before and after a backend is called."""
 

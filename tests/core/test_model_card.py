@@ -6,9 +6,11 @@ import shlex
 import pytest
 from huggingface_hub import ModelCard
 
+import clm_core as clm
 from clm_core import cli
 from clm_core.errors import OutputError
-from clm_core.model_card import write_card
+from clm_core.hub import DataSetFacts
+from clm_core.model_card import set_license, write_card
 
 
 @pytest.fixture
@@ -19,13 +21,13 @@ def run(train, tmp_path):
 @pytest.fixture
 def card(run):
     """The card of a run, as the Hub reads it."""
-    write_card(run.output_dir, "jane/fox", license="cc-by-4.0")
+    write_card(run.output_dir, "jane/fox", data=DataSetFacts(license="cc-by-4.0", language=["de"]))
     return ModelCard.load(run.output_dir / "README.md")
 
 
 def test_the_hub_gets_the_figures_of_the_last_validation(run, card):
     found = {result.metric_type: result.metric_value for result in card.data.eval_results}
-    assert found == {name: run.after[name] for name in ("perplexity", "loss", "accuracy")}
+    assert found == {name: run.after[name] for name in ("perplexity", "loss", "accuracy", "bits_per_byte")}
     assert (card.data.model_name, card.data.pipeline_tag) == ("fox", "text-generation")
 
 
@@ -58,15 +60,54 @@ def test_the_model_of_a_foreign_backend_is_not_said_to_open_elsewhere(card):
 
 
 def test_what_is_not_known_of_a_licence_is_not_made_up(run):
-    write_card(run.output_dir, "jane/fox", license=None)
+    write_card(run.output_dir, "jane/fox", data=DataSetFacts())
     card = ModelCard.load(run.output_dir / "README.md")
     assert "| licence of the data | not known |" in card.text
     assert card.data.license is None
 
 
+def test_the_language_is_that_of_the_data_and_no_licence_is_taken_from_them(card):
+    assert (card.data.language, card.data.license) == (["de"], None)
+
+
+def test_a_model_of_the_sample_alone_has_its_licence_and_language(tmp_path):
+    options = {"max_steps": 2, "eval_strategy": "no", "output_dir": tmp_path / "run"}
+    run = clm.train(backend="bigram", config="sample", learning_rate=2e-5, warmup_ratio=0.0, **options)
+    write_card(run.output_dir, "jane/fox", data=DataSetFacts())
+    card = ModelCard.load(run.output_dir / "README.md")
+    assert (card.data.license, card.data.language) == ("apache-2.0", ["en"])
+
+
+def test_a_model_has_the_licence_that_its_author_gives_it(train, tmp_path):
+    run = train(output_dir=tmp_path / "run", hub_license="mit")
+    for given, expected in ((None, "mit"), ("openrail", "openrail")):
+        write_card(run.output_dir, "jane/fox", data=DataSetFacts(), license=given)
+        assert ModelCard.load(run.output_dir / "README.md").data.license == expected
+
+
+def test_a_licence_that_is_given_later_leaves_the_rest_of_an_edited_card(run, card):
+    file = run.output_dir / "README.md"
+    file.write_text(file.read_text().replace("# fox", "# My own words"))
+    set_license(run.output_dir, "mit")
+    again = ModelCard.load(file)
+    assert again.data.to_dict() == {**card.data.to_dict(), "license": "mit"}
+    assert again.text == card.text.replace("# fox", "# My own words")
+
+
+def test_a_card_that_is_no_card_any_more_says_where_it_stands(run, card):
+    (run.output_dir / "README.md").write_text("---\n: [\n---\n")
+    with pytest.raises(OutputError, match=r"hub_license mit: cannot be put into .*README\.md"):
+        set_license(run.output_dir, "mit")
+
+
+@pytest.mark.parametrize("name", ["Apache-2.0", "the licence of my own", "-"])
+def test_what_cannot_be_a_licence_is_refused_before_anything_else(train_refused, name):
+    assert "hub_license must be a licence as the Hub calls it" in train_refused("--hub-license", name)
+
+
 def test_a_run_without_validation_has_a_card_too(train, tmp_path):
     run = train(output_dir=tmp_path / "run", validation_split_percentage=0)
-    write_card(run.output_dir, "jane/fox", license=None)
+    write_card(run.output_dir, "jane/fox", data=DataSetFacts())
     card = ModelCard.load(run.output_dir / "README.md")
     assert card.data.eval_results is None
     assert "There was no validation." in card.text
@@ -75,4 +116,4 @@ def test_a_run_without_validation_has_a_card_too(train, tmp_path):
 def test_a_run_that_did_not_end_has_none(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(OutputError, match="no run that came to its end"):
-        write_card(tmp_path / "run", "jane/fox", license=None)
+        write_card(tmp_path / "run", "jane/fox", data=DataSetFacts())
