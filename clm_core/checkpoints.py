@@ -196,6 +196,7 @@ def _step_in(folder: Path) -> int:
 def _record(checkpoint: Path) -> dict[str, Any]:
     try:
         record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-        return {**record, "step": int(record["step"]), "backend": str(record["backend"])}
+        # Checkpoints from before there was a choice dropped nothing.
+        return {"dataloader_drop_last": False, **record, "step": int(record["step"]), "backend": str(record["backend"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{checkpoint / MARKER} is damaged ({error}): use another checkpoint") from None

@@ -179,6 +179,7 @@ class OptimizationOptions:
     max_steps: int = option(-1, "updates of the weights, whatever num_train_epochs", check=positive_or_unlimited)
     per_device_train_batch_size: int = option(8, "blocks in a batch", check=at_least(1))
     gradient_accumulation_steps: int = option(1, "batches in one update of the weights", check=at_least(1))
+    dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch where it is not full")
     learning_rate: float = option(2e-5, "the learning rate after the warmup", check=positive)
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = option(
         "linear", "how the learning rate goes on after the warmup"

@@ -192,7 +192,7 @@ class Recorder:
         schedule = self.schedule
         epochs, rest = divmod(step, schedule.steps_per_epoch)
         per_step = schedule.batch_size * schedule.accumulation
-        return (epochs * schedule.blocks + rest * per_step) * self.predicted
+        return (epochs * schedule.blocks_per_epoch + rest * per_step) * self.predicted
 
 
 def _history_until(file: Path, step: int) -> list[dict[str, Any]]:

@@ -11,14 +11,17 @@ from clm_core.config import (
     DataOptions,
     DatasetRepositoryOptions,
     EvaluateConfig,
+    EvaluationOptions,
     GenerateConfig,
     HubOptions,
     InspectConfig,
+    OptimizationOptions,
     ParityConfig,
     PrepareConfig,
     PreprocessingOptions,
     PublishingOptions,
     PushConfig,
+    RunOptions,
     TrainConfig,
 )
 from clm_core.effects import check_effects
@@ -119,6 +122,9 @@ def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> 
     layers = _prepared_wins([_without(read, PYTHON), _without(given, PYTHON)])
     config = _build(ParityConfig, [_base(layers, ParityConfig), *layers])
     check_effects(config, given)
+    places = {name: found.place for layer in layers for name, found in layer.items()}
+    if apart := [place for name, place in places.items() if name.partition(".")[2] in _apart()]:
+        raise OptionError(f"{apart[0]}: an option for one backend alone, and both sides of a comparison have the same")
     backends = _two(config.backends, pythons, anywhere)
     for backend in backends:
         for layer in layers:
@@ -205,13 +211,32 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
 
 def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend, *, sections: bool = True) -> Request[Config]:
     """Build the options; the first layer is not the person's own, so that what it says is never refused."""
+    _check_sections(layers, backend, used=sections)
+    layers = [_of_backend(layer, backend, cls) for layer in layers]
     config = _build(cls, layers)
     check_effects(config, layers[-1])
     for layer in layers[1:]:
         _refuse_unsupported(config, layer, backend)
-    _check_sections(layers, backend, used=sections)
     mine = [_sections(layer).get(backend.name, {}) for layer in layers] if sections else []
     return Request(config=config, backend=backend, backend_options=options.build(backend.options, mine))
+
+
+def _of_backend(layer: Layer, backend: Backend, cls: type) -> Layer:
+    """What a layer says for one backend: of the options that all have, those under its name win."""
+    apart = {f"{backend.name}.{name}": name for name in _apart()}
+    found = {apart[name]: given for name, given in layer.items() if name in apart}
+    known = _option_names(cls)
+    return {
+        **{name: given for name, given in layer.items() if name not in apart},
+        **{name: given for name, given in found.items() if name in known},
+    }
+
+
+def _apart() -> set[str]:
+    """The options of all backends that may stand under the name of one: how it trains and scores, and not on what."""
+    of_run = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint"}
+    groups = (OptimizationOptions, EvaluationOptions, RunOptions)
+    return {name for group in groups for name in _option_names(group)} - of_run
 
 
 def _own(layer: Layer) -> dict[str, Given]:
@@ -246,7 +271,9 @@ def _check_sections(layers: Sequence[Layer], *backends: Backend, used: bool) -> 
             place = next(iter(values.values())).place
             if section not in classes:
                 raise options.unknown(section, [*_option_names(TrainConfig), *classes], place)
-            options.build(classes[section], [values])
+            apart = {name: given for name, given in values.items() if name in _apart()}
+            options.build(TrainConfig, [apart])
+            options.build(classes[section], [{name: values[name] for name in values.keys() - apart.keys()}])
             if layer is layers[-1] and not (used and section in names):
                 where = f"this run is on {' and '.join(names)}" if used else "only train has such options"
                 raise OptionError(f"{place} is an option of backend {section}, and {where}")

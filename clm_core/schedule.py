@@ -31,8 +31,8 @@ def epoch_order(blocks: int, *, seed: int, epoch: int) -> Rows:
 class Schedule:
     """A training of `total_steps` optimizer steps over `blocks` blocks.
 
-    A step is an update of the weights; it takes up to `accumulation` batches of up to
-    `batch_size` blocks. An epoch's last step takes what is left, so that no block is dropped.
+    A step is an update of the weights; it takes up to `accumulation` batches of up to `batch_size` blocks. An epoch's
+    last step takes what is left, so that no block is dropped; with `drop_last`, a batch that is not full is left out.
     """
 
     blocks: int
@@ -48,6 +48,7 @@ class Schedule:
     logging_steps: int
     eval_every: int | None
     save_every: int | None
+    drop_last: bool = False
 
     @classmethod
     def from_config(cls, config: TrainConfig, blocks: int, data: str = "") -> "Schedule":
@@ -63,7 +64,8 @@ class Schedule:
                 f"{blocks} training block{'s' * (blocks != 1)} of {config.block_size} tokens cannot fill a batch of "
                 f"{batch}: use --per-device-train-batch-size {blocks}, a smaller --block-size, or more text"
             )
-        steps_per_epoch = math.ceil(math.ceil(blocks / batch) / accumulation)
+        batches = blocks // batch if config.dataloader_drop_last else math.ceil(blocks / batch)
+        steps_per_epoch = math.ceil(batches / accumulation)
         total = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
         every = {"no": None, "epoch": steps_per_epoch}
         return cls(
@@ -79,12 +81,18 @@ class Schedule:
             logging_steps=config.logging_steps,
             eval_every=every.get(config.eval_strategy, config.eval_steps),
             save_every=every.get(config.save_strategy, config.save_steps),
+            drop_last=config.dataloader_drop_last,
         )
 
     @property
     def batches_per_epoch(self) -> int:
         """How many batches an epoch has, the last one possibly short."""
-        return math.ceil(self.blocks / self.batch_size)
+        return math.ceil(self.blocks_per_epoch / self.batch_size)
+
+    @property
+    def blocks_per_epoch(self) -> int:
+        """How many blocks an epoch trains on."""
+        return self.blocks - self.blocks % self.batch_size if self.drop_last else self.blocks
 
     @property
     def steps_per_epoch(self) -> int:
@@ -99,7 +107,7 @@ class Schedule:
     def batches(self, epoch: int) -> Iterator[Rows]:
         """The rows of each batch of an epoch, in order, int64 of shape (batch_size,) or less for the last."""
         order = epoch_order(self.blocks, seed=self.seed, epoch=epoch)
-        for start in range(0, self.blocks, self.batch_size):
+        for start in range(0, self.blocks_per_epoch, self.batch_size):
             yield order[start : start + self.batch_size]
 
     def first_batch(self, step: int) -> tuple[int, int]:
@@ -138,6 +146,7 @@ class Schedule:
             "per_device_train_batch_size": self.batch_size,
             "gradient_accumulation_steps": self.accumulation,
             "seed": self.seed,
+            "dataloader_drop_last": self.drop_last,
         }
 
 

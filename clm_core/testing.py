@@ -53,6 +53,10 @@ TRAINING_PROBES: dict[str, Changes] = {
     "max_steps": ({}, {"max_steps": 3}),
     "per_device_train_batch_size": ({}, {"per_device_train_batch_size": 2}),
     "gradient_accumulation_steps": ({}, {"gradient_accumulation_steps": 2}),
+    "dataloader_drop_last": (
+        {"max_steps": -1, "num_train_epochs": 1},
+        {"max_steps": -1, "num_train_epochs": 1, "dataloader_drop_last": True},
+    ),
     "learning_rate": ({}, {"learning_rate": 1e-3}),
     "lr_scheduler_type": ({}, {"lr_scheduler_type": "cosine"}),
     "warmup_steps": ({}, {"warmup_steps": 2}),

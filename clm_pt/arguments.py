@@ -76,7 +76,9 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "output_dir": str(job.output_dir),
         "max_steps": schedule.total_steps,
         "per_device_train_batch_size": schedule.batch_size,
+        "per_device_eval_batch_size": config.per_device_eval_batch_size,
         "gradient_accumulation_steps": schedule.accumulation,
+        "dataloader_drop_last": schedule.drop_last,
         "learning_rate": schedule.learning_rate,
         "lr_scheduler_type": schedule.lr_scheduler_type,
         "warmup_steps": schedule.warmup_steps,
@@ -84,7 +86,8 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "adam_beta1": config.adam_beta1,
         "adam_beta2": config.adam_beta2,
         "adam_epsilon": config.adam_epsilon,
-        "max_grad_norm": 0.0,  # Clipping is done in clm_pt.clipping, which Trainer calls before each update.
+        # Else clipping is done in clm_pt.clipping, which Trainer calls before each update.
+        "max_grad_norm": config.max_grad_norm if job.options.guide else 0.0,
         "optim": "adamw_torch",
         "seed": config.seed,
         "bf16": config.bf16,

@@ -14,6 +14,11 @@ class PyTorchOptions:
 
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
     gradient_checkpointing: bool = option(False, "compute activations twice, to need less memory")
+    guide: bool = option(
+        False,
+        "train as the guide's PyTorch tab: Trainer's own order of the blocks, its loss, what decays, and clipping; "
+        "EOS is no label, as the guide's collator pads with it",
+    )
 
 
 OPENS = """In PyTorch:

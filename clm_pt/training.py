@@ -3,23 +3,31 @@
 import math
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
+from transformers import (
+    DataCollatorForLanguageModeling,
+    EvalPrediction,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
-from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
+from clm_core.backend import BatchScored, Evaluated, Model, Saved, Score, StepDone, TrainingJob
 from clm_core.decay import decays
 from clm_core.errors import ModelError
+from clm_core.guide import GuideRows
 from clm_pt.arguments import own_environment, training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.clipping import clip
-from clm_pt.datasets import BlockDataset, EpochSampler, collate
+from clm_pt.datasets import IGNORED, BlockDataset, EpochSampler, collate
 from clm_pt.modeling import load, save, sync
 from clm_pt.scoring import score, share_of_step, token_loss
 
@@ -56,17 +64,18 @@ def create_trainer(job: TrainingJob) -> "ScheduledTrainer":
         ModelError: the model cannot be loaded.
         OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
     """
-    trainer = ScheduledTrainer(job)
+    trainer = GuideTrainer(job) if job.options.guide else ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_FollowSchedule(job))
-    trainer.add_callback(_Clip(trainer))
+    if not job.options.guide:
+        trainer.add_callback(_Clip(trainer))
     return trainer
 
 
 class ScheduledTrainer(Trainer):
     """A Trainer that takes the order of the blocks from the schedule, and reports to the job."""
 
-    def __init__(self, job: TrainingJob) -> None:
+    def __init__(self, job: TrainingJob, **changes: Any) -> None:
         self.job = job
         self.grad_norm: float | None = None
         """Of the last step, before clipping."""
@@ -81,8 +90,7 @@ class ScheduledTrainer(Trainer):
             args=training_arguments(job),
             model=model,
             train_dataset=BlockDataset(job.train),
-            data_collator=collate,
-            compute_loss_func=token_loss,
+            **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
         )
 
     def validates_at(self, step: int) -> bool:
@@ -193,6 +201,57 @@ class ScheduledTrainer(Trainer):
         return metrics
 
 
+class GuideTrainer(ScheduledTrainer):
+    """Trainer as the guide's PyTorch tab has it, on its collator; only when to evaluate and save is the schedule's.
+
+    Its losses are those that the guide's script reports. transformers 4.57 divides them by all tokens of the blocks,
+    the first of each included, which nothing predicts.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        rows = GuideRows(job.config)
+        collator = DataCollatorForLanguageModeling(tokenizer=rows.tokenizer, mlm=False)
+        super().__init__(
+            job,
+            data_collator=lambda blocks: collator(rows(blocks)),
+            compute_loss_func=None,
+            compute_metrics=_hits,
+            preprocess_logits_for_metrics=_likeliest,
+        )
+        self.adds = False  # What a model adds is in its own loss, which Trainer takes.
+
+    _get_train_sampler = Trainer._get_train_sampler
+    get_decay_parameter_names = Trainer.get_decay_parameter_names
+    compute_loss = Trainer.compute_loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Keep each batch's share of the step's loss, which Trainer would round."""
+        loss = super().training_step(*args, **kwargs)
+        self.losses.append(loss)
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Take the norm of the gradient from Trainer, which clips."""
+        self.grad_norm = logs.get("grad_norm")
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Report what Trainer finds; the evaluation before the first step is not in the guide, and draws no numbers."""
+        step = self.state.global_step
+        with nullcontext() if step else torch.random.fork_rng(devices=[]):
+            metrics: dict[str, float] = Trainer.evaluate(self, BlockDataset(self.job.validation))
+        tokens = int(metrics["eval_tokens"])
+        found = Score(loss_sum=metrics["eval_loss"] * tokens, correct=int(metrics["eval_correct"]), tokens=tokens)
+        self.job.report(Evaluated(step=step, score=found))
+        return metrics
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Report each batch."""
+        found = super().prediction_step(*args, **kwargs)
+        self.job.report(BatchScored(blocks=len(found[2])))
+        return found
+
+
 class _Clip(TrainerCallback):
     """Clips the gradient of a step when it is whole."""
 
@@ -241,6 +300,16 @@ def _aligned(model: PreTrainedModel) -> PreTrainedModel:
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
     return model
+
+
+def _likeliest(logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    """What Trainer is to keep of the logits, (batch, block_size); some models give more than logits."""
+    return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
+
+
+def _hits(found: EvalPrediction) -> dict[str, int]:
+    predicted, labels = found.predictions[:, :-1], found.label_ids[:, 1:]
+    return {"tokens": int((labels != IGNORED).sum()), "correct": int((predicted == labels).sum())}
 
 
 def _source(job: TrainingJob) -> Model:

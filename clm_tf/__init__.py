@@ -25,6 +25,7 @@ _HOMES = {
     "generate": "generation",
     "load": "modeling",
     "precision": "modeling",
+    "prepare_tf_dataset": "datasets",
     "save": "modeling",
     "score": "scoring",
     "train": "training",

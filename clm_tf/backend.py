@@ -17,6 +17,11 @@ class TensorFlowOptions:
 
     jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
     decay_all: bool = option(False, "decay norms and biases too, as transformers' AdamWeightDecay does by itself")
+    guide: bool = option(
+        False,
+        "train as the guide's TensorFlow tab: model.prepare_tf_dataset, transformers' own AdamWeightDecay with Keras' "
+        "epsilon, and fit, with PushToHubCallback if push_to_hub; EOS is no label, as the collator pads with it",
+    )
 
 
 OPENS = """In TensorFlow, with transformers 4.57, and with PyTorch installed, in whose layout the weights are:

@@ -37,7 +37,7 @@ class StepCallback(keras.callbacks.Callback):
 class StepReport(StepCallback):
     """Reports each step, with its loss and the norm of its gradient.
 
-    Needs the optimizer that `create_optimizer` returns for the same schedule.
+    The norm is known where the optimizer is what `create_optimizer` returns for the same schedule.
     """
 
     def __init__(self, schedule: Schedule, report: Report) -> None:
@@ -57,14 +57,15 @@ class StepReport(StepCallback):
 
     def on_step_end(self, step: int) -> None:
         """Report."""
-        norm = float(self.model.optimizer.last_grad_norm)
+        norm = getattr(self.model.optimizer, "last_grad_norm", None)
+        norm = None if norm is None else float(norm)
         self._report(StepDone(step=step, loss=self._loss_of_step(), grad_norm=norm))
 
     def _rows_of_batch(self) -> int:
         """Of the batch that follows those kept: all but the last of an epoch are full."""
         schedule = self._schedule
         batch = self.step % schedule.steps_per_epoch * schedule.accumulation + len(self._batches)
-        return min(schedule.batch_size, schedule.blocks - batch * schedule.batch_size)
+        return min(schedule.batch_size, schedule.blocks_per_epoch - batch * schedule.batch_size)
 
     def _loss_of_step(self) -> float:
         rows = sum(rows for rows, _ in self._batches)

@@ -1,18 +1,29 @@
 """tf.data sets of blocks: for the training in the schedule's order, for the evaluation in the order on disk.
 
-They are plain pipelines over the memory map. `prepare_tf_dataset` takes twice the time for a batch, and where it
-shuffles it drops the last one and takes no seed.
+They are plain pipelines over the memory map. transformers' `model.prepare_tf_dataset`, which is here as well for those
+who follow the guide, takes twice the time for a batch, and where it shuffles it drops the last one and takes no seed.
 """
 
 from collections.abc import Callable, Iterator
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
+from datasets.fingerprint import generate_random_fingerprint
+from datasets.table import InMemoryTable
+from transformers import TFPreTrainedModel
 
 from clm_core.backend import Blocks
+from clm_core.errors import DataError, OptionError
+from clm_core.prepared import TRAIN, Prepared
+from clm_core.results import PreparationResult
 from clm_core.schedule import Schedule
+
+Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0) -> tf.data.Dataset:
@@ -36,6 +47,65 @@ def evaluation_dataset(blocks: Blocks, batch_size: int) -> tf.data.Dataset:
     """All blocks in order, as elements of the same form; the last may have fewer rows."""
     starts = range(0, len(blocks), batch_size)
     return _dataset(blocks, lambda: (slice(start, start + batch_size) for start in starts), len(starts))
+
+
+def prepare_tf_dataset(
+    model: TFPreTrainedModel,
+    prepared: PreparationResult | Prepared | str | Path,
+    split: str = TRAIN,
+    *,
+    batch_size: int = 8,
+    shuffle: bool = True,
+    block_size: int | None = None,
+    **arguments: Any,
+) -> tf.data.Dataset:
+    """`model.prepare_tf_dataset` for what `clm.prepare` returns, or a folder of prepared data.
+
+    Elements are what Keras' `fit` takes: a dict of `input_ids` and `attention_mask`, and labels equal to `input_ids`,
+    all of shape (rows, block_size). The order of a shuffled epoch is TensorFlow's own, and follows its global seed.
+
+    Args:
+        model: one of transformers' TensorFlow models.
+        prepared: what to take blocks from.
+        split: `train` or `validation`.
+        batch_size: rows in an element.
+        shuffle: draw an order for each epoch, and drop the rows that do not fill a batch.
+        block_size: default: the one that the data were prepared for.
+        **arguments: `collate_fn`, `drop_remainder` and the others of transformers' method. A collator gets rows of
+            `input_ids`, uint16 or uint32, and nothing else.
+
+    Raises:
+        DataError: there are no prepared data, or there is no such split.
+        OptionError: the data were packed for another block_size, or for any, and none is given.
+    """
+    data = _opened(prepared)
+    if not data.has(split):
+        raise DataError(f"{data.folder} has no split {split!r}: it has {', '.join(data.manifest.splits)}")
+    asked = prepared.ledger["block_size"] if isinstance(prepared, PreparationResult) else data.packed_for
+    if not (size := block_size or asked):
+        raise OptionError(f"block_size: {data.folder} can be cut into blocks of any size, say of which")
+    return dataset_of_rows(model, data.blocks(split, size), batch_size=batch_size, shuffle=shuffle, **arguments)
+
+
+def dataset_of_rows(
+    model: TFPreTrainedModel, blocks: Blocks, *, collate_fn: Collate | None = None, **arguments: Any
+) -> tf.data.Dataset:
+    """The same for blocks."""
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(blocks.reshape(-1)), blocks.shape[1])
+    # A fingerprint would be made of every byte.
+    dataset = datasets.Dataset(InMemoryTable(pa.table({"input_ids": rows})), fingerprint=generate_random_fingerprint())
+    return model.prepare_tf_dataset(dataset, collate_fn=collate_fn or _collate, **arguments)
+
+
+def _collate(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
+
+
+def _opened(prepared: PreparationResult | Prepared | str | Path) -> Prepared:
+    if isinstance(prepared, Prepared):
+        return prepared
+    return Prepared.open(prepared.folder if isinstance(prepared, PreparationResult) else Path(prepared))
 
 
 def _dataset(blocks: Blocks, rows: Callable[[], Iterator[Any]], batches: int) -> tf.data.Dataset:

@@ -145,9 +145,9 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         """
         first = self.iterations % schedule.steps_per_epoch * schedule.accumulation
         batch = first + self._batch_of_step
-        rows = tf.minimum(schedule.blocks - batch * schedule.batch_size, schedule.batch_size)
+        rows = tf.minimum(schedule.blocks_per_epoch - batch * schedule.batch_size, schedule.batch_size)
         rows_of_step = tf.minimum(
-            schedule.blocks - first * schedule.batch_size, schedule.batch_size * schedule.accumulation
+            schedule.blocks_per_epoch - first * schedule.batch_size, schedule.batch_size * schedule.accumulation
         )
         is_last = (self._batch_of_step + 1 == schedule.accumulation) | (batch + 1 == schedule.batches_per_epoch)
         return tf.cast(rows / rows_of_step, tf.float32), is_last

@@ -59,6 +59,8 @@ class PushToHubCallback(TransformersCallback):
         hub_token: default: the token that you logged in with, or HF_TOKEN.
         checkpoint: also upload the state of the optimizer, after each epoch, for `model.load_repo_checkpoint`, in the
             format of transformers, which is a pickle, and which knows the optimizers of `keras.optimizers.legacy`.
+        hub_private_repo: make the repository a private one, or a public one; default: as its owner's settings say.
+        hub_revision: the branch to upload to; default: main.
         **model_card_args: go to `transformers.modelcard.TrainingSummary.from_keras`.
 
     Raises:
@@ -75,6 +77,9 @@ class PushToHubCallback(TransformersCallback):
         hub_model_id: str | None = None,
         hub_token: str | None = None,
         checkpoint: bool = False,
+        *,
+        hub_private_repo: bool | None = None,
+        hub_revision: str | None = None,
         **model_card_args: Any,
     ) -> None:
         keras.callbacks.Callback.__init__(self)  # transformers' own would clone a repository.
@@ -90,7 +95,9 @@ class PushToHubCallback(TransformersCallback):
         """Why the last upload failed; None if it did not."""
         self._hub = Hub.connect(logger.warning, token=hub_token)
         self.hub_model_id = self._hub.full_name(hub_model_id or self.output_dir.absolute().name)
-        self._repository = Repository(id=self.hub_model_id, kind=MODEL, revision="main", private=None)
+        self._repository = Repository(
+            id=self.hub_model_id, kind=MODEL, revision=hub_revision or "main", private=hub_private_repo
+        )
         self._hub.make(self._repository)
         self._background: Background[_State] | None = None
         self._saved: set[str] = set()

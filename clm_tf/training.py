@@ -7,7 +7,7 @@ import tf_keras as keras
 from clm_core.architectures import asks_for_more_loss
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
-from clm_tf import checkpoints, modeling
+from clm_tf import checkpoints, guide, modeling
 from clm_tf.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.datasets import training_dataset
 from clm_tf.optimization import create_optimizer
@@ -18,6 +18,7 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be used.
+        OptionError: an option is none of the guide's, where that is followed to the letter.
     """
     source = job.model
     if job.resume_from is not None:
@@ -27,6 +28,9 @@ def train(job: TrainingJob) -> None:
             f"{asked} in the configuration asks for more than the loss of the next token, and no TensorFlow class "
             "computes it: change it in config.json, or with --config-overrides"
         )
+    if job.options.guide:
+        guide.train(job)
+        return
     with modeling.precision(job.config.bf16):
         model = modeling.load(source)
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)

@@ -138,3 +138,14 @@ def test_too_few_blocks_for_a_batch_are_refused_with_the_batch_that_fits():
 def test_a_warmup_that_cannot_be_honoured_is_refused(options, message):
     with pytest.raises(OptionError, match=message):
         schedule(**options)
+
+
+@given(st.integers(1, 90), st.integers(1, 9), st.integers(1, 4))
+def test_no_batch_is_short_where_the_last_one_is_left_out(blocks, batch, accumulation):
+    options = {"per_device_train_batch_size": min(batch, blocks), "gradient_accumulation_steps": accumulation}
+    schedule = Schedule.from_config(TrainConfig(dataloader_drop_last=True, **options), blocks=blocks)
+    batches = list(schedule.batches(1))
+    assert {len(rows) for rows in batches} == {schedule.batch_size}
+    assert len(batches) == schedule.batches_per_epoch == blocks // schedule.batch_size
+    assert schedule.steps_per_epoch == -(-len(batches) // accumulation)
+    assert schedule.blocks_per_epoch == len(batches) * schedule.batch_size

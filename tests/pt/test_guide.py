@@ -1,0 +1,138 @@
+"""`--config eli5-guide` on PyTorch is the guide's own script: the same rows and losses, with all that is random."""
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+import clm_core as clm
+from clm_core import recipes, sample
+
+BLOCK = 16
+TEXTS = [f"Why is sky number {n} so blue? {'It is. ' * (n % 5)}{'<|endoftext|>' * (n % 9 == 4)}" for n in range(80)]
+"""With special tokens in some, of which the guide's collator makes labels to ignore."""
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A model with dropout and its tokenizer, and the two splits in files."""
+    monkeypatch.setenv("CLM_CACHE", str(tmp_path / "cache"))
+    tokenizer = AutoTokenizer.from_pretrained(sample.TOKENIZER)
+    set_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=BLOCK, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    for name, texts in (("train", TEXTS[:60]), ("test", TEXTS[60:])):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return tmp_path
+
+
+def group_texts(examples):
+    concatenated_examples = {k: sum(examples[k], []) for k in examples.keys()}  # noqa: RUF017, SIM118
+    total_length = len(concatenated_examples[list(examples.keys())[0]])  # noqa: RUF015
+    if total_length >= BLOCK:
+        total_length = (total_length // BLOCK) * BLOCK
+    result = {k: [t[i : i + BLOCK] for i in range(0, total_length, BLOCK)] for k, t in concatenated_examples.items()}
+    result["labels"] = result["input_ids"].copy()
+    return result
+
+
+def guide(folder: Path, **arguments) -> tuple[list[float], list[float]]:
+    """The guide's script: the loss of each step, and of each evaluation."""
+    eli5 = datasets.DatasetDict(
+        {
+            "train": datasets.Dataset.from_dict({"text": TEXTS[:60]}),
+            "test": datasets.Dataset.from_dict({"text": TEXTS[60:]}),
+        }
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    tokenized_eli5 = eli5.map(
+        lambda examples: tokenizer(examples["text"]),
+        batched=True,
+        num_proc=2,
+        remove_columns=eli5["train"].column_names,
+    )
+    lm_dataset = tokenized_eli5.map(group_texts, batched=True, num_proc=2)
+    tokenizer.pad_token = tokenizer.eos_token
+    data_collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False)
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    losses = []
+
+    class Recording(Trainer):
+        def training_step(self, *args, **kwargs):
+            losses.append(float(loss := super().training_step(*args, **kwargs)))
+            return loss
+
+    trainer = Recording(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder / "guide"),
+            eval_strategy="epoch",
+            learning_rate=2e-3,
+            weight_decay=0.01,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            **arguments,
+        ),
+        train_dataset=lm_dataset["train"],
+        eval_dataset=lm_dataset["test"],
+        data_collator=data_collator,
+    )
+    trainer.train()
+    return losses, [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line]
+
+
+def recipe(folder: Path, **options):
+    """The recipe on the same data, but for the data set and the learning rate, which a tiny model needs larger."""
+    own = ("dataset_name", "dataset_split", "text_column")
+    lines = (recipes.FOLDER / "eli5-guide.yaml").read_text().splitlines(keepends=True)
+    (folder / "recipe.yaml").write_text("".join(line for line in lines if not line.startswith(own)))
+    return clm.train(
+        backend="pt",
+        config=folder / "recipe.yaml",
+        **{
+            "train_file": folder / "train.jsonl",
+            "validation_file": folder / "test.jsonl",
+            "model_name_or_path": folder / "model",
+            "preprocessing_num_workers": 2,
+            "block_size": BLOCK,
+            "learning_rate": 2e-3,
+            "logging_steps": 1,
+            **options,
+        },
+    )
+
+
+def values(result, name):
+    return [line[name] for line in result.history if name in line]
+
+
+def test_the_losses_are_those_of_the_guides_script_with_its_shuffling_and_dropout(places):
+    losses, evaluations = guide(places)
+    found = recipe(places, output_dir=places / "run")
+    np.testing.assert_allclose(values(found, "loss"), losses, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(values(found, "eval_loss")[1:], evaluations, rtol=0, atol=1e-5)
+    assert found.after["tokens_scored"] < found.ledger["splits"]["validation"]["blocks"] * (BLOCK - 1)
+    assert len(losses) == 3 * -(-found.ledger["splits"]["train"]["blocks"] // 8)
+
+
+def test_a_continued_run_goes_on_as_if_it_had_not_been_interrupted(places):
+    whole = recipe(places, output_dir=places / "whole", save_total_limit=None)
+    first = min((places / "whole").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    again = clm.train(backend="pt", resume_from_checkpoint=first, output_dir=places / "again")
+    assert values(again, "loss") == values(whole, "loss")
+    assert values(again, "eval_loss") == values(whole, "eval_loss")
