@@ -13,6 +13,7 @@ from typing import Any
 
 from clm_core import pushing, requests, runs
 from clm_core.comparison import compare
+from clm_core.first_look import look
 from clm_core.options import from_arguments
 from clm_core.progress import Progress
 from clm_core.registry import get_backend
@@ -37,6 +38,7 @@ def train(
         ClmError: an option, the data, the model, the backend or the output folder cannot be used as asked.
     """
     request = requests.training(from_arguments(options), file=config, backend=get_backend(backend))
+    look(request.config, request.backend.name)
     return runs.train(request, progress)
 
 
@@ -49,6 +51,7 @@ def evaluate(
         ClmError: an option, the data, the model or the backend cannot be used as asked.
     """
     request = requests.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
+    look(request.config, request.backend.name)
     return runs.evaluate(request, progress)
 
 
@@ -66,6 +69,7 @@ def generate(
         ClmError: an option, the model or the backend cannot be used as asked.
     """
     request = requests.generation(from_arguments(options), file=config, backend=get_backend(backend))
+    look(request.config, request.backend.name)
     return runs.generate(request, prompt, progress)
 
 
@@ -75,7 +79,9 @@ def parity(*, config: str | Path | None = None, progress: Progress = SILENT, **o
     Raises:
         ClmError: an option, the data, the model, a backend or the output folder cannot be used as asked.
     """
-    return compare(requests.parity(from_arguments(options), file=config), progress)
+    request = requests.parity(from_arguments(options), file=config)
+    look(request.config)
+    return compare(request, progress)
 
 
 def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> PreparationResult:
@@ -84,7 +90,9 @@ def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **
     Raises:
         ClmError: an option, the data, the tokenizer or the output folder cannot be used as asked.
     """
-    return runs.prepare(requests.preparation(from_arguments(options), file=config), progress)
+    request = requests.preparation(from_arguments(options), file=config)
+    look(request)
+    return runs.prepare(request, progress)
 
 
 def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Publication:

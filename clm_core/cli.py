@@ -196,6 +196,7 @@ def _train(namespace: argparse.Namespace) -> int:
 
     with _session(namespace) as (backend, progress):
         request = requests.training(_given(namespace), file=namespace.config, backend=backend)
+        _start(namespace, request.config, backend)
         result = runs.train(request, progress)
         completion = None if namespace.json else summary.complete_sample(request, result)
     _print(namespace, result, lambda: summary.of_training(request.config, result, completion))
@@ -207,6 +208,7 @@ def _evaluate(namespace: argparse.Namespace) -> None:
 
     with _session(namespace) as (backend, progress):
         request = requests.evaluation(_given(namespace), file=namespace.config, backend=backend)
+        _start(namespace, request.config, backend)
         result = runs.evaluate(request, progress)
     _print(namespace, result, lambda: summary.of_evaluation(result))
 
@@ -217,17 +219,20 @@ def _generate(namespace: argparse.Namespace) -> None:
     prompt = namespace.prompt if namespace.prompt is not None else _read_prompt()
     with _session(namespace) as (backend, shown):
         request = requests.generation(_given(namespace), file=namespace.config, backend=backend)
+        _start(namespace, request.config, backend)
         result = runs.generate(request, prompt, shown)
     _print(namespace, result, lambda: result.prompt + result.completion)
 
 
 def _prepare(namespace: argparse.Namespace) -> int:
     from clm_core import requests, runs, summary
+    from clm_core.first_look import look
 
     if namespace.backend:
         get_backend(namespace.backend)
     with noise.hushed(verbose=namespace.verbose) as stream:
         config = requests.preparation(_given(namespace), file=namespace.config)
+        look(config)
         result = runs.prepare(config, progress.terminal_progress(stream))
     _print(namespace, result, lambda: summary.of_preparation(config, result))
     return _code_of_upload(result.hub)
@@ -244,10 +249,12 @@ def _inspect(namespace: argparse.Namespace) -> None:
 
 def _parity(namespace: argparse.Namespace) -> int:
     from clm_core import comparison, comparison_table, requests
+    from clm_core.first_look import look
 
     if namespace.backend:
         raise OptionError("--backend: parity compares two: name them as --backends A B")
     request = requests.parity(_given(namespace), file=namespace.config)
+    look(request.config)
     with noise.hushed(verbose=namespace.verbose) as stream:
         result = comparison.compare(request, progress.terminal_progress(stream))
     _print(namespace, result, lambda: comparison_table.of_parity(result))
@@ -287,8 +294,15 @@ def _session(namespace: argparse.Namespace) -> Iterator[tuple[Backend, progress.
     """The chosen backend, with its framework kept quiet, and where progress is shown."""
     backend = get_backend(namespace.backend)
     with noise.hushed(verbose=namespace.verbose) as stream:
-        backend.start(verbose=namespace.verbose)
         yield backend, progress.terminal_progress(stream)
+
+
+def _start(namespace: argparse.Namespace, config: Any, backend: Backend) -> None:
+    """Start the framework, unless something is wrong that can be seen without it."""
+    from clm_core.first_look import look
+
+    look(config, backend.name)
+    backend.start(verbose=namespace.verbose)
 
 
 def _read_prompt() -> str:

@@ -4,13 +4,42 @@ The column may lie in the rows of any source: dictionaries from JSON and CSV, or
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from clm_core.errors import DataError
 
 JOINER = " "
 """Between the strings of a list, as the guide joins the answers of a question."""
+
+PEEK = 1000
+"""Rows in which a column has to occur before it is taken for missing: a sparse column may start late."""
+
+PLAIN = "text"
+"""The column of a row that is nothing but a string."""
+
+ANY = "*"
+"""Stands in a list of columns for the keys of a map."""
+
+SHOWN = 10
+"""Names that an error lists."""
+
+
+def row_texts(rows: Iterable[Any], column: str, place: Any) -> Iterator[str | None]:
+    """The text of each row; the column must occur in one of the first.
+
+    Raises:
+        DataError: there are no rows, none has the column, or one is no row; with its number.
+    """
+    numbered = enumerate(_objects(rows, place), 1)
+    head = list(_until_column(islice(numbered, PEEK), column))
+    if not head:
+        raise DataError(f"{place} has no rows")
+    check_column(column, [row for _, row in head], place)
+    for number, row in chain(head, numbered):
+        yield _encodable(row_text(row, column, f"{place}, row {number}"), f"{place}, row {number}")
 
 
 def row_text(row: Any, column: str, place: str) -> str | None:
@@ -39,7 +68,7 @@ def arrow_texts(table: Any, column: str, place: Any) -> Iterator[str | None]:
         del names[0]
         values = pyarrow.compute.struct_field(values, names[0])
     rest = ".".join(names[1:])
-    for value in values.to_pylist():
+    for value in values.to_pylist(maps_as_pydicts="strict"):
         yield row_text(value, rest, str(place)) if rest else _joined(value, column, str(place))
 
 
@@ -52,7 +81,7 @@ def check_column(column: str, source: Any, place: Any) -> str:
         DataError: it is not there; with the columns that are, and the likely one.
     """
     known = _row_columns(source) if isinstance(source, list) else _arrow_columns(source)
-    if column not in known:
+    if column not in known and not _is_in_map(column, known):
         raise DataError(f"{place} has no column {column!r}; {_columns_hint(column, known)}")
     return column if column in _top_level(source) else column.split(".")[0]
 
@@ -62,12 +91,58 @@ def has_column(row: dict[str, Any], column: str) -> bool:
     return column in set(_nested(row))
 
 
+def shown_names(names: Iterable[str]) -> str:
+    """Names in a list that ends after ten."""
+    found = [name if len(name) <= 60 else f"{name[:60]}..." for name in names]
+    more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
+
+
+def _objects(rows: Iterable[Any], place: Any) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, str):
+            yield {PLAIN: row}
+        elif isinstance(row, dict):
+            yield row
+        else:
+            raise DataError(f"{place}, row {number} is {str(row)[:40]!r}: expected an object with columns")
+
+
+def _until_column(rows: Iterable[tuple[int, Any]], column: str) -> Iterator[tuple[int, Any]]:
+    """The rows up to and with the first that has the column, so that no more of them are held than need be."""
+    for number, row in rows:
+        yield number, row
+        if has_column(row, column):
+            return
+
+
+def _encodable(text: str | None, place: str) -> str | None:
+    """The text, unless it has half a character: JSON can escape the one without the other."""
+    if text and not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(text[error.start]):04x}"
+            raise DataError(f"{place}: {half} is half of a surrogate pair, which is not a character") from None
+    return text
+
+
 def _joined(value: Any, column: str, place: str) -> str | None:
+    if isinstance(value, bytes):  # Parquet of programs that do not say that theirs are text.
+        value = _decoded(value, column, place)
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list) and all(item is None or isinstance(item, str) for item in value):
-        return JOINER.join(item for item in value if item is not None)
+    if isinstance(value, list) and all(item is None or isinstance(item, str | bytes) for item in value):
+        texts = (_decoded(item, column, place) if isinstance(item, bytes) else item for item in value)
+        return JOINER.join(text for text in texts if text is not None)
     raise DataError(f"{place}: column {column!r} holds {type(value).__name__} {str(value)[:40]!r}, not text")
+
+
+def _decoded(value: bytes, column: str, place: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError(f"{place}: column {column!r} holds bytes {value[:20]!r}, which are not text in UTF-8") from None
 
 
 def _member(value: Any, name: str) -> Any:
@@ -100,16 +175,30 @@ def _arrow_columns(schema: Any, prefix: str = "") -> dict[str, None]:
     names: dict[str, None] = {}
     for field in schema:
         names[prefix + field.name] = None
-        is_list = types.is_list(field.type) or types.is_large_list(field.type)
-        inner = field.type.value_type if is_list else field.type
+        inner = _innermost(field.type)
         if types.is_struct(inner):
             names |= _arrow_columns(list(inner), f"{prefix}{field.name}.")
+        elif types.is_map(inner):
+            names[f"{prefix}{field.name}.{ANY}"] = None
     return names
+
+
+def _innermost(kind: Any) -> Any:
+    """What a list of any kind, a dictionary, or an extension is made of."""
+    while inner := getattr(kind, "value_type", None) or getattr(kind, "storage_type", None):
+        kind = inner
+    return kind
+
+
+def _is_in_map(column: str, known: dict[str, None]) -> bool:
+    """Whether the column is in a map, whose keys are known only when it is read."""
+    return any(name.endswith(f".{ANY}") and column.startswith(name.removesuffix(ANY)) for name in known)
 
 
 def _columns_hint(column: str, known: dict[str, None]) -> str:
     leaf = column.split(".")[-1]
     likely = [name for name in known if name.split(".")[-1] == leaf]
     likely += difflib.get_close_matches(column, known, n=1)
-    hint = f"; did you mean --text-column {likely[0]}?" if likely else ""
-    return f"its columns are {', '.join(known)}{hint}"
+    likely = [name for name in likely if not name.endswith(f".{ANY}")]
+    hint = f"; did you mean --text-column {shlex.quote(likely[0])}?" if likely else ""
+    return f"its columns are {shown_names(known)}{hint}"

@@ -3,6 +3,7 @@
 The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
 """
 
+import codecs
 import math
 import re
 from collections.abc import Callable
@@ -71,6 +72,22 @@ def license_name(value: str) -> str | None:
     return None if named else "a licence as the Hub calls it, in small letters, such as apache-2.0"
 
 
+def encoding(value: str) -> str | None:
+    """The value names an encoding of text that Python has."""
+    try:
+        "".encode(value)
+        codecs.getincrementaldecoder(value)
+    except (LookupError, ValueError):
+        return "an encoding of text, such as utf-16-le, cp1252, latin-1 or shift_jis"
+    return None
+
+
+def delimiter(value: str) -> str | None:
+    """The value is a character that can stand between fields, or the name of one."""
+    known = value in ("auto", "tab") or (len(value) == 1 and value not in '\n\r"')
+    return None if known else "one character, or `tab`, or `auto`"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
     """Which tokenizer, and which model it goes with."""
@@ -114,7 +131,10 @@ class DataOptions:
     revision: str | None = option(None, "the branch, tag or commit of the data set on the Hub")
     streaming: bool = option(False, "read the data set from the Hub while it is tokenized, and keep no copy of it")
     train_file: tuple[str, ...] = option(
-        (), "text to train on: paths or globs of .txt, .json, .jsonl, .csv or .parquet, plain or .gz", metavar="PATH"
+        (),
+        "text to train on: paths, globs or URLs of .txt, .json, .jsonl, .csv, .tsv or .parquet, plain or packed as "
+        ".gz, .bz2, .xz or .zst",
+        metavar="PATH",
     )
     validation_file: tuple[str, ...] = option((), "text to validate on, of the same kinds", metavar="PATH")
     validation_split_percentage: int = option(
@@ -125,6 +145,24 @@ class DataOptions:
     text_column: str = option("text", "the column of the text; a dotted path reaches into nested ones: `answers.text`")
     sample_by: Literal["line", "paragraph", "document"] = option(
         "paragraph", "what a document is in a .txt file: a line, text between blank lines, or the whole file"
+    )
+    json_field: str | None = option(
+        None,
+        "where the rows are in a .json file that is one object: `data`, or a dotted path; `*` for every member of an "
+        "object, `.` for the object as one row",
+        metavar="FIELD",
+    )
+    csv_delimiter: str = option(
+        "auto",
+        "what stands between the fields of a .csv file: a character, or `tab`; `auto` finds it in the header",
+        check=delimiter,
+        metavar="CHARACTER",
+    )
+    encoding: str | None = option(
+        None,
+        "the encoding of files without a byte order mark, such as `cp1252`; default: utf-8",
+        check=encoding,
+        metavar="NAME",
     )
     max_train_samples: int | None = option(None, "train on at most so many documents", check=at_least(1))
     max_train_tokens: int | None = option(

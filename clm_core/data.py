@@ -7,15 +7,27 @@ the seed alone, so that it needs no second pass and does not depend on how the d
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from clm_core import files, sample
 from clm_core.columns import arrow_texts, check_column, row_text
 from clm_core.config import DataOptions
 from clm_core.errors import DataError, OptionError
+from clm_core.opening import File, kind
+from clm_core.options import list_options
+
+FILES = ("train_file", "validation_file")
+OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")
+"""The options that say something of a data set on the Hub alone."""
+OF_KINDS = {
+    "sample_by": files.TEXT,
+    "json_field": files.JSON,
+    "csv_delimiter": files.CSV,
+    "encoding": (*files.TEXT, *files.JSON, *files.CSV),
+}
+"""Those that say something of some kinds of files alone."""
 
 SLICE = 1000
 """Rows read from Arrow at a time."""
@@ -49,17 +61,32 @@ def open_sources(options: DataOptions) -> Sources:
         OptionError: the options name two kinds of data.
         DataError: the data cannot be found or read.
     """
-    if options.dataset_name and (options.train_file or options.validation_file):
-        raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
-    for name in ("dataset_config_name", "revision", "dataset_split", "streaming"):
-        if getattr(options, name) not in (None, "train", False) and not options.dataset_name:
-            raise OptionError(f"{name} {getattr(options, name)!r} was given without the dataset_name it belongs to")
+    _check_together(options)
     if options.dataset_name:
         return _from_hub(options)
     if options.train_file or options.validation_file:
         return _from_files(options)
     train = _sample_source(options)
     return Sources(train=train, validation=None, held_out_percentage=options.validation_split_percentage)
+
+
+def check_sources(options: DataOptions) -> None:
+    """Look at the names and kinds of files, and into the first, before anything that takes time is done.
+
+    Raises:
+        OptionError: the options name two kinds of data, or one says nothing about these.
+        DataError: a file is not there, or is of no kind that is read, or has no such column.
+    """
+    _check_together(options)
+    if options.dataset_name:
+        return
+    layout = _layout(options)
+    if not (options.train_file or options.validation_file):
+        _sample_source(options)
+        return
+    for found in _named_files(options).values():
+        for file in found[:1]:
+            files.check(file, layout)
 
 
 def is_held_out(document: int, *, seed: int, percentage: int) -> bool:
@@ -84,47 +111,68 @@ def _drawn(seed: int, group: int, size: int) -> int:
     )
 
 
+def _check_together(options: DataOptions) -> None:
+    """Refuse options that contradict each other, or say nothing about these data."""
+    by_file = any(getattr(options, name) for name in FILES)
+    if options.dataset_name and by_file:
+        raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
+    for option in list_options(DataOptions):
+        value = getattr(options, option.name)
+        if value == option.default:
+            continue
+        if option.name in OF_HUB and not options.dataset_name:
+            raise OptionError(f"{option.name} {value!r} was given without the dataset_name it belongs to")
+        if option.name in OF_KINDS and not by_file:
+            raise OptionError(f"{option.name} {value!r} was given without the train_file it belongs to")
+
+
+def _named_files(options: DataOptions) -> dict[str, list[File]]:
+    """The files of each option, of kinds that the other options say something about."""
+    found = {name: files.expand(name, getattr(options, name)) for name in FILES}
+    kinds = {kind(file) for name in FILES for file in found[name]}
+    if kinds == {*files.TEXT} and options.text_column != "text":
+        raise OptionError(f"text_column {options.text_column!r}: .txt files have no columns, leave it out")
+    layout = files.Layout(text_column=options.text_column)
+    for name, known in OF_KINDS.items():
+        if getattr(options, name) != getattr(layout, name) and not kinds & {*known}:
+            raise OptionError(f"{name} {getattr(options, name)}: for {', '.join(known)} files, and there are none here")
+    return found
+
+
 def _from_files(options: DataOptions) -> Sources:
-    _check_layout(options)
-    train = _file_source("train_file", options.train_file, options)
-    validation = _file_source("validation_file", options.validation_file, options)
+    found = _named_files(options)
+    train, validation = (_file_source(name, found[name], options) for name in FILES)
     return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
 
 
-def _check_layout(options: DataOptions) -> None:
-    """Refuse what would say nothing about these files."""
-    kinds = {".txt" in Path(name.lower()).suffixes for name in (*options.train_file, *options.validation_file)}
-    if kinds == {True} and options.text_column != "text":
-        raise OptionError(f"text_column {options.text_column!r}: .txt files have no columns, leave it out")
-    if kinds == {False} and options.sample_by != "paragraph":
-        raise OptionError(f"sample_by {options.sample_by}: for .txt files; the others have one in each row")
+def _layout(options: DataOptions) -> files.Layout:
+    return files.Layout(**{field.name: getattr(options, field.name) for field in fields(files.Layout)})
 
 
 def _percentage(options: DataOptions, validation: Source | None) -> int:
     return 0 if validation else options.validation_split_percentage
 
 
-def _file_source(option: str, patterns: tuple[str, ...], options: DataOptions) -> Source | None:
-    if not patterns:
+def _file_source(option: str, found: list[File], options: DataOptions) -> Source | None:
+    if not found:
         return None
-    paths = files.expand(option, patterns)
-    layout = files.Layout(text_column=options.text_column, sample_by=options.sample_by)
+    layout = _layout(options)
     return Source(
-        name=f"{option} {', '.join(patterns)}",
-        fingerprint=_hash_of_files(paths, layout),
-        documents=lambda: (text for path in paths for text in files.read(path, layout)),
+        name=f"{option} {', '.join(getattr(options, option))}",
+        fingerprint=_hash_of_files(found, layout),
+        documents=lambda: (text for file in found for text in files.read(file, layout)),
     )
 
 
-def _hash_of_files(paths: Iterable[Path], layout: files.Layout) -> str:
+def _hash_of_files(found: Iterable[File], layout: files.Layout) -> str:
     """SHA-256 over the content of the files and how they are read; their names play no part, only their kinds."""
-    digest = hashlib.sha256(repr(layout).encode())
-    for path in paths:
+    digest = hashlib.sha256(layout.key().encode())
+    for file in found:
         try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest() + files.kind(path).encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest() + kind(file).encode())
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from None
+            raise DataError(f"cannot read {file}: {error.strerror}") from None
     return digest.hexdigest()
 
 

@@ -1,8 +1,13 @@
 """The errors a person can act on: each names the value, the place and the way out, and ends the command in one line."""
 
+from clm_core.redaction import without_credentials
+
 
 class ClmError(Exception):
     """Base of all errors that are the input's, not the program's; `clm` prints the message alone."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_credentials(message))
 
 
 class OptionError(ClmError):

@@ -10,9 +10,10 @@ from typing import Any
 from clm_core.config import HubOptions
 from clm_core.errors import OutputError
 from clm_core.hub import DataSetFacts
-from clm_core.options import list_options
+from clm_core.options import list_options, to_flags
 from clm_core.output import CARD, CURVE, RESULTS_FILE
 from clm_core.pictures import draw_losses
+from clm_core.prepared import documents_read
 from clm_core.registry import list_backends
 from clm_core.requests import DATA, RUN_FILE
 
@@ -248,7 +249,6 @@ def _uses(backend: str, repository: str) -> list[str]:
 
 
 def _ledger(ledger: Mapping[str, Any]) -> str:
-    documents = ledger["documents"]
     rows = [
         (
             split,
@@ -257,25 +257,14 @@ def _ledger(ledger: Mapping[str, Any]) -> str:
         for split, counts in ledger["splits"].items()
     ]
     head = ("split", "documents", "tokens", "EOS between documents", f"blocks of {ledger['block_size']}", "dropped")
-    counts = ", ".join(f"{count:,} {why}" for why, count in documents.items() if count or why == "read")
-    return f"Documents: {counts}.\n\n{_table(head, rows)}"
+    counts = documents_read(ledger["documents"])
+    return f"{counts[0].upper()}{counts[1:]}.\n\n{_table(head, rows)}"
 
 
-def _command(backend: str, options: Record, prefix: str = "--") -> str:
-    """The options as flags, those of a backend with its name before them."""
-    flags = [part for name, value in options.items() for part in _flags(f"{prefix}{name.replace('_', '-')}", value)]
+def _command(backend: str, options: Record) -> str:
+    """The options as flags, one on a line."""
+    flags = [shlex.join(to_flags({name: value})) for name, value in options.items()]
     return " \\\n    ".join([f"clm --backend {backend} train", *flags])
-
-
-def _flags(flag: str, value: Any) -> Iterable[str]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _flags(f"{flag}-{name.replace('_', '-')}", item)
-    elif isinstance(value, bool):
-        yield flag if value else f"--no-{flag[2:]}"
-    else:
-        texts = value if isinstance(value, list) else [value]
-        yield shlex.join([flag, *map(str, texts)])
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

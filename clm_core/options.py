@@ -211,12 +211,36 @@ def to_yaml(config: Any, sections: Mapping[str, Any]) -> str:
     """A configuration as a file that `from_file` reads back to the same values: what differs from the defaults."""
     import yaml
 
-    content = {**_changed(config), **{name: _changed(section) for name, section in sections.items()}}
+    content = {**changed(config), **{name: changed(section) for name, section in sections.items()}}
     content = {key: value for key, value in content.items() if value != {}}
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     if set(text) & BREAKS:
         text = yaml.safe_dump(content, sort_keys=False)
     return text
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    values = {option.name: (option.default, getattr(config, option.name)) for option in list_options(type(config))}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, (default, value) in values.items()
+        if value != default
+    }
+
+
+def to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    """Options as they stand on a command line; a mapping has those of the backend it is named after."""
+    flags: list[str] = []
+    for name, value in values.items():
+        flag = f"{prefix}{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            flags += to_flags(value, f"{flag}-")
+        elif isinstance(value, bool):
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            flags += [flag, *map(str, value if isinstance(value, list | tuple) else [value])]
+    return flags
 
 
 def shown(value: Any) -> str:
@@ -332,12 +356,3 @@ def _expected(option: Option) -> str:
 
 def _wrong(option: Option, given: Given, expected: str) -> OptionError:
     return OptionError(f"{option.name} must be {expected}, not {given.value!r} ({given.place})")
-
-
-def _changed(config: Any) -> dict[str, Any]:
-    values = {option.name: (option.default, getattr(config, option.name)) for option in list_options(type(config))}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, (default, value) in values.items()
-        if value != default
-    }

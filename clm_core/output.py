@@ -15,6 +15,7 @@ from clm_core.endings import ERROR_LOG, mark
 from clm_core.errors import OutputError
 from clm_core.permissions import share
 from clm_core.recorder import HISTORY_FILE
+from clm_core.remote import RemoteFile, is_remote
 from clm_core.requests import RUN_FILE
 
 RESULTS_FILE = "results.json"
@@ -122,7 +123,7 @@ def _aside(folder: Path) -> Path:
 def _first_free(config: TrainConfig, backend: str) -> Path:
     """Make runs/NAME-BACKEND, or the first with a number that is free, where NAME says what the data are."""
     files = config.train_file[:1]
-    source = config.prepared or config.dataset_name or (Path(files[0]).name.split(".")[0] if files else "sample")
+    source = config.prepared or config.dataset_name or (_stem(files[0]) if files else "sample")
     name = f"{Path(source).name.strip('*?') or 'run'}-{backend}"
     Path("runs").mkdir(exist_ok=True)
     for number in count(1):
@@ -131,6 +132,11 @@ def _first_free(config: TrainConfig, backend: str) -> Path:
             folder.mkdir()
             break
     return folder
+
+
+def _stem(place: str) -> str:
+    """What a file is called, without its kind; of a URL, without a query."""
+    return (RemoteFile(place) if is_remote(place) else Path(place)).name.split(".")[0]
 
 
 def _is_resumed(folder: Path, resume_from: Path | None) -> bool:

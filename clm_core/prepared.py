@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,12 @@ FILES = {MANIFEST, NANOGPT, PUBLICATION}
 FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends")}
 """All that a folder of prepared data holds."""
 
-LEFT_OUT = ("empty", "skipped", "elsewhere")
-"""Why a document is in no split, as the manifest and the ledger name it."""
+LEFT_OUT = {
+    "empty": "without text",
+    "skipped": "above the numbers that were wanted",
+    "elsewhere": "in other parts",
+}
+"""Why a document is in no split, as the manifest and the ledger name it, and as a person reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +205,15 @@ class Prepared:
 
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.bin"
+
+
+def documents_read(documents: Mapping[str, int]) -> str:
+    """What became of documents, in words: those of a ledger."""
+    left_out = [f"{documents[why]:,} {words}" for why, words in LEFT_OUT.items() if documents[why]]
+    used = documents["read"] - sum(documents[why] for why in LEFT_OUT)
+    if not left_out:
+        return f"{used:,} documents"
+    return f"{used:,} of {documents['read']:,} documents read ({', '.join(left_out)})"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

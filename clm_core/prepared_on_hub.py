@@ -8,6 +8,7 @@ from typing import Any
 
 from clm_core.errors import DataError
 from clm_core.hub_requests import explain
+from clm_core.places import is_path
 from clm_core.prepared import FILES, MANIFEST, PUBLICATION, Prepared
 from clm_core.upload import Files
 
@@ -20,7 +21,7 @@ def fetch(name: str) -> Path:
     Raises:
         DataError: there is neither.
     """
-    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "~", "/")):
+    if "/" not in name or is_path(name):
         return Path(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError

@@ -70,11 +70,9 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
     It is that of a causal language model; `say` hears where that is not the architecture's default.
 
     Raises:
-        OptionError: not exactly one of config_name and model_type is given, or the overrides do not fit.
+        OptionError: neither config_name nor model_type is given, or the overrides do not fit.
         ModelError: the configuration cannot be found or read.
     """
-    if options.config_name and options.model_type:
-        raise OptionError("config_name and model_type were both given: keep one of them")
     if options.config_name:
         architecture = load_config("configuration", options.config_name, "main")
     else:

@@ -18,6 +18,14 @@ PATTERNS = (
 )
 """Tokens by their shape, headers, and the name, password and signed query of an address."""
 
+USER = re.compile(r"(?<=://)[^/?#\s]*@")
+"""`user:token@`, before the host of an address."""
+
+PARAMETER = re.compile(
+    r"([?&;][^=&#\s]*(?:token|key|sig|secret|passw|auth|credential)[^=&#\s]*=)[^&#\s'\"]+", re.IGNORECASE
+)
+"""A parameter that signs a request or opens a door, such as `?X-Amz-Signature=...`."""
+
 
 def without_secrets(text: str) -> str:
     """The text with `***` in the place of each secret that this process knows, or that looks like one."""
@@ -26,6 +34,13 @@ def without_secrets(text: str) -> str:
     for pattern, replacement in PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def without_credentials(text: str) -> str:
+    """The text without what its addresses let people in with; they still say what they are of."""
+    if "://" not in text:
+        return text
+    return PARAMETER.sub(r"\1...", USER.sub("", text))
 
 
 def _known() -> set[str]:

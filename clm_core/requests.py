@@ -161,7 +161,7 @@ def _base(layers: Sequence[Layer], cls: type) -> Layer:
     """What holds where a person names no data, or neither data nor a model: the built-in sample."""
     if _names(layers, DATA):
         return {}
-    return SAMPLE_DATA if _names(layers, MODEL) else _read("sample", cls)
+    return SAMPLE_DATA if _names(layers, MODEL) else {**_read("sample", cls), **SAMPLE_DATA}
 
 
 def _joining(layers: list[Layer]) -> PrepareConfig:

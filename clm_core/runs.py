@@ -25,7 +25,8 @@ from clm_core.decoding import continuation
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.installation import install_extra
 from clm_core.merging import merge
-from clm_core.prepared import LEFT_OUT, TRAIN, VALIDATION, Prepared
+from clm_core.places import is_path
+from clm_core.prepared import TRAIN, VALIDATION, Prepared, documents_read
 from clm_core.preprocessing import Listener, Recipe, check_blocks
 from clm_core.preprocessing import prepare as prepare_data
 from clm_core.pretrained import (
@@ -38,6 +39,8 @@ from clm_core.pretrained import (
 )
 from clm_core.progress import Progress
 from clm_core.recorder import Recorder
+from clm_core.redaction import without_credentials
+from clm_core.remote import is_remote
 from clm_core.requests import RUN_FILE, Request
 from clm_core.results import EvaluationResult, GenerationResult, PreparationResult, Result, TrainingResult
 from clm_core.schedule import Schedule
@@ -227,7 +230,7 @@ def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
 def _announce(config: Any, progress: Progress) -> None:
     """Say what is looked for on the Hub, which may take a while."""
     names = [getattr(config, name, None) for name in ("model_name_or_path", "tokenizer_name", "config_name")]
-    wanted = [name for name in names if name and name != SAMPLE and not Path(name).exists()]
+    wanted = [name for name in names if name and name != SAMPLE and not is_path(name)]
     if wanted or getattr(config, "dataset_name", None):
         wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []
         progress.say(f"from the Hub: {', '.join(dict.fromkeys(wanted))}")
@@ -246,7 +249,12 @@ def _run_file(request: Request[TrainConfig]) -> str:
 
 
 def _absolute(place: str) -> str:
-    """A path that is there, or a glob, as one that holds in every folder; a name on the Hub as it is."""
+    """A path that is there, or a glob, as one that holds in every folder; a name on the Hub, or a URL, as it is.
+
+    What a URL lets its user in with is not written down.
+    """
+    if is_remote(place):
+        return without_credentials(place)
     return os.path.abspath(place) if _is_place(place) else place  # noqa: PTH100  (a glob is no path to resolve)
 
 
@@ -284,13 +292,7 @@ def _write_result(result: Result, path: Path) -> None:
 
 def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
     """The model that a training starts from, existing or new."""
-    scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
     if config.model_name_or_path:
-        if scratch:
-            raise OptionError(
-                f"{' and '.join(scratch)} say to train from scratch, model_name_or_path to start from "
-                f"{config.model_name_or_path}: keep one of them"
-            )
         model = _existing_model(config, progress, seed=config.seed)
     else:
         if config.ignore_unused_weights:
@@ -372,8 +374,7 @@ def _prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
         f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']} tokens dropped"
         for split, counts in ledger["splits"].items()
     ]
-    left_out = "".join(f", {documents[name]:,} {name}" for name in LEFT_OUT if documents[name])
-    return f"{how}: {documents['read']:,} documents{left_out}; " + "; ".join(parts)
+    return f"{how}: {documents_read(documents)}; " + "; ".join(parts)
 
 
 def _recorder(

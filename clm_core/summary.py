@@ -10,6 +10,7 @@ from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
 from clm_core.errors import ClmError
 from clm_core.options import Given, shown
 from clm_core.output import LOGS, RESULTS_FILE
+from clm_core.prepared import documents_read
 from clm_core.progress import Progress
 from clm_core.pushing import command_for
 from clm_core.recorder import HISTORY_FILE
@@ -110,12 +111,11 @@ def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
 
 def of_inspection(result: InspectionResult) -> str:
     """Prepared data as a person wants to see them."""
-    documents = result.ledger["documents"]
     tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {result.dtype}"
     lines = [
         f"{result.folder}{': every byte is as it was written' if result.verified else ''}",
         f"{tokenizer}; {', '.join(_options(result.options))}",
-        ", ".join(f"{'documents  ' * (why == 'read')}{count:,} {why}" for why, count in documents.items()),
+        documents_read(result.ledger["documents"]),
     ]
     for split, counts in result.ledger["splits"].items():
         lines += _split_lines(split, counts, result.document_lengths[split], result.ledger["block_size"])
@@ -139,6 +139,7 @@ def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], bl
         *(
             f"{bar['from']:>9,} - {bar['to']:<9,} {bar['documents']:>9,} {'#' * round(40 * bar['documents'] / most)}"
             for bar in lengths["histogram"]
+            if bar["documents"]
         ),
     ]
 

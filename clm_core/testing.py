@@ -95,6 +95,7 @@ CORE_OPTIONS = {
     *("validation_split_percentage", "text_column", "sample_by", "max_train_samples", "max_train_tokens"),
     *("max_eval_samples", "block_size", "append_eos", "packing"),
     *("preprocessing_num_workers", "prepared", "overwrite_cache"),
+    *("json_field", "csv_delimiter", "encoding"),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
 }

@@ -1,12 +1,15 @@
 """What a person gets wrong: exit code 2, one line with the value, the place and the way out, and nothing written."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import re
 import subprocess
 import sys
 
+import pyarrow
 import pytest
 from small_corpus import DOCUMENTS, SMALL
 
@@ -15,6 +18,10 @@ from clm_core import cli
 
 TEXT = "".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS).encode()
 CSV = b"id,text\n1,fine\n"
+
+
+def zstd(content):
+    return pyarrow.compress(content, codec="zstd", asbytes=True)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +35,16 @@ CSV = b"id,text\n1,fine\n"
         ("a.csv", b"", "a.csv is empty"),
         ("a.parquet", b"", "a.parquet: not a Parquet file"),
         ("a.csv.gz", gzip.compress(b""), "a.csv.gz is empty"),
-        ("a.docx", b"word", "cannot tell what a.docx is from its name: expected .txt, .json, .jsonl, .csv, .parquet"),
-        ("a.jsonl.gz", gzip.compress(TEXT)[:-20], "gzip data end or break off after line"),
-        ("a.jsonl.gz", TEXT, "a.jsonl.gz: gzip data end or break off after line 0"),
-        ("a.parquet.gz", gzip.compress(b"PAR1" * 50)[:-9], "a.parquet.gz: not a Parquet file that can be read"),
+        ("a.docx", b"word", "cannot tell what a.docx is from its name: expected .txt, .json, .jsonl, .ndjson, .csv,"),
+        ("a.jsonl.gz", gzip.compress(TEXT)[:-20], "a.jsonl.gz: the .gz data end too early or are damaged"),
+        ("a.jsonl.gz", TEXT, "a.jsonl.gz: the .gz data end too early or are damaged: Not a gzipped file"),
+        ("a.jsonl.bz2", bz2.compress(TEXT)[:-20], "a.jsonl.bz2: the .bz2 data end too early or are damaged"),
+        ("a.jsonl.bz2", TEXT, "a.jsonl.bz2: the .bz2 data end too early or are damaged"),
+        ("a.jsonl.xz", lzma.compress(TEXT)[:-20], "a.jsonl.xz: the .xz data end too early or are damaged"),
+        ("a.jsonl.xz", TEXT, "a.jsonl.xz: the .xz data end too early or are damaged"),
+        ("a.jsonl.zst", zstd(TEXT)[:-20], "a.jsonl.zst: the .zst data end too early or are damaged: Truncated"),
+        ("a.jsonl.zst", TEXT, "a.jsonl.zst: the .zst data end too early or are damaged"),
+        ("a.parquet.gz", gzip.compress(b"PAR1" * 50)[:-9], "a.parquet.gz: the .gz data end too early or are damaged"),
         ("a.parquet", b"PAR1" * 50, "a.parquet: not a Parquet file that can be read"),
         ("a.jsonl", TEXT + b'{"text": "never closed\n', "a.jsonl, line 61, column 23: not valid JSON"),
         ("a.json", b'[{"text": "a"},\n{"text" "b"}]', "a.json, line 2, column 9: not valid JSON"),
@@ -46,9 +59,32 @@ CSV = b"id,text\n1,fine\n"
         ("a.csv", CSV + b"2\n", "a.csv, line 3: not valid CSV: 1 fields where the header has 2"),
         ("a.csv", CSV + b'2,"never\nclosed\n' + CSV * 5, "a.csv, line 3: not valid CSV: unexpected end of data"),
         ("a.csv", CSV + b'2,"a" b\n', "a.csv, line 3: not valid CSV"),
-        ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at position 0"),
+        ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at 5; name the encoding that it is in"),
         ("a.csv", CSV + "2,é\n".encode("latin-1"), "a.csv, line 3: not UTF-8: byte 0xe9"),
-        ("a.txt", "UTF-16".encode("utf-16"), "a.txt, line 1: not UTF-8"),
+        ("a.txt", "UTF-16".encode("utf-16")[:-1], "a.txt, line 1: not UTF-16-LE: byte 0x36 at 12"),
+        (
+            "a.txt",
+            ("UTF-16 " * 9).encode("utf-16-be"),
+            "not UTF-8: 50% of its first bytes are zero; it may be",
+        ),
+        ("a.txt", bytes(99), "a.txt has next to nothing but zero bytes: it is no text"),
+        (
+            "a.txt",
+            b"%PDF-1.7\n%\xe2\xe3\x00\x01\n",
+            "byte 0xe2 at 10; and it has control characters",
+        ),
+        ("a.csv", b"text,id,text\na,1,b\n", "a.csv has 2 columns called 'text' (1, 3): rename one of them"),
+        (
+            "a.jsonl",
+            b'{"text": "a"},\n' * 2,
+            "column 14: not valid JSON: Expecting value: a comma between objects",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"text": 1, "text": "b"}',
+            "line 2: JSON that cannot be read: an object has",
+        ),
+        ("a.jsonl", json.dumps(dict.fromkeys(map(str, range(64)))).encode(), "6, 7, 8, 9 and 54 more"),
         ("a.txt", b"\n \n\t\n", "there is no text in train_file a.txt: all 1 documents are empty"),
         ("a.jsonl", b'{"text": ""}\n{"text": null}\n', "all 2 documents are empty"),
         (

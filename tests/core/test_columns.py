@@ -60,12 +60,47 @@ def test_what_a_list_lacks_is_left_out(texts, tmp_path):
         pyarrow.array([["one", "two"]], pyarrow.list_(pyarrow.large_string())),
         pyarrow.array([["one", "two"]], pyarrow.large_list(pyarrow.string())),
         pyarrow.array(["one two"]).dictionary_encode(),
+        pyarrow.array([["one", "two"]], pyarrow.list_(pyarrow.string(), 2)),
+        pyarrow.array([b"one two"]),
+        pyarrow.array([["one", "two"]], pyarrow.list_(pyarrow.large_binary())),
     ],
     ids=lambda column: str(column.type),
 )
 def test_every_way_in_which_arrow_has_strings_is_read(column, tmp_path):
     parquet.write_table(pyarrow.table({"text": column}), tmp_path / "a.parquet")
     assert list(read(tmp_path / "a.parquet", Layout("text", "line"))) == ["one two"]
+
+
+TURN = pyarrow.struct([("role", pyarrow.string()), ("text", pyarrow.string())])
+TURNS = [{"role": "a", "text": "one"}, {"role": "b", "text": "two"}]
+
+
+@pytest.mark.parametrize(
+    ("column", "path"),
+    [
+        (pyarrow.array([TURNS, None], pyarrow.list_(TURN, 2)), "a.text"),
+        (pyarrow.array([TURNS, None], pyarrow.large_list(TURN)), "a.text"),
+        (pyarrow.array([{"b": TURNS}, None], pyarrow.struct([("b", pyarrow.list_(TURN, 2))])), "a.b.text"),
+        (pyarrow.array([{"b": b"one two"}, None]), "a.b"),
+        (
+            pyarrow.array(
+                [[("en", "one two"), ("de", "eins")], None], pyarrow.map_(pyarrow.string(), pyarrow.string())
+            ),
+            "a.en",
+        ),
+        (pyarrow.array([[("en", TURNS)], None], pyarrow.map_(pyarrow.string(), pyarrow.list_(TURN))), "a.en.text"),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+def test_a_path_leads_through_every_kind_of_nested_column(column, path, tmp_path):
+    parquet.write_table(pyarrow.table({"a": column}), tmp_path / "a.parquet")
+    assert list(read(tmp_path / "a.parquet", Layout(path))) == ["one two", None]
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    parquet.write_table(pyarrow.table({"text": [b"\x89PNG"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"column 'text' holds bytes b'.x89PNG', which are not text in UTF-8"):
+        list(read(tmp_path / "a.parquet", Layout()))
 
 
 @both

@@ -1,0 +1,43 @@
+"""Whether a name is that of a folder on this machine, or one on the Hub."""
+
+import difflib
+from pathlib import Path
+
+CACHED = ("config.json", "tokenizer_config.json", "tokenizer.json")
+"""Files of which a model or tokenizer on the Hub has one."""
+
+
+def is_path(name: str) -> bool:
+    """Whether a name means a folder here: one that is there, or one that can only be a path."""
+    return (
+        Path(name).exists()
+        or name.startswith((".", "~", "/"))
+        or name.endswith("/")
+        or "\\" in name
+        or name.count("/") > 1
+        or ("/" in name and Path(name).parent.is_dir() and not is_cached(name))
+    )
+
+
+def is_cached(name: str, revision: str = "main") -> bool:
+    """Whether something of a model of this name was downloaded from the Hub before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = (try_to_load_from_cache(name, file, revision=revision) for file in CACHED)
+        return any(isinstance(path, str) for path in found)
+    except HFValidationError:
+        return False
+
+
+def likely(name: str) -> str:
+    """What a person may have meant by a path that is not there, as the end of a sentence; or nothing."""
+    path = Path(name)
+    if name.startswith("~"):
+        return f"; ~ was not expanded here: give {path.expanduser()}"
+    while not path.parent.is_dir():
+        path = path.parent
+    there = sorted(found.name for found in path.parent.iterdir() if found.is_dir())
+    near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.5)
+    return f"; did you mean {path.parent / near[0]}?" if near else f" (looked in {Path(path.parent).resolve()})"
