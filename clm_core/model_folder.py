@@ -8,6 +8,7 @@ from typing import Any
 
 from clm_core.architectures import count_places, count_positions
 from clm_core.output import write
+from clm_core.series import tokenizer_in_4
 
 OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path", "commit_hash")
 """What transformers writes of how a tokenizer was loaded."""
@@ -32,8 +33,7 @@ def _save_tokenizer(tokenizer: Any, folder: Path, architecture: Any) -> None:
     positions = count_positions(architecture)
 
     def fitting(written: Settings) -> Settings:
-        if written.get("tokenizer_class") == "TokenizersBackend":  # transformers 5 reads both, 4 the other.
-            written["tokenizer_class"] = "PreTrainedTokenizerFast"
+        written = tokenizer_in_4(written, tokenizer)
         if positions is not None:
             written["model_max_length"] = min(written.get("model_max_length", positions), positions)
         return {name: value for name, value in _portable(written).items() if not _is_place(name, value)}

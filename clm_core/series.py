@@ -74,6 +74,9 @@ LAYERS = {
 }
 """By model type: the list of the layers' types, and what 4.57 calls those that have another name in transformers 5."""
 
+NAMED_TOKENS = {f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")}
+OF_TOKENIZERS = ("additional_special_tokens", "extra_special_tokens", "model_input_names", "padding_side")
+
 BUILT_IN: dict[str, tuple[Any, ...]] = {
     "layer_types": (FULL,),
     "output_router_logits": (False, None),
@@ -143,31 +146,41 @@ def tokenizer_of_5(name: str, revision: str) -> Any:
     """A tokenizer that transformers 5 wrote, for 4.57; None where it can be read as ever.
 
     A fast one is what tokenizer.json says: 4.57 does not know each class of 5, and of some it changes what they do (it
-    gives Llama's a BOS that they have not). Special tokens without an attribute are a list in 5, for 4.57 a dictionary.
+    gives Llama's a BOS that they have not).
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
     from transformers.utils import cached_file
 
-    fields = {} if _installed() >= 5 else get_tokenizer_config(name, revision=revision)
-    kind, extra = fields.get("tokenizer_class") or "", fields.get("extra_special_tokens") or {}
-    if not (kind == "TokenizersBackend" or "backend" in fields or isinstance(extra, list)):
+    written = {} if _installed() >= 5 else get_tokenizer_config(name, revision=revision)
+    fields = tokenizer_in_4(written, tokenizer_class_from_name(f"{written.get('tokenizer_class')}Fast"))
+    if fields == written:
         return None
-    attributes = PreTrainedTokenizerFast.SPECIAL_TOKENS_ATTRIBUTES
-    named = {key: text for key, text in fields.items() if key.endswith("_token") and isinstance(text, str | dict)}
-    more: dict[str, Any] = {
-        "additional_special_tokens": extra if isinstance(extra, list) else fields.get("additional_special_tokens"),
-        "extra_special_tokens": {key: text for key, text in named.items() if key not in attributes},
-    }
-    if isinstance(extra, dict):
-        more["extra_special_tokens"] |= extra
-    if kind != "TokenizersBackend" and fields.get("backend") != "tokenizers":
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more)
+    changed = {key: fields[key] for key in OF_TOKENIZERS if key in fields}
+    if fields["tokenizer_class"] != "PreTrainedTokenizerFast":
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **changed)
     cached_file(name, "tokenizer.json", revision=revision)  # Or it would look for the files of another class.
-    own = tokenizer_class_from_name(f"{kind}Fast")
-    for key, default in (("model_input_names", ["input_ids", "attention_mask"]), ("padding_side", "right")):
-        more[key] = fields.get(key, getattr(own, key, default))
-    return PreTrainedTokenizerFast.from_pretrained(name, revision=revision, **more)
+    return PreTrainedTokenizerFast.from_pretrained(name, revision=revision, **changed)
+
+
+def tokenizer_in_4(written: Fields, own: Any) -> Fields:
+    """What transformers 5 writes in tokenizer_config.json, in words in which both series read the same tokenizer.
+
+    `own` is the tokenizer, or its class, or None where there is none of that name.
+    """
+    kind, extra = written.get("tokenizer_class") or "", written.get("extra_special_tokens") or {}
+    if not (kind == "TokenizersBackend" or "backend" in written or isinstance(extra, list)):
+        return written
+    fields = dict(written)
+    if isinstance(extra, list):
+        fields["additional_special_tokens"], extra = extra, {}
+    text = {key: value for key, value in written.items() if key.endswith("_token") and isinstance(value, str | dict)}
+    fields["extra_special_tokens"] = {key: text[key] for key in text.keys() - NAMED_TOKENS} | extra
+    if kind == "TokenizersBackend" or written.get("backend") == "tokenizers":
+        fields["tokenizer_class"] = "PreTrainedTokenizerFast"
+        for key, default in (("model_input_names", ["input_ids", "attention_mask"]), ("padding_side", "right")):
+            fields.setdefault(key, getattr(own, key, default))
+    return fields
 
 
 def parameters(kind: Any) -> set[str]:
