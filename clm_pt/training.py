@@ -135,7 +135,7 @@ class ScheduledTrainer(Trainer):
         shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
         for name, moments in checkpoints.read_moments(Path(checkpoint), shapes).items():
             if moments:
-                self.optimizer.state[trained[name]] = _state(moments, trained[name].device)
+                self.optimizer.state[trained[name]] = _state(moments, trained[name])
         scheduler = self.lr_scheduler
         scheduler.last_epoch = step
         factors = [factor(step) for factor in scheduler.lr_lambdas]
@@ -287,8 +287,9 @@ def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | Non
     return checkpoints.Moments(first, second, int(state["step"]))
 
 
-def _state(moments: checkpoints.Moments, device: torch.device) -> dict[str, torch.Tensor]:
-    first, second = (torch.tensor(array, device=device) for array in (moments.first, moments.second))
+def _state(moments: checkpoints.Moments, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+    # Of the parameter's own type, which is bfloat16 for those of an activation of Apertus in any model.
+    first, second = (torch.zeros_like(parameter).copy_(torch.tensor(it)) for it in (moments.first, moments.second))
     return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}
 
 

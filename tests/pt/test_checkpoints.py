@@ -60,6 +60,7 @@ def test_a_continued_training_equals_an_uninterrupted_one(new_job, new_model, ac
         ("opt", {"layerdrop": 0.5}),  # others at some steps only: those of a layer that is left out,
         ("mixtral", {"num_local_experts": 16, "num_experts_per_tok": 1}),  # or of an expert that no token is sent to.
         ("reformer", {"axial_pos_shape": (3, 4)}),  # Its class would draw its seeds from the machine.
+        ("apertus", {}),  # Its activation has parameters in bfloat16.
         ("marian", {}),  # from_pretrained forgets that its positions are not trained.
     ],
 )
