@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.models.reformer.modeling_reformer import ReformerLayer
 
-from clm_core.architectures import COUNT_FROM_PADDING
+from clm_core.architectures import COUNT_FROM_PADDING, text_part
 from clm_core.causality import GENERATE_PLAINLY
 
 WITHOUT_MASK = frozenset(("transfo-xl", "xlnet"))
@@ -39,6 +39,9 @@ def repair(model: PreTrainedModel) -> None:
 
 def ask_as_in_training(model: PreTrainedModel) -> None:
     """Give a model in generation what it was given in training, where transformers does otherwise."""
+    text = text_part(model.config)
+    if getattr(text, "output_router_logits", False):
+        text.output_router_logits = False  # Only for the loss, and Mixtral fails in it with a cache (4.57).
     prepare, kind = model.prepare_inputs_for_generation, model.config.model_type
     if kind in GENERATE_PLAINLY:
         model.prepare_inputs_for_generation = _plain_inputs

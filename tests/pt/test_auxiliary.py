@@ -6,11 +6,13 @@ import torch
 from safetensors.torch import load_file
 from shrink import shrink
 
-from clm_core.backend import Evaluated, Model, StepDone
+from clm_core.backend import Evaluated, GenerationJob, Model, StepDone
+from clm_core.config import SamplingOptions
 from clm_core.errors import ModelError
 from clm_pt import modeling
 from clm_pt.backend import PyTorchOptions
 from clm_pt.datasets import collate
+from clm_pt.generation import generate
 from clm_pt.training import train
 
 ADDING = [
@@ -113,3 +115,12 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(new_job):
     assert steps(rest) == expected[2:]
     for name, tensor in load_file(whole.model_dir / "model.safetensors").items():
         np.testing.assert_array_equal(load_file(rest.model_dir / "model.safetensors")[name], tensor, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen2_moe", "granitemoe"])
+def test_a_text_is_continued_as_without_it(kind):
+    def continue_prompt(asked):
+        model, config = new_model(kind, output_router_logits=asked), SamplingOptions(max_new_tokens=4)
+        return generate(GenerationJob(model=model, prompt=(3, 1, 4), eos_token_ids=(), config=config))
+
+    assert continue_prompt(True) == continue_prompt(False)
