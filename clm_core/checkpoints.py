@@ -8,6 +8,7 @@ backend, so that a training goes on in another framework than it began in.
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -173,7 +174,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
         raise ModelError(
             f"{checkpoint} was written by backend {record['backend']}, which leaves no {MOMENTS} for others: resume "
             f"with --backend {record['backend']}, or start a new training from its weights with --model-name-or-path "
-            f"{checkpoint}"
+            f"{shlex.quote(str(checkpoint))}"
         )
     for key, value in schedule.identity().items():
         if record.get(key) != value:

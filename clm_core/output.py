@@ -1,6 +1,7 @@
 """The folder of a run: chosen, checked before anything is written, filled with files that are whole or not there."""
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -147,8 +148,8 @@ def _check_contents(folder: Path, *, overwrite: bool) -> None:
     if (folder / RUN_FILE).exists():
         if not overwrite:
             raise OutputError(
-                f"output_dir {folder} holds another run: choose another folder, go on with it by "
-                f"--resume-from-checkpoint {folder}, or delete it with --overwrite-output-dir"
+                f"output_dir {folder} holds another run: choose another folder with --output-dir, go on with it by "
+                f"--resume-from-checkpoint {shlex.quote(str(folder))}, or delete it with --overwrite-output-dir"
             )
     elif any(folder.iterdir()):
         raise OutputError(f"output_dir {folder} is not empty and holds no run: choose another folder")

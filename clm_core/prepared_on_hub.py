@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,11 @@ def _card(prepared: Prepared, repository: str, license: str | None) -> str:
 
 
 def _tokenizer(name: str) -> str:
-    return f"--tokenizer-name {name} --model-type gpt2" if name == "sample" else f"--model-name-or-path {name}"
+    return (
+        f"--tokenizer-name {name} --model-type gpt2"
+        if name == "sample"
+        else f"--model-name-or-path {shlex.quote(name)}"
+    )
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -2,14 +2,16 @@
 
 import difflib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from clm_core import sample
 from clm_core.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
+from clm_core.backend import Model
 from clm_core.causality import make_causal
-from clm_core.config import TokenizerOptions, TrainConfig
+from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
 from clm_core.overrides import add_aliases, overridden, width_of_heads
 from clm_core.series import tokenizer_of_5, translated
@@ -62,6 +64,19 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
         raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
     _check_folder(Path(options.model_name_or_path))
     return _as_causal(load_config("model", options.model_name_or_path, options.model_revision), say)
+
+
+def existing_model(place: Model | str | os.PathLike[str]) -> Model:
+    """A model as a backend takes it, of a folder or of a name on the Hub; one that is such a model already as it is.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    if isinstance(place, Model):
+        return place
+    name = os.fspath(place)
+    architecture = load_architecture(TokenizerOptions(model_name_or_path=name))
+    return Model(name_or_path=name, revision="main", architecture=architecture, seed=GenerateConfig().seed)
 
 
 def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:

@@ -73,9 +73,9 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
     """Publish prepared data as a data set."""
     name = config.hub_dataset_id or name_of(prepared.folder)
     outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
-    command = f"{command_for(prepared.folder)} --hub-dataset-id {name}"
-    command += f" --hub-revision {config.hub_revision}" if config.hub_revision else ""
-    command += f" --hub-license {config.hub_license}" if config.hub_license else ""
+    command = f"{command_for(prepared.folder)} --hub-dataset-id {shlex.quote(name)}"
+    command += f" --hub-revision {shlex.quote(config.hub_revision)}" if config.hub_revision else ""
+    command += f" --hub-license {shlex.quote(config.hub_license)}" if config.hub_license else ""
     try:
         prepared.verify()
         user = Hub.connect(progress.say)

@@ -14,19 +14,24 @@ from clm_core.backend import Model
 from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
 from clm_core.initialization import first_weight
+from clm_core.model_folder import complete
+from clm_core.pretrained import existing_model
 from clm_pt.repairs import repair
 from clm_pt.weight_files import WEIGHTS, check_all_used
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
-def load(model: Model) -> PreTrainedModel:
+def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
     """The model, float32, on the CPU.
+
+    It is that of a folder, or of a name on the Hub: `load("runs/products")`; or a `Model`, with a revision and a seed.
 
     Raises:
         ModelError: transformers has no causal language model of this architecture, or the weights cannot be read,
             are incomplete, or belong to another architecture.
     """
+    model = existing_model(model)
     set_seed(model.seed)
     loaded = _from_pretrained(model) if model.name_or_path else _new(model)
     if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
@@ -39,12 +44,16 @@ def load(model: Model) -> PreTrainedModel:
     return loaded
 
 
-def save(model: PreTrainedModel, folder: Path) -> None:
+def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write model.safetensors, config.json and generation_config.json, and make sure that they can be read back.
+
+    The folder is made where there is none. The tokenizer is written beside the model, if one is given.
 
     Raises:
         OutputError: what was read back is not what was written.
     """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     sync(folder)
     # Read as anyone would, because transformers may write other names than the model's, and tied tensors only once.
@@ -60,6 +69,8 @@ def save(model: PreTrainedModel, folder: Path) -> None:
             f"the weights read back from {folder} are not those of the model (first in {wrong[0]}): is the disk full "
             "or failing?"
         )
+    if tokenizer is not None:
+        complete(folder, tokenizer, model.config)
 
 
 def sync(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """The TensorFlow backend of clm, and its stages for people who bring their own `model.fit`.
 
-    model = load(Model(name_or_path="distilgpt2", revision="main", architecture=config, seed=42))
+    model = load("distilbert/distilgpt2")
     model.compile(optimizer=create_optimizer(schedule, options))
     model.fit(training_dataset(blocks, schedule), callbacks=[StepReport(schedule, print)])
-    save(model, folder)
+    save(model, "runs/mine", tokenizer)
 
 The names are imported when they are used, because clm imports this package to print help.
 """

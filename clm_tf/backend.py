@@ -39,12 +39,9 @@ print(pipeline("text-generation", model=model, tokenizer=tokenizer, framework="t
 Without PyTorch, clm opens it as the same Keras model (from a clone of its repository: `pip install ".[tf]"`):
 
 ```python
-import clm_core as clm
 import clm_tf
-from transformers import AutoConfig
 
-architecture = AutoConfig.from_pretrained("{model}")
-model = clm_tf.load(clm.Model(name_or_path="{model}", revision="main", architecture=architecture, seed=0))
+model = clm_tf.load("{model}")
 ```"""
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import copy
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +22,8 @@ from transformers import (
 from clm_core.backend import Model
 from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OptionError
+from clm_core.model_folder import complete
+from clm_core.pretrained import existing_model
 from clm_tf import weights
 from clm_tf.classes import CLASSES
 
@@ -28,15 +32,17 @@ HEAD = re.compile(r"(lm_head|decoder)\.weight$")
 """PyTorch's name of an output layer that is not the input embeddings."""
 
 
-def load(model: Model) -> TFPreTrainedModel:
+def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     """Build the model in the current Keras precision policy; its weights are float32 in every policy.
 
+    It is that of a folder, or of a name on the Hub: `load("runs/products")`; or a `Model`, with a revision and a seed.
     The loss that it computes from `labels` is float32 too, and each of its dropout layers draws from
     a generator of its own, seeded with `model.seed`.
 
     Raises:
         ModelError: there is no TensorFlow class, no readable weights, or some weights are missing.
     """
+    model = existing_model(model)
     keras.utils.set_random_seed(model.seed)
     with _own_random_generators():
         built = _build(model)
@@ -58,12 +64,16 @@ def load(model: Model) -> TFPreTrainedModel:
     return built
 
 
-def save(model: TFPreTrainedModel, folder: Path) -> None:
+def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
+
+    The folder is made where there is none. The tokenizer is written beside the model, if one is given.
 
     Raises:
         OutputError: what is on disk differs from the model.
     """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     weights.write(model, folder / weights.WEIGHTS)
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__.removeprefix("TF")]
@@ -73,6 +83,8 @@ def save(model: TFPreTrainedModel, folder: Path) -> None:
     # transformers refuses to write settings that contradict each other; without the file it uses its defaults.
     with contextlib.suppress(ValueError):
         model.generation_config.save_pretrained(folder)
+    if tokenizer is not None:
+        complete(folder, tokenizer, model.config)
 
 
 def dropout_generators(model: TFPreTrainedModel) -> list[tf.random.Generator]:

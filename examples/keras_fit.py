@@ -34,3 +34,6 @@ model.fit(clm_tf.training_dataset(train, schedule), callbacks=[clm_tf.StepReport
 
 score = clm_tf.score(model, validation, batch_size=8, report=lambda event: None)
 print(f"validation loss {score.loss:.4f} over {score.tokens:,} tokens")
+
+clm_tf.save(model, "runs/keras-fit", tokenizer)  # As PyTorch reads it too; without PyTorch, this reads it back:
+model = clm_tf.load("runs/keras-fit")

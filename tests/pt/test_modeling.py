@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import T5Config, ViTConfig
+from transformers import AutoTokenizer, T5Config, ViTConfig
 
+from clm_core import sample
 from clm_core.backend import Model
 from clm_core.errors import ModelError, OutputError
 from clm_pt import modeling
@@ -33,6 +34,16 @@ def assert_same(model, other):
     state = other.state_dict()
     for name, tensor in model.state_dict().items():
         np.testing.assert_array_equal(tensor, state[name], err_msg=name)
+
+
+def test_a_folder_is_enough_to_load_from_and_a_tokenizer_is_saved_beside(new_model, tmp_path):
+    model = modeling.load(new_model())
+    tokenizer = AutoTokenizer.from_pretrained(sample.TOKENIZER)
+    modeling.save(model, str(tmp_path / "new" / "run"), tokenizer)
+    assert AutoTokenizer.from_pretrained(tmp_path / "new" / "run").get_vocab() == tokenizer.get_vocab()
+    assert_same(modeling.load(tmp_path / "new" / "run"), model)
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        modeling.load(tmp_path)
 
 
 def test_saved_weights_come_back_bit_for_bit(new_model, saved):

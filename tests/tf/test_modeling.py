@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from safetensors.numpy import load_file, save_file
-from transformers import CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig
+from transformers import AutoTokenizer, CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig
 
+from clm_core import sample
 from clm_core.errors import ModelError, OptionError, OutputError
 from clm_tf import modeling, weights
 
@@ -30,6 +31,16 @@ def reload(new_model, folder):
 def assert_equal(model, weights):
     for found, expected in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_folder_is_enough_to_load_from_and_a_tokenizer_is_saved_beside(new_model, tmp_path):
+    model = modeling.load(new_model())
+    tokenizer = AutoTokenizer.from_pretrained(sample.TOKENIZER)
+    modeling.save(model, str(tmp_path / "new" / "run"), tokenizer)
+    assert AutoTokenizer.from_pretrained(tmp_path / "new" / "run").get_vocab() == tokenizer.get_vocab()
+    assert_equal(modeling.load(str(tmp_path / "new" / "run")), model.get_weights())
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        modeling.load(tmp_path)
 
 
 def test_saved_weights_come_back_bit_for_bit(new_model, saved):
