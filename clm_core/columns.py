@@ -83,7 +83,10 @@ def check_column(column: str, source: Any, place: Any) -> str:
     known = _row_columns(source) if isinstance(source, list) else _arrow_columns(source)
     if column not in known and not _is_in_map(column, known):
         raise DataError(f"{place} has no column {column!r}; {_columns_hint(column, known)}")
-    return column if column in _top_level(source) else column.split(".")[0]
+    top = column if column in _top_level(source) else column.split(".")[0]
+    if not isinstance(source, list) and source.names.count(top) > 1:
+        raise DataError(f"{place} has {source.names.count(top)} columns called {top!r}: rename one of them")
+    return top
 
 
 def has_column(row: dict[str, Any], column: str) -> bool:
@@ -93,7 +96,7 @@ def has_column(row: dict[str, Any], column: str) -> bool:
 
 def shown_names(names: Iterable[str]) -> str:
     """Names in a list that ends after ten."""
-    found = [name if len(name) <= 60 else f"{name[:60]}..." for name in names]
+    found = [repr(name) if name != name.strip() else name[:60] + "..." * (len(name) > 60) for name in names]
     more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
     return ", ".join(found[:SHOWN]) + more
 

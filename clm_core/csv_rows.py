@@ -36,7 +36,7 @@ def read_csv(file: File, column: str, delimiter: str, encoding: str | None) -> I
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     line = 1 + before  # Where the row begins: a quote that is never closed is found only at the end of the file.
     try:
-        header = next(reader, [])
+        header = next(filter(None, reader), [])
         _check_header(header, column, file)
         line = reader.line_num + 1 + before
         for row in reader:

@@ -63,11 +63,12 @@ def expand(url: str) -> list[RemoteFile]:
     Raises:
         DataError: the file system is not installed, or cannot be reached.
     """
-    if not any(sign in url for sign in ("*" if _scheme(url) in WEB else "*?[")):
-        _file_system(url)
-        return [RemoteFile(url)]
+    scheme, _, rest = url.partition("://")
+    url = f"{scheme.lower()}://{rest}"
     with _explained(url):
         system, path = _file_system(url)
+        if not any(sign in url for sign in ("*" if _scheme(url) in WEB else "*?[")):
+            return [RemoteFile(url)]
         return [RemoteFile(system.unstrip_protocol(found)) for found in sorted(system.glob(path))]
 
 
@@ -155,7 +156,7 @@ def _reason(error: BaseException) -> str:
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) and status is None:
         return _reason(error.__cause__) if error.__cause__ else "there is no such file"
-    text = str(getattr(error, "message", "")) if status else str(error)
+    text = str(error if status is None else getattr(error, "message", ""))
     reason = next(iter(text.strip().splitlines()), "") or type(error).__name__
     if status in (401, 403):
         reason += "; a user and a token that were in the URL of an earlier run are not kept: give them again"

@@ -97,6 +97,13 @@ def test_a_path_leads_through_every_kind_of_nested_column(column, path, tmp_path
     assert list(read(tmp_path / "a.parquet", Layout(path))) == ["one two", None]
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has 2 columns called 'text': rename one of them"):
+        list(read(tmp_path / "a.parquet", Layout()))
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     parquet.write_table(pyarrow.table({"text": [b"\x89PNG"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"column 'text' holds bytes b'.x89PNG', which are not text in UTF-8"):

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 import json
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +39,12 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return None
+        if self.path.startswith("/cut/"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(2 * len(TEXT)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            return io.BytesIO(TEXT)
         if "locked" in self.path and self.headers["Authorization"] != wanted:
             self.send_error(401)
             return None
@@ -76,6 +83,7 @@ def test_any_file_system_of_fsspec_is_read(served):
     system = fsspec.filesystem("memory")
     for name in ("one.jsonl", "two.jsonl"):
         system.pipe(f"/clm/{name}", TEXT)
+    assert documents("MEMORY://clm/one.jsonl") == DOCUMENTS
     assert documents("memory://clm/*.jsonl") == [*DOCUMENTS, *DOCUMENTS]
     assert documents(f"file://{served[1]}/a.jsonl") == DOCUMENTS
 
@@ -96,6 +104,8 @@ def test_data_are_known_by_their_content_wherever_they_lie(served, corpus):
         ("{}/", "cannot tell what {}/ is from its name"),
         ("http://127.0.0.1:9/a.jsonl", "cannot read http://127.0.0.1:9/a.jsonl: "),
         ("memory://nothing.jsonl", "memory://nothing.jsonl: there is no such file"),
+        ("ftp://127.0.0.1:9/a.jsonl", "cannot read ftp://127.0.0.1:9/a.jsonl: "),
+        ("{}/cut/a.jsonl", "a.jsonl: Response payload is not completed"),
         ("nonsense://a.jsonl", "Protocol not known: nonsense"),
     ],
 )
