@@ -3,17 +3,21 @@
 The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
 """
 
-import codecs
-import math
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from clm_core.shards import Shard
-
-Check = Callable[[Any], str | None]
-"""Takes a value and says what it must be, or None if it is that."""
+from clm_core.values import (
+    Check,
+    at_least,
+    between,
+    delimiter,
+    encoding,
+    license_name,
+    not_negative,
+    positive,
+    positive_or_unlimited,
+    shard,
+)
 
 
 def option(
@@ -21,71 +25,6 @@ def option(
 ) -> Any:
     """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter."""
     return field(default=default, metadata={"help": help, "check": check, "metavar": metavar, "short": short})
-
-
-def at_least(least: int) -> Check:
-    """The value is a number no smaller than `least`."""
-    return lambda value: None if math.isfinite(value) and value >= least else f"at least {least}"
-
-
-def between(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> Check:
-    """The value lies between two numbers, which count unless they are open."""
-
-    def check(value: float) -> str | None:
-        above = value > low if open_low else value >= low
-        below = value < high if open_high else value <= high
-        if above and below:
-            return None
-        lower, upper = "more than" if open_low else "at least", "less than" if open_high else "at most"
-        return f"{lower} {low:g} and {upper} {high:g}"
-
-    return check
-
-
-def positive(value: float) -> str | None:
-    """The value is a finite number above zero."""
-    return None if math.isfinite(value) and value > 0 else "a finite number above 0"
-
-
-def not_negative(value: float) -> str | None:
-    """The value is a finite number, zero or above."""
-    return None if math.isfinite(value) and value >= 0 else "a finite number, 0 or above"
-
-
-def positive_or_unlimited(value: int) -> str | None:
-    """The value is above zero, or the -1 that means no limit."""
-    return None if value > 0 or value == -1 else "above 0, or -1 for no limit"
-
-
-def shard(value: str) -> str | None:
-    """The value names one of several parts."""
-    try:
-        Shard.parse(value)
-    except ValueError:
-        return "a part of several, such as 1/4"
-    return None
-
-
-def license_name(value: str) -> str | None:
-    """The value can be the Hub's name of a licence."""
-    named = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value)
-    return None if named else "a licence as the Hub calls it, in small letters, such as apache-2.0"
-
-
-def encoding(value: str) -> str | None:
-    """The value names an encoding of text that Python has."""
-    try:
-        "".encode(value)
-        codecs.getincrementaldecoder(value)
-    except (LookupError, ValueError):
-        return "an encoding of text, such as utf-16-le, cp1252, latin-1 or shift_jis"
-    return None
-
-
-def delimiter(value: str) -> str | None:
-    """The value is a character that can stand between fields, or the name of one."""
-    known = value in ("auto", "tab") or (len(value) == 1 and value not in '\n\r"')
-    return None if known else "one character, or `tab`, or `auto`"
 
 
 @dataclass(frozen=True, kw_only=True)
