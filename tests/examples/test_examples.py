@@ -39,6 +39,11 @@ def test_a_plain_keras_fit_works_with_the_stages(tmp_path):
     assert "validation loss" in run(tmp_path, "keras_fit.py", "3")
 
 
+@pytest.mark.skipif("tf" not in BACKENDS, reason="needs TensorFlow")
+def test_the_guides_tensorflow_tab_runs_line_by_line(tmp_path):
+    assert "Perplexity: " in run(tmp_path, "keras_guide.py", "2")
+
+
 @pytest.mark.skipif("pt" not in BACKENDS, reason="needs PyTorch")
 def test_a_trainer_of_ones_own_works_with_the_stages(tmp_path):
     assert "eval_loss" in run(tmp_path, "pytorch_trainer.py", "3")

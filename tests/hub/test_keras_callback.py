@@ -77,3 +77,39 @@ def test_a_hub_that_refuses_costs_no_training_and_the_upload_can_be_made_later(f
     process.stdin.flush()
     assert answer(process, tmp_path)["url"] == f"{hub.endpoint}/jane/out"
     assert_equal(hub, tmp_path / "out", "jane/out")
+
+
+def test_the_guides_recipe_uploads_each_epoch_from_fit_and_the_run_at_its_end(environment, hub, tmp_path):
+    environment = {name: value for name, value in environment.items() if name not in ("USE_TF", "USE_TORCH")}
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": f"Why is it {n}?"}) + "\n" for n in range(99)))
+    data = [
+        "--dataset-name",
+        "none",
+        "--dataset-split",
+        "train",
+        "--text-column",
+        "text",
+        "--train-file",
+        "corpus.jsonl",
+    ]
+    model = ["--model-name-or-path", "none", "--tokenizer-name", "sample", "--model-type", "gpt2", "--block-size", "8"]
+    sizes = ["--config-overrides", "n_embd=16,n_layer=1,n_head=2,n_positions=8", "--num-train-epochs", "2"]
+    upload = ["--output-dir", "run", "--push-to-hub", "--hub-model-id", "jane/fox"]
+    command = ["--backend", "tf", "train", "--config", "eli5-guide", *data, "--train-file", "corpus.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-m", "clm_core", *command, *model, *sizes, *upload],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    messages = hub.repos["models", "jane/fox"].messages
+    assert messages[1:3] == ["Training in progress epoch 0", "Training in progress epoch 1"]
+    assert messages[-1].startswith("Upload the model that clm trained")
+    files = hub.files("jane/fox")
+    assert files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert {"results.json", "README.md", "tokenizer.json"} <= files.keys()
+    assert b"clm" in files["README.md"]
+    assert not list((tmp_path / "run").glob(".upload-*"))

@@ -75,10 +75,8 @@ def guide(folder: Path) -> tuple[list[float], list[float]]:
     texts = {"train": TEXTS[:60], "test": TEXTS[60:]}
     eli5 = datasets.DatasetDict({name: datasets.Dataset.from_dict({"text": text}) for name, text in texts.items()})
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    tokenized_eli5 = eli5.map(
-        lambda examples: tokenizer(examples["text"]), batched=True, num_proc=2, remove_columns=["text"]
-    )
-    lm_dataset = tokenized_eli5.map(group_texts, batched=True, num_proc=2)
+    tokenized_eli5 = eli5.map(lambda examples: tokenizer(examples["text"]), batched=True, remove_columns=["text"])
+    lm_dataset = tokenized_eli5.map(group_texts, batched=True)
     tokenizer.pad_token = tokenizer.eos_token
     data_collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False, return_tensors="tf")
     optimizer = AdamWeightDecay(learning_rate=2e-3, weight_decay_rate=0.01)
@@ -103,7 +101,7 @@ def recipe(folder: Path, **options):
         "train_file": folder / "train.jsonl",
         "validation_file": folder / "test.jsonl",
         "model_name_or_path": folder / "model",
-        "preprocessing_num_workers": 2,
+        "preprocessing_num_workers": 1,
         "block_size": BLOCK,
         "learning_rate": 2e-3,
         "logging_steps": 1,
