@@ -124,6 +124,8 @@ def _fit_tokenizer(text: Any, tokenizer: Any) -> None:
         token = getattr(tokenizer, name)
         if token is None and name == "pad_token_id" and text.model_type in COUNT_FROM_PADDING:
             continue
+        if token and name == "pad_token_id" and text.model_type == "xglm" and token > 1:
+            token = None  # Its class blanks the position of that number; the first two are nobody's.
         try:
             setattr(text, name, token)
         except Exception:  # transformers 5 has types for them, and some architectures insist on a number.

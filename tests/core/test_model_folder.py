@@ -6,7 +6,9 @@ import pytest
 from transformers import CONFIG_MAPPING, AutoTokenizer, GPT2Config, LlamaConfig, RobertaConfig
 
 from clm_core.architectures import count_places
+from clm_core.config import TrainConfig
 from clm_core.model_folder import complete
+from clm_core.pretrained import new_architecture
 from clm_core.tokenization import digest_tokenizer, encoder
 
 GPT2, LLAMA = GPT2Config(n_positions=32), LlamaConfig(max_position_embeddings=32)
@@ -72,3 +74,8 @@ def test_no_place_on_this_machine_stays(completed, tokenizer, monkeypatch):
     written = completed(GPT2, {}, "tokenizer_config.json")
     assert "/home/jane" not in json.dumps(written)
     assert "local_files_only" not in written
+
+
+@pytest.mark.parametrize(("kind", "pad"), [("gpt2", 125), ("roberta", 125), ("xglm", None)])
+def test_a_new_model_knows_the_token_for_padding_where_that_blanks_no_position(tokenizer, kind, pad):
+    assert new_architecture(TrainConfig(model_type=kind), tokenizer).pad_token_id == pad
