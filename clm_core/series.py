@@ -100,7 +100,7 @@ def translated(written: Fields) -> Fields:
 
 def in_5(written: Fields) -> Fields:
     """The fields in the words of transformers 5, which reads those of 4.57 as they are meant but for these classes."""
-    fields = {name: in_5(value) if _is_part(value) else value for name, value in written.items()}
+    fields: Fields = {name: in_5(value) if _is_part(value) else value for name, value in written.items()}
     kind = fields.get("model_type")
     if "rope_parameters" in fields:
         return fields
@@ -111,6 +111,8 @@ def in_5(written: Fields) -> Fields:
         }
     if kind == "dbrx" and "rope_theta" in (fields.get("attn_config") or {}):  # It looks for it elsewhere.
         fields["rope_parameters"] = {**PLAIN, "rope_theta": fields["attn_config"]["rope_theta"]}
+    if kind == "qwen2_moe" and fields.get("use_sliding_window"):  # In 4.57 it is for all layers, and here for some.
+        fields.setdefault("layer_types", [SLIDING] * fields["num_hidden_layers"])
     if kind in SCALED_BY_DEFAULT and "rope_scaling" in fields:  # It takes null for its default.
         fields["rope_scaling"] = fields["rope_scaling"] or PLAIN
     return fields
@@ -135,6 +137,8 @@ def in_4(written: Fields) -> Fields:
     known = parameters(config)
     _rename(fields, kind, known)
     _set_rope(fields, kind, known)
+    if kind == "qwen2_moe" and set(fields.get("layer_types") or ()) == {FULL}:  # 4.57 asks no layer of what type it is.
+        fields["use_sliding_window"] = False
     for name in BUILT_IN.keys() & fields.keys() - known:
         value = fields[name]
         if any(item not in BUILT_IN[name] for item in (value if isinstance(value, list) else [value])):

@@ -86,6 +86,13 @@ def test_what_4_has_no_word_for_is_refused_by_name(kind: str, tmp_path: Path) ->
         load_config("model", str(tmp_path), "main")
 
 
+def test_a_window_of_all_layers_or_of_none_is_said_in_the_words_of_both() -> None:
+    window = {"model_type": "qwen2_moe", "use_sliding_window": True, "sliding_window": 8, "num_hidden_layers": 2}
+    assert in_5(window)["layer_types"] == ["sliding_attention"] * 2
+    if int(transformers.__version__.split(".")[0]) < 5:
+        assert in_4({**window, "layer_types": ["full_attention"] * 2})["use_sliding_window"] is False
+
+
 @ON_4
 def test_parts_of_a_configuration_are_put_in_the_same_words() -> None:
     text = {"model_type": "llama", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
