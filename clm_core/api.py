@@ -5,13 +5,15 @@
     print(clm.evaluate(backend="tf", model_name_or_path=run.output_dir).metrics["perplexity"])
 
 What belongs to one backend stands in a mapping under its name: `pt={"torch_compile": True}`. A recipe or a
-file is given as `config`. clm prints nothing, unless `progress` says where; what a framework prints is its own.
+file is given as `config`. clm prints nothing, unless `progress` says where, and a framework none of its notes, unless
+`verbose` is given; what you print, log or warn of goes where it always goes.
 """
 
 from pathlib import Path
 from typing import Any
 
 from clm_core import pushing, requests, runs
+from clm_core.backend import Backend
 from clm_core.comparison import compare
 from clm_core.first_look import look
 from clm_core.options import from_arguments
@@ -30,7 +32,12 @@ SILENT = Progress()
 
 
 def train(
-    *, backend: str | None = None, config: str | Path | None = None, progress: Progress = SILENT, **options: Any
+    *,
+    backend: str | None = None,
+    config: str | Path | None = None,
+    progress: Progress = SILENT,
+    verbose: bool = False,
+    **options: Any,
 ) -> TrainingResult:
     """Train a model; takes the options of `TrainConfig`.
 
@@ -39,11 +46,17 @@ def train(
     """
     request = requests.training(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
+    _quiet(request.backend, verbose)
     return runs.train(request, progress)
 
 
 def evaluate(
-    *, backend: str | None = None, config: str | Path | None = None, progress: Progress = SILENT, **options: Any
+    *,
+    backend: str | None = None,
+    config: str | Path | None = None,
+    progress: Progress = SILENT,
+    verbose: bool = False,
+    **options: Any,
 ) -> EvaluationResult:
     """Score a model on a validation split; takes the options of `EvaluateConfig`.
 
@@ -52,6 +65,7 @@ def evaluate(
     """
     request = requests.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
+    _quiet(request.backend, verbose)
     return runs.evaluate(request, progress)
 
 
@@ -61,6 +75,7 @@ def generate(
     backend: str | None = None,
     config: str | Path | None = None,
     progress: Progress = SILENT,
+    verbose: bool = False,
     **options: Any,
 ) -> GenerationResult:
     """Continue a prompt; takes the options of `GenerateConfig`.
@@ -70,6 +85,7 @@ def generate(
     """
     request = requests.generation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
+    _quiet(request.backend, verbose)
     return runs.generate(request, prompt, progress)
 
 
@@ -104,3 +120,8 @@ def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Pub
         ClmError: an option cannot be used as asked, or there is no finished run in the folder.
     """
     return pushing.push(Path(run), requests.publication(from_arguments(options)), progress)
+
+
+def _quiet(backend: Backend, verbose: bool) -> None:
+    if not verbose:
+        backend.quiet()

@@ -189,6 +189,9 @@ class Backend(ABC):
     def start(self, *, verbose: bool) -> None:  # noqa: B027  (a hook that may stay empty)
         """Called once before the framework is imported, to quiet what it prints unless `verbose`."""
 
+    def quiet(self) -> None:  # noqa: B027  (as above)
+        """Called before a job that comes from Python: import the framework without its messages, and leave the rest."""
+
     @abstractmethod
     def train(self, job: TrainingJob) -> None:
         """Train, report what happens, and write the model to `job.model_dir`.

@@ -51,6 +51,19 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
             os.dup2(real, 2)
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Send the file descriptor of standard error nowhere, while a framework is imported and nothing else is done."""
+    real = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+
+
 def _place_to_keep() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile()

@@ -102,7 +102,9 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
     name = config.hub_dataset_id or (config.output_dir and name_of(Path(config.output_dir)))
     if config.shard or (config.push_to_hub and not name):
         why = (
-            "a part of the data is no data set: join the parts first" if name else "give hub_dataset_id, or output_dir"
+            "a part of the data is no data set: join the parts first"
+            if config.shard
+            else "give hub_dataset_id, or output_dir"
         )
         raise OptionError(f"{'push_to_hub' if config.push_to_hub else given[0]}: {why}")
     wanted = PushConfig(**{name: getattr(config, name) for name in names} | {"hub_dataset_id": name})

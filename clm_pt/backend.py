@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
+from clm_core.noise import silenced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,14 @@ class PyTorchBackend(Backend):
         """Keep transformers from importing TensorFlow where that is installed too, and from showing loading bars."""
         os.environ.setdefault("USE_TF", "0")
         if not verbose:
-            from transformers.utils import logging
+            _quiet_transformers()
 
-            logging.set_verbosity_error()
-            logging.disable_progress_bar()
+    def quiet(self) -> None:
+        """Import Trainer, and what it imports; TensorFlow too where that is installed, for it may be wanted later."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        _quiet_transformers()
+        with silenced():
+            from transformers import Trainer  # noqa: F401
 
     def train(self, job: TrainingJob) -> None:
         """Train with Trainer."""
@@ -75,3 +80,10 @@ class PyTorchBackend(Backend):
         from clm_pt.scoring import logits
 
         return logits(place(load(job.model)), job.blocks, job.config)
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

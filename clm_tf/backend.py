@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
+from clm_core.noise import silenced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,12 @@ class TensorFlowBackend(Backend):
         for name in ("tensorflow", "absl", "transformers.modeling_tf_utils"):
             logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=r"(tensorflow|tf_keras)\b")
+
+    def quiet(self) -> None:
+        """Import TensorFlow, which writes to standard error while it is imported, whatever it is told."""
+        self.start(verbose=False)
+        with silenced():
+            import tensorflow  # noqa: F401
 
     def train(self, job: TrainingJob) -> None:
         """Train, report what happens, and write the model to `job.model_dir`."""
