@@ -19,9 +19,9 @@ TAIL = 20_000
 
 @contextmanager
 def hushed(*, verbose: bool) -> Iterator[TextIO]:
-    """Send the file descriptor of standard error to a temporary file, and yield a stream to the real one.
+    """Send standard error's file descriptor, and output's, to a temporary file, and yield a stream to the real one.
 
-    C++ code of the frameworks writes to the descriptor, past anything Python could filter. What Python
+    C++ and Rust code of the libraries writes to the descriptors, past anything Python could filter. What Python
     code writes to `sys.stderr`, such as the bar of a download, still goes to the person. What was kept becomes a note
     on an error that is not ours, since it may say why.
     """
@@ -32,7 +32,7 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     real = os.dup(2)
-    with _place_to_keep() as kept, error_stream(real) as stream:
+    with _place_to_keep() as kept, error_stream(real) as stream, _output_into(kept.fileno()):
         os.dup2(kept.fileno(), 2)
         usual, sys.stderr = sys.stderr, stream
         try:
@@ -62,6 +62,20 @@ def silenced() -> Iterator[None]:
         finally:
             os.dup2(real, 2)
             os.close(real)
+
+
+@contextmanager
+def _output_into(kept: int) -> Iterator[None]:
+    """What is printed, after the block, may be one object for a program, and tokenizers writes its warnings there."""
+    real = os.dup(1)
+    sys.stdout.flush()
+    os.dup2(kept, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        os.close(real)
 
 
 def _place_to_keep() -> IO[bytes]:

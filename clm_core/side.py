@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -42,15 +42,20 @@ def main(argv: Sequence[str]) -> int:
     name, folder = argv
     open_closed()
     try:
-        with escaped_output(), noise.hushed(verbose=False):
+        with escaped_output(), _lines() as out, noise.hushed(verbose=False):
             backend = get_backend(name)
             backend.start(verbose=False)
-            run(backend, Path(folder), PlainProgress(sys.stdout))
+            run(backend, Path(folder), PlainProgress(out))
     except Exception as error:
         code = code_of(error)
         complain("".join(traceback.format_exception(error)) if code is ExitCode.CRASHED else line_of(error))
         return code
     return ExitCode.DONE
+
+
+def _lines() -> TextIO:
+    """Standard output for the progress, which is the only thing that goes there."""
+    return os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 def run(backend: Backend, folder: Path, progress: Progress) -> None:

@@ -1,6 +1,8 @@
 """Tokens reach the disk as the tokenizer made them, whatever its vocabulary."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -143,3 +145,9 @@ def test_ids_that_only_a_template_makes_are_counted(tmp_path):
 def test_a_tokenizer_with_nothing_but_special_tokens_is_empty(entries):
     with pytest.raises(ModelError, match="empty"):
         check_tokenizer(fast(models.BPE(entries, []), eos_token="<eos>", unk_token="<unk>"), "it")
+
+
+def test_what_the_library_says_of_left_out_ids_is_not_mixed_with_json(gaps):
+    argv = ["prepare", "--train-file", "a.jsonl", "--tokenizer-name", "gaps", "--block-size", "8", "--json"]
+    done = subprocess.run([sys.executable, "-m", "clm_core", *argv], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["tokenizer_name"] == "gaps"
