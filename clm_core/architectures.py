@@ -1,11 +1,18 @@
 """What a configuration says of a model of text, wherever its type has it."""
 
+import math
 from typing import Any
 
 COUNT_FROM_PADDING = frozenset(
     ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
 )
 """The model types whose first position is the one after pad_token_id, which they cannot do without."""
+
+COUNT_AHEAD = frozenset(("prophetnet", "xlm-prophetnet"))
+"""Those that begin there too, and besides ask for the position after the last token."""
+
+POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
+"""What configurations call the number of positions of a text."""
 
 WITHOUT_PLACES = frozenset(("dbrx", "inkling2_loop_text", "inkling2_text", "inkling_text", "jamba", "kimi_linear"))
 WITHOUT_PLACES |= {"nemotron_h", "rwkv", "zamba"}
@@ -36,10 +43,15 @@ def count_embeddings(architecture: Any) -> int | None:
 def count_positions(architecture: Any) -> int | None:
     """How many tokens a text may have; None where there is no limit that is known."""
     text = text_part(architecture)
-    positions: int | None = getattr(text, "max_position_embeddings", None)
+    given = [getattr(text, name, None) for name in POSITIONS]
+    positions: int | None = next((number for number in given if number is not None), None)
     if positions is None or positions < 0:  # Some give -1 for no limit.
         return None
-    return positions - text.pad_token_id - 1 if text.model_type in COUNT_FROM_PADDING else positions
+    if text.model_type in COUNT_FROM_PADDING | COUNT_AHEAD:
+        return positions - int(text.pad_token_id) - (2 if text.model_type in COUNT_AHEAD else 1)
+    if text.model_type == "reformer" and text.axial_pos_embds:  # A position for each pair of a row and a column.
+        return min(positions, math.prod(text.axial_pos_shape))
+    return positions
 
 
 def count_places(architecture: Any) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shrink import EXCEPTIONS, shrink, tiny_fields
-from transformers import PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from clm_core.architectures import text_part
 
@@ -66,7 +66,7 @@ def configuration(model_type: str, path: Path = (), value: Any = None) -> Pretra
         inner[name] = dict(found.to_dict() if isinstance(found, PretrainedConfig) else found)
         inner = inner[name]
     inner[path[-1]] = value
-    if path[-1] in INTO_ROPE:
+    if INTO_ROPE.search(path[-1]):
         inner.pop("rope_parameters", None)
     return type(config)(**fields)
 
@@ -82,12 +82,17 @@ def changes(model_type: str, more: dict[Path, list[Any]]) -> dict[Path, list[Any
     return {**{path: values for path, values in more.items() if not UNTRIED.search(path[-1])}, **found}
 
 
-def default(model_type: str, path: Path) -> Any:
-    """What a field is if it is not given; None where it is nothing."""
-    found: Any = shrink(model_type)
+def default(model_type: str, path: Path) -> dict[str, Any]:
+    """`{"default": value}` of a field; nothing of one that is not the same in a tiny and in a usual configuration."""
+    tiny, usual = (_at(config, path) for config in (shrink(model_type), CONFIG_MAPPING[model_type]()))
+    return {"default": tiny} if tiny == usual and tiny is not None else {}
+
+
+def _at(config: Any, path: Path) -> Any:
     for name in path:
-        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
-    return found.to_dict() if isinstance(found, PretrainedConfig) else found
+        config = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+    found = config.to_dict() if isinstance(config, PretrainedConfig) else config
+    return list(found) if isinstance(found, tuple) else found
 
 
 def _of(config: PretrainedConfig, before: Path) -> Iterator[tuple[Path, list[Any]]]:

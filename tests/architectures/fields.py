@@ -90,8 +90,8 @@ def _into_file(model_type: str, folder: Path) -> str:
         for field, found in json.loads(other.read_text(encoding="utf-8")).items():
             more[tuple(field.split("."))] = found["tried"]
     tried, logits = measure(model_type, more)
-    fields = {".".join(path): {"tried": values, "default": default(model_type, path)} for path, values in tried.items()}
-    (folder / series() / f"{model_type}.json").write_text(json.dumps(fields, default=str), encoding="utf-8")
+    fields = {".".join(path): {"tried": values, **default(model_type, path)} for path, values in tried.items()}
+    (folder / series() / f"{model_type}.json").write_text(json.dumps(fields), encoding="utf-8")
     np.savez(folder / series() / f"{model_type}.npz", **logits)
     return f"{len(tried)} fields, {len(logits)} models" if logits else "cannot be made"
 

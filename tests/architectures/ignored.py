@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shrink import SIZES
 
 FILE = Path(__file__).parents[2] / "clm_core" / "ignored_fields.json"
 
 MOVED, STILL = 1e-4, 1e-6
 """Of the largest logit: what a field must do in a reference, and cannot do where a class ignores it."""
-SAME = 1e-5
-"""Two models of the same weights are the same, if their logits are no farther apart."""
+SAME, ELSEWHERE = 1e-5, 1e-3
+"""Two models of the same weights are the same if their logits are no farther apart, and are not if they are farther."""
 
 REFERENCE = "pt eager"
-COMPLETED = {"4.57": ("rope_parameters",), "5": ()}
+TRANSLATED = {"4.57": ("rope_parameters",), "5": ()}
 """Fields that are translated into others before a class sees them, and so are never ignored."""
 
 Measured = dict[str, np.ndarray]
@@ -40,11 +41,11 @@ def ignored(folder: Path) -> dict[str, Any]:
     names = sorted({path.stem for path in folder.glob("*/*.npz")})
     for name in names:
         read = {series: _read(folder / series, name) for series in all_series}
-        for series, (tried, logits) in read.items():
+        references = [series for series, (_, measured) in read.items() if f"{REFERENCE}||" in measured]
+        for series, (fields, logits) in read.items():
             for backend in ("pt", "tf"):
                 if f"{backend} as it is||" in logits:
-                    references = [other for other, measured in read.items() if f"{REFERENCE}||" in measured[1]]
-                    of = _of_class(backend, series, tried, read, references)
+                    of = _of_class(backend, series, fields, read, references)
                     if of:
                         found.setdefault(backend, {}).setdefault(series, {})[name] = of
     return {backend: dict(sorted(of.items())) for backend, of in sorted(found.items())}
@@ -62,55 +63,62 @@ def as_json(found: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(backends) + "\n}\n"
 
 
-def _read(folder: Path, name: str) -> tuple[dict[str, list[Any]], Measured]:
+def _read(folder: Path, name: str) -> tuple[dict[str, Any], Measured]:
     if not (folder / f"{name}.npz").is_file():
         return {}, {}
-    tried = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["tried"]
+    fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     with np.load(folder / f"{name}.npz") as arrays:
-        return tried, dict(arrays)
+        return fields, dict(arrays)
 
 
-def _of_class(backend: str, series: str, tried: Any, read: Any, references: list[str]) -> dict[str, dict[str, Any]]:
-    side, (_, logits) = f"{backend} as it is", read[series]
+def _of_class(backend: str, series: str, fields: Any, read: Any, references: list[str]) -> dict[str, dict[str, Any]]:
+    logits = read[series][1]
     found: dict[str, dict[str, Any]] = {}
-    for field, values in tried.items():
-        if field.split(".")[-1] in COMPLETED[series] or field.split(".")[0] in COMPLETED[series]:
+    for field, own in fields.items():
+        if any(name in TRANSLATED[series] for name in field.split(".")):
             continue
         for reference in references:
-            others_tried, others = read[reference]
-            if others_tried.get(field) != values:
+            others_fields, others = read[reference]
+            if others_fields.get(field, {}).get("tried") != own["tried"]:
                 continue
-            places = [place for place in range(len(values)) if moves(others, REFERENCE, field, place)]
-            places = [place for place in places if is_still(logits, side, field, place)]
-            if places:
-                by_eager = backend == "pt" and not any(is_still(logits, REFERENCE, field, place) for place in places)
-                how = "eager" if by_eager else "refused"
-                found.setdefault(how, {}).setdefault(field, computed(logits, side, others, field, values))
+            places = range(len(own["tried"]))
+            side = f"{backend} as it is"
+            if any(is_ignored(logits, side, others, field, place, same=reference == series) for place in places):
+                by_eager = backend == "pt" and not any(
+                    is_ignored(logits, REFERENCE, others, field, place, same=reference == series) for place in places
+                )
+                known = computed(logits, side, others, field, own, others_fields[field])
+                if known:
+                    found.setdefault("eager" if by_eager else "refused", {})[field] = known[0]
     return found
 
 
-def moves(logits: Measured, side: str, field: str, place: int) -> bool:
-    """Whether a change of a field changes the logits of a side."""
-    changed = logits.get(f"{side}|{field}|{place}")
-    return changed is not None and _apart(changed, logits[f"{side}||"]) > MOVED
+def is_ignored(logits: Measured, side: str, others: Measured, field: str, place: int, *, same: bool) -> bool:
+    """Whether a change moves the logits of a reference, and not those of a side, or elsewhere.
 
-
-def is_still(logits: Measured, side: str, field: str, place: int) -> bool:
-    """Whether it does not; where there is no such model, the field has been read."""
-    changed = logits.get(f"{side}|{field}|{place}")
-    return changed is not None and _apart(changed, logits[f"{side}||"]) <= STILL
-
-
-def computed(logits: Measured, side: str, reference: Measured, field: str, values: list[Any]) -> Any:
-    """The value that a class computes with: the default, or another that was tried and fits better."""
+    That it moves them elsewhere is seen where the reference is of the `same` series and has the same logits without it;
+    where a side makes no model, it has read the field.
+    """
+    changed, expected = (of.get(f"{name}|{field}|{place}") for of, name in ((logits, side), (others, REFERENCE)))
+    if changed is None or expected is None or _apart(expected, others[f"{REFERENCE}||"]) <= MOVED:
+        return False
     own = logits[f"{side}||"]
-    if _apart(own, reference[f"{REFERENCE}||"]) <= SAME:
-        return "default"
-    for place, value in enumerate(values):
-        changed = reference.get(f"{REFERENCE}|{field}|{place}")
-        if changed is not None and _apart(changed, own) <= SAME:
-            return value
-    return "default"
+    if _apart(changed, own) <= STILL:
+        return True
+    comparable = same and field.split(".")[-1] not in SIZES and _apart(own, others[f"{REFERENCE}||"]) <= SAME
+    return comparable and _apart(changed, expected) > ELSEWHERE
+
+
+def computed(logits: Measured, side: str, others: Measured, field: str, own: Any, other: Any) -> tuple[Any, ...]:
+    """The value that a class computes with, alone in a tuple; empty where it depends on the size of the model.
+
+    It is the default, or None if the reference then has the same logits, and with the default has not.
+    """
+    base, without = logits[f"{side}||"], others.get(f"{REFERENCE}|{field}|{len(own['tried']) - 1}")
+    if own["tried"][-1] is None and without is not None and _apart(base, others[f"{REFERENCE}||"]) > SAME:
+        if _apart(base, without) <= SAME:
+            return (None,)
+    return next(((of["default"],) for of in (own, other) if "default" in of), ())
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:

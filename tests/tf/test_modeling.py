@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer, CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig
+from transformers import AutoTokenizer, CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig, XLMConfig
 
 from clm_core import sample
 from clm_core.errors import ModelError, OptionError, OutputError
@@ -178,6 +178,13 @@ def test_sizes_that_do_not_go_together_are_refused(new_model):
     architecture = new_model().architecture
     architecture.n_head = 3
     with pytest.raises(ModelError, match="cannot be built"):
+        modeling.load(new_model(architecture=architecture))
+
+
+def test_what_a_class_has_not_been_written_for_is_refused(new_model):
+    sizes = {"vocab_size": 64, "emb_dim": 16, "n_layers": 1, "n_heads": 2, "max_position_embeddings": 32}
+    architecture = XLMConfig(**sizes, causal=True, sinusoidal_embeddings=True)
+    with pytest.raises(ModelError, match="xlm: its configuration cannot be built: NotImplementedError"):
         modeling.load(new_model(architecture=architecture))
 
 
