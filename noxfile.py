@@ -126,6 +126,17 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def fields(session: nox.Session) -> None:
+    """clm_core/ignored_fields.json, made anew in some twenty minutes: what each class does not read."""
+    folder = session.create_tmp()
+    session.install(".[pt,tf,test]", TORCH, "transformers>=4.57,<5")
+    for series in ("transformers>=4.57,<5", "transformers>=5,<6", "transformers>=4.57,<5"):  # 5 has new fields for it.
+        session.install(series)
+        session.run("python", "tests/architectures/fields.py", "measure", folder, *session.posargs)
+    session.run("python", "tests/architectures/fields.py", "write", folder)
+
+
+@nox.session
 @nox.parametrize("series", ["4.57", "5"])
 def architectures(session: nox.Session, series: str) -> None:
     """The table of docs/architectures.md, made anew in some minutes: all, or `nox -s architectures -- gpt2 bert`."""

@@ -50,7 +50,7 @@ def count_positions(architecture: Any) -> int | None:
     if text.model_type in COUNT_FROM_PADDING | COUNT_AHEAD:
         return positions - int(text.pad_token_id) - (2 if text.model_type in COUNT_AHEAD else 1)
     if text.model_type == "reformer" and text.axial_pos_embds:  # A position for each pair of a row and a column.
-        return min(positions, math.prod(text.axial_pos_shape))
+        return min(positions, math.prod(map(int, text.axial_pos_shape)))
     return positions
 
 

@@ -21,8 +21,8 @@ EAGER, REFUSED = "eager", "refused"
 Fields = dict[str, dict[str, Any]]
 
 
-def needs_eager(architecture: Any, backend: str) -> bool:
-    """Whether a model has to be made with eager attention to be what its configuration says.
+def attention(architecture: Any, backend: str) -> str | None:
+    """`eager` where a model has to be made with this attention to be what its configuration says; else None.
 
     Raises:
         ModelError: it would be another model even so; the field is named.
@@ -36,7 +36,8 @@ def needs_eager(architecture: Any, backend: str) -> bool:
                 f"class that backend {backend} has for it computes with {computed!r} whatever it says: use another "
                 f"backend or series of transformers, or set {field} to {json.dumps(computed)} if that is what you mean"
             )
-    return any(not _same(_found(architecture, *field), field[1]) for field in ignored.get(EAGER, {}).items())
+    read = all(_same(_found(architecture, *field), field[1]) for field in ignored.get(EAGER, {}).items())
+    return None if read else EAGER
 
 
 def _ignored(model_type: str, backend: str) -> Fields:
@@ -65,4 +66,12 @@ def _found(architecture: Any, field: str, computed: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
+    one, other = _plain(one), _plain(other)
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, and with the numbers that JSON has not, which transformers 5 writes as `{"__float__": "inf"}`."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return float(value["__float__"]) if isinstance(value, dict) and value.keys() == {"__float__"} else value

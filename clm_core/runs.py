@@ -23,6 +23,7 @@ from clm_core.config import (
 from clm_core.curves import CurveWriter
 from clm_core.decoding import continuation
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
+from clm_core.ignored_fields import attention
 from clm_core.installation import install_extra
 from clm_core.merging import merge
 from clm_core.places import is_path
@@ -97,6 +98,7 @@ def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     _announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
+    attention(model.architecture, backend.name)  # Refused now, and not after the preparation.
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     schedule = Schedule.from_config(
         config,
@@ -149,6 +151,7 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
         raise OutputError(f"output_file {config.output_file}: there is no such folder to write it to")
     _announce(config, progress)
     model = _existing_model(config, progress, seed=config.seed)
+    attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
     prepared = prepared_for(config, model, tokenizer, progress, need=VALIDATION)
@@ -178,6 +181,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     config, backend = request.config, request.backend
     _announce(config, progress)
     model = _existing_model(config, progress, seed=config.seed)
+    attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, block_size=1)
     ids = _prompt_ids(tokenizer, prompt)

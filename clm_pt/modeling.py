@@ -13,6 +13,7 @@ from transformers.utils import cached_file, has_file
 from clm_core.backend import Model
 from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
+from clm_core.ignored_fields import attention
 from clm_core.initialization import first_weight
 from clm_core.model_folder import complete
 from clm_core.pretrained import existing_model
@@ -28,11 +29,13 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
     It is that of a folder, or of a name on the Hub: `load("runs/products")`; or a `Model`, with a revision and a seed.
 
     Raises:
-        ModelError: transformers has no causal language model of this architecture, or the weights cannot be read,
-            are incomplete, or belong to another architecture.
+        ModelError: transformers has no causal language model of this architecture, its class ignores a field, or the
+            weights cannot be read, are incomplete, or belong to another architecture.
     """
     model = existing_model(model)
     set_seed(model.seed)
+    if needed := attention(model.architecture, "pt"):
+        model.architecture._attn_implementation = needed
     loaded = _from_pretrained(model) if model.name_or_path else _new(model)
     if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
         raise ModelError(

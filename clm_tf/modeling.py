@@ -22,6 +22,7 @@ from transformers import (
 from clm_core.backend import Model
 from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OptionError
+from clm_core.ignored_fields import attention
 from clm_core.model_folder import complete
 from clm_core.pretrained import existing_model
 from clm_tf import weights
@@ -40,9 +41,10 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     a generator of its own, seeded with `model.seed`.
 
     Raises:
-        ModelError: there is no TensorFlow class, no readable weights, or some weights are missing.
+        ModelError: there is no TensorFlow class, it ignores a field, or the weights are not readable or not all used.
     """
     model = existing_model(model)
+    attention(model.architecture, "tf")
     keras.utils.set_random_seed(model.seed)
     with _own_random_generators():
         built = _build(model)

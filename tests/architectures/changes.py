@@ -38,14 +38,7 @@ ROPE = (
     {"rope_type": "linear", "factor": 4.0},
     {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
 )
-INTO_ROPE = (
-    "rope_theta",
-    "rope_scaling",
-    "rope_local_base_freq",
-    "partial_rotary_factor",
-    "rotary_pct",
-    "rotary_emb_base",
-)
+INTO_ROPE = re.compile(r"rope_theta$|^rope_scaling$|rope_local_base_freq$|^partial_rotary_factor$|^rotary_pct$")
 """What transformers 5 makes its rope_parameters of, where these are not given too."""
 
 NULLABLE = re.compile(r"cap|clip|limit|window|multiplier|scal|chunk")

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from clm_core.backend import Model
+
 LIMIT = 300
 """Seconds for one type, on all backends; most take two."""
 
@@ -154,30 +156,42 @@ def _pt(attention: str) -> Callable[[Any], np.ndarray]:
 
     torch.set_num_threads(1)
 
-    @torch.no_grad()
     def ask(config: Any) -> np.ndarray:
         make_causal(config)
-        torch.manual_seed(0)
         if attention == EAGER:
             config._attn_implementation = EAGER
-        model = modeling._from_config(config).eval()
+        torch.manual_seed(0)
+        model = modeling._from_config(config)
         repair(model)
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(weight(name, tuple(parameter.shape))))
-        torch.manual_seed(0)  # For attention that hashes at random.
-        ids = torch.from_numpy(text())
-        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float().numpy()
+        return logits_of(model)
 
     return ask
 
 
+def logits_of(model: Any) -> np.ndarray:
+    """Of the text, float32, once a PyTorch model has the weights that every model has here."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.eval().named_parameters():
+            parameter.copy_(torch.from_numpy(weight(name, tuple(parameter.shape))))
+        torch.manual_seed(0)  # For attention that hashes at random.
+        ids = torch.from_numpy(text())
+        found: np.ndarray = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float().numpy()
+    return found
+
+
+def new(architecture: Any) -> Model:
+    """A model from scratch."""
+    return Model(name_or_path=None, revision="main", architecture=architecture, seed=0)
+
+
 def _tf(config: Any) -> np.ndarray:
-    from clm_core.backend import Model
     from clm_core.causality import make_causal
     from clm_tf import modeling, weights
 
     make_causal(config)
-    model = modeling._build(Model(name_or_path=None, revision="main", architecture=config, seed=0))
+    model = modeling._build(new(config))
     weights.set_all(model, lambda name, own: weight(name, own.shape))
     return model(text(), training=False, return_dict=True).logits.numpy()
 

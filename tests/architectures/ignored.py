@@ -115,10 +115,17 @@ def computed(logits: Measured, side: str, others: Measured, field: str, own: Any
     It is the default, or None if the reference then has the same logits, and with the default has not.
     """
     base, without = logits[f"{side}||"], others.get(f"{REFERENCE}|{field}|{len(own['tried']) - 1}")
-    if own["tried"][-1] is None and without is not None and _apart(base, others[f"{REFERENCE}||"]) > SAME:
-        if _apart(base, without) <= SAME:
-            return (None,)
-    return next(((of["default"],) for of in (own, other) if "default" in of), ())
+    differs = _apart(base, others[f"{REFERENCE}||"]) > SAME
+    if differs and own["tried"][-1] is None and without is not None and _apart(base, without) <= SAME:
+        return (None,)
+    return next(((_finite(of["default"]),) for of in (own, other) if "default" in of), ())
+
+
+def _finite(value: Any) -> Any:
+    """A number that JSON has not as transformers 5 writes it."""
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return {"__float__": str(value)} if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:
