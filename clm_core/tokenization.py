@@ -136,6 +136,8 @@ def digest_tokenizer(tokenizer: Any) -> str:
         # The versions write no prefix in two ways where there is a suffix.
         vocabulary = state[start + len(MODEL) :].replace(PREFIX_AND_SUFFIX, SUFFIX, 1)
         content = [list(map(_entry, head["added_tokens"])), head["normalizer"], head["pre_tokenizer"]]
+        if words := _special_words(tokenizer, head, state[start : start + 100]):
+            content.append(sorted(words))  # An earlier clm took them for special tokens in a text.
     else:
         vocabulary, content = "", digest_content(tokenizer)
     # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
