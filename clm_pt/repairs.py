@@ -31,8 +31,6 @@ def repair(model: PreTrainedModel) -> None:
     if kind in EAGER:
         model.set_attn_implementation("eager")
     for module in model.modules():
-        if "Sinusoidal" in type(module).__name__:
-            module.requires_grad_(False)  # As in a new model; from_pretrained forgets that they are not trained.
         if isinstance(module, ReformerLayer):
             _draw_seeds(module)
 

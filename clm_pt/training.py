@@ -1,5 +1,6 @@
 """Training with transformers' Trainer, on the course that the schedule lays down."""
 
+import copy
 import math
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from transformers import (
     DataCollatorForLanguageModeling,
     EvalPrediction,
@@ -83,7 +85,7 @@ class ScheduledTrainer(Trainer):
         """Of each batch of the step: its share of the step's loss."""
         self.added: list[Any] = []
         """The same of what the model adds to the loss, such as for the balance of its experts."""
-        model = _aligned(load(_source(job)))
+        model = _aligned(_trainable_as_new(load(_source(job))))
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
         super().__init__(
@@ -126,6 +128,12 @@ class ScheduledTrainer(Trainer):
         state = self.optimizer.state
         moments = {name: _moments(state.get(parameter)) for name, parameter in self._trained().items()}
         checkpoints.write_moments(Path(output_dir), moments)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the weights are the checkpoint's already. Trainer would go on where some are missing.
+
+        It also reads the configuration as one of no architecture, and fails in that of some (transformers 5).
+        """
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Take the moments from a checkpoint, whichever backend wrote it, and all else from the job."""
@@ -293,6 +301,21 @@ def _state(moments: checkpoints.Moments, parameter: torch.nn.Parameter) -> dict[
     return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}
 
 
+def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with what its class does not train, such as computed positions, frozen: from_pretrained forgets it."""
+    try:
+        with torch.device("meta"):
+            new = type(model)(copy.deepcopy(model.config))
+    except NotImplementedError:  # A few read numbers of theirs while they are made, and take more time this way.
+        with init_empty_weights():
+            new = type(model)(copy.deepcopy(model.config))
+    frozen = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    return model
+
+
 def _aligned(model: PreTrainedModel) -> PreTrainedModel:
     """The model with tensors of its own, where those read lie in the mapped file, in which they begin anywhere.
 
@@ -314,7 +337,7 @@ def _hits(found: EvalPrediction) -> dict[str, int]:
 
 
 def _source(job: TrainingJob) -> Model:
-    """What to load; Trainer reads a checkpoint's weights again, and would go on where some are missing."""
+    """What to load: the weights of the checkpoint, if there is one."""
     return replace(job.model, name_or_path=str(job.resume_from)) if job.resume_from else job.model
 
 
