@@ -49,10 +49,11 @@ def _moments(model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> dict[str, 
     first, second = (
         weights.exported_slots(model, lambda variable, slot=slot: optimizer.moment(variable, slot)) for slot in "mv"
     )
+    trained = {variable.ref() for variable in model.trainable_variables}
     return {
         name: checkpoints.Moments(first[name], second[name], optimizer.updates_of(variable)) if name in first else None
         for name, variable in weights.pytorch_names(model).items()
-        if variable.trainable
+        if variable.ref() in trained
     }
 
 

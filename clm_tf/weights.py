@@ -82,7 +82,10 @@ def exported_slots(
     model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable | None]
 ) -> dict[str, np.ndarray]:
     """What an optimizer keeps of trained variables, if it does, named and shaped as PyTorch has the parameter."""
-    named = ((name, slot(variable), transpose) for name, variable, transpose in _named(model) if variable.trainable)
+    trained = {variable.ref() for variable in model.trainable_variables}  # Not those of a layer that is not trained.
+    named = (
+        (name, slot(variable), transpose) for name, variable, transpose in _named(model) if variable.ref() in trained
+    )
     return {name: _to_pytorch(name, kept.numpy(), transpose) for name, kept, transpose in named if kept is not None}
 
 
