@@ -19,7 +19,7 @@ def installed() -> dict[str, Probed]:
         from clm_pt.backend import PyTorchBackend
 
         found["pt"] = Probed(_started(PyTorchBackend()), frozenset(names), _pt_load)
-    if find_spec("tensorflow"):
+    if find_spec("tensorflow") and find_spec("transformers.models.auto.modeling_tf_auto"):  # Not in transformers 5.
         from transformers.models.auto.modeling_tf_auto import TF_MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
 
         from clm_tf.backend import TensorFlowBackend
