@@ -23,6 +23,7 @@ import numpy.typing as npt
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
 from clm_core.permissions import share
+from clm_core.places import likely
 from clm_core.schedule import Schedule
 
 MARKER = "checkpoint.json"
@@ -154,7 +155,7 @@ def find(place: Path) -> Path:
     if (place / MARKER).is_file():
         return place
     if not place.is_dir():
-        raise ModelError(f"resume_from_checkpoint: there is no folder {place}")
+        raise ModelError(f"resume_from_checkpoint: there is no folder {place}{likely(str(place))}")
     if found := list_complete(place):
         return found[-1]
     started = sorted(path.name for path in place.iterdir() if NAME.fullmatch(path.name))

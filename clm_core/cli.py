@@ -180,7 +180,7 @@ def _add_verb_flags(parser: argparse.ArgumentParser, verb: str, config: type) ->
 
 def _unknown_argument(argument: str, config: type | None) -> OptionError:
     if not argument.startswith("-"):
-        return OptionError(f"unexpected argument {argument!r}: options begin with --, a prompt is in quotes")
+        return OptionError(f"unexpected argument {argument!r}: options begin with --, text with spaces is in quotes")
     known = [option.name for option in options.list_options(config)] if config else []
     flag = argument.split("=")[0]
     name = flag.lstrip("-").replace("-", "_")
@@ -234,7 +234,7 @@ def _prepare(namespace: argparse.Namespace) -> int:
         config = requests.preparation(_given(namespace), file=namespace.config)
         look(config)
         result = runs.prepare(config, progress.terminal_progress(stream))
-    _print(namespace, result, lambda: summary.of_preparation(config, result))
+    _print(namespace, result, lambda: summary.of_preparation(config, result, namespace.backend))
     return _code_of_upload(result.hub)
 
 

@@ -38,6 +38,16 @@ def look(config: Any, backend: str = "") -> None:
         _reach(name, config.model_revision if name == named["model_name_or_path"] else "main")
 
 
+def look_for(option: str, name: str, revision: str = "main") -> None:
+    """Find out at once that a model is neither in a folder here nor to be had from the Hub.
+
+    Raises:
+        ModelError: there is no such folder, or the Hub does not answer.
+    """
+    if not _is_here(option, name):
+        _reach(name, revision)
+
+
 def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
     if config.config_name and config.model_type:
         raise OptionError("config_name and model_type were both given: keep one of them")

@@ -13,6 +13,7 @@ from clm_core.backend import Model
 from clm_core.causality import make_causal
 from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError
+from clm_core.first_look import look_for
 from clm_core.overrides import add_aliases, overridden, width_of_heads
 from clm_core.series import tokenizer_of_5, translated
 from clm_core.vocabulary import check_tokenizer, count_ids
@@ -75,6 +76,7 @@ def existing_model(place: Model | str | os.PathLike[str]) -> Model:
     if isinstance(place, Model):
         return place
     name = os.fspath(place)
+    look_for("model", name)
     architecture = load_architecture(TokenizerOptions(model_name_or_path=name))
     return Model(name_or_path=name, revision="main", architecture=architecture, seed=GenerateConfig().seed)
 

@@ -135,6 +135,8 @@ class _TqdmBar:
         self.pace.advance(count)
         self._show()
         self.bar.update(count)
+        if self.pace.reports <= WARMING:
+            self.bar.refresh()  # tqdm shows nothing for a tenth of a second, and a step may take minutes after that.
 
     def note(self, text: str) -> None:
         self.text = text

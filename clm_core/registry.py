@@ -53,6 +53,14 @@ def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
     return status.backend
 
 
+def command_with(name: str | None = None) -> str:
+    """How a command begins that needs a backend: that of this name, or one where there are several to choose from."""
+    if name is None and not os.environ.get(VARIABLE):
+        ready = [status.name for status in list_backends() if not status.problem]
+        name = ready[0] if len(ready) > 1 else None
+    return f"clm --backend {name}" if name else "clm"
+
+
 def _entry_points() -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group=GROUP)}
 

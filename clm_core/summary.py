@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from clm_core import requests, runs
 from clm_core.checkpoints import list_complete
 from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
@@ -14,6 +16,7 @@ from clm_core.prepared import documents_read
 from clm_core.progress import Progress
 from clm_core.pushing import command_for
 from clm_core.recorder import HISTORY_FILE
+from clm_core.registry import command_with
 from clm_core.requests import RUN_FILE
 from clm_core.results import (
     EvaluationResult,
@@ -35,8 +38,8 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     command = f"clm --backend {result.backend}"
     prompt = PROMPT if on_sample(config) else "Once upon a time"
     lines = [
-        f"trained     {result.steps:,} steps, {result.epochs:.2f} epochs, {result.tokens_trained:,} tokens "
-        f"in {result.seconds:.0f} s",
+        f"trained     {result.steps:,} step{'s' * (result.steps != 1)}, {result.epochs:.2f} epochs, "
+        f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s",
         *_before_and_after(result),
         *(
             [f"completion  {completion.prompt}{completion.completion.rstrip()}"]
@@ -85,18 +88,19 @@ def of_evaluation(result: EvaluationResult) -> str:
     )
 
 
-def of_preparation(config: PrepareConfig, result: PreparationResult) -> str:
+def of_preparation(config: PrepareConfig, result: PreparationResult, backend: str | None = None) -> str:
     """The summary of a preparation."""
+    train = f"{command_with(backend)} train --prepared"
     folder = shlex.quote(str(result.folder))
     if config.shard:
         follows = "clm prepare --merge FOLDER-OF-EACH-PART --output-dir DIR, once all parts are there"
     elif on_sample(config) and not config.merge:
-        follows = f"clm train --prepared {folder} --config sample"
+        follows = f"{train} {folder} --config sample"
     elif config.model_name_or_path:
-        follows = f"clm train --prepared {folder} --model-name-or-path {shlex.quote(config.model_name_or_path)}"
+        follows = f"{train} {folder} --model-name-or-path {shlex.quote(config.model_name_or_path)}"
     else:
         tokenizer = shlex.quote(result.tokenizer_name)
-        follows = f"clm train --prepared {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
+        follows = f"{train} {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
     if not config.shard and (size := _block_size(config, result.ledger)) != BLOCK_SIZE:
         follows += f" --block-size {size}"
     lines = [f"{'found' if result.reused else 'written'}    {folder}", f"next     {follows}"]
@@ -111,7 +115,7 @@ def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
 
 def of_inspection(result: InspectionResult) -> str:
     """Prepared data as a person wants to see them."""
-    tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {result.dtype}"
+    tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {np.dtype(result.dtype).name}"
     lines = [
         f"{result.folder}{': every byte is as it was written' if result.verified else ''}",
         f"{tokenizer}; {', '.join(_options(result.options))}",

@@ -18,4 +18,11 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+def _quiet() -> None:
+    from clm_pt.backend import PyTorchBackend
+
+    PyTorchBackend().quiet()
+
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, _quiet)

@@ -34,4 +34,11 @@ _HOMES = {
 
 __all__ = list(_HOMES)
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+def _quiet() -> None:
+    from clm_tf.backend import TensorFlowBackend
+
+    TensorFlowBackend().quiet()
+
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, _quiet)

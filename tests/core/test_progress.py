@@ -58,6 +58,13 @@ def test_a_bar_has_room_and_says_a_pace_once(clock, monkeypatch, width):
     assert "steps/s" not in shown
 
 
+def test_the_steps_before_a_resumption_are_shown_before_the_next_is_done(clock):
+    stream = Terminal()
+    with TerminalProgress(stream).bar("training", 40, "step") as bar:
+        bar.advance(10)
+        assert "10/40" in last_line(stream)
+
+
 def test_units_are_words(clock):
     stream = Terminal()
     with TerminalProgress(stream).bar("preparing", None, "document") as bar:

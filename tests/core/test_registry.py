@@ -8,6 +8,7 @@ from clm_bigram import BigramBackend
 
 from clm_core import cli, get_backend, list_backends
 from clm_core.errors import BackendError
+from clm_core.registry import command_with
 
 
 class Absent(BigramBackend):
@@ -65,6 +66,16 @@ def test_with_several_one_has_to_be_chosen_by_name_or_variable(installed, monkey
     monkeypatch.setenv("CLM_BACKEND", "bigram")
     assert get_backend().name == "bigram"
     assert get_backend("second").name == "second"
+
+
+def test_a_command_to_run_next_names_a_backend_where_there_are_several(installed, monkeypatch):
+    installed(bigram=BigramBackend, absent=Absent)
+    assert command_with() == "clm"
+    installed(bigram=BigramBackend, second=Second)
+    assert command_with() == "clm --backend bigram"
+    assert command_with("second") == "clm --backend second"
+    monkeypatch.setenv("CLM_BACKEND", "second")
+    assert command_with() == "clm"
 
 
 def test_with_none_that_can_run_the_ways_to_get_one_are_told(installed):

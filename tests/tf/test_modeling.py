@@ -1,6 +1,8 @@
 """Weights cross to PyTorch's layout and back, and never come from nowhere."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import ml_dtypes
@@ -41,6 +43,15 @@ def test_a_folder_is_enough_to_load_from_and_a_tokenizer_is_saved_beside(new_mod
     assert_equal(modeling.load(str(tmp_path / "new" / "run")), model.get_weights())
     with pytest.raises(ModelError, match=r"no config\.json"):
         modeling.load(tmp_path)
+
+
+def test_a_stage_loads_without_a_word_of_the_framework_and_a_wrong_folder_is_found_at_once(saved):
+    script = "import clm_tf, sys\nprint('tensorflow' in sys.modules)\nfor name in sys.argv[1:]: clm_tf.load(name)"
+    command = [sys.executable, "-c", script, str(saved[0]), f"{saved[0]}x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n"
+    assert done.stderr.startswith("Traceback")
+    assert f"model: there is no folder {saved[0]}x; did you mean {saved[0]}?" in done.stderr
 
 
 def test_saved_weights_come_back_bit_for_bit(new_model, saved):
