@@ -31,6 +31,8 @@ WRITTEN = {
 """The names of the files that a run writes, besides weights."""
 UPLOADING = ".upload-"
 """Begins the name of a folder that holds a checkpoint as long as it is uploaded."""
+STANDARD_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2")
+
 TEMPORARY = (".model-", ".checkpoint-", UPLOADING)
 
 
@@ -182,14 +184,32 @@ def staging(folder: Path) -> Iterator[Path]:
             path.replace(folder / path.name)
 
 
+def check_output_file(name: str) -> None:
+    """Find out before the work whether a result can go to a file of this name.
+
+    Raises:
+        OutputError: it is a folder, is in none, or is a stream that libraries are kept from writing to.
+    """
+    path = Path(name).absolute()
+    if not path.parent.is_dir():
+        raise OutputError(f"output_file {name}: there is no such folder to write it to")
+    if path.is_dir():
+        raise OutputError(f"output_file {name} is a folder: name a file in it")
+    if name in STANDARD_STREAMS:
+        raise OutputError(f"output_file {name}: use --json, which prints the result on standard output")
+
+
 def write(path: Path, text: str) -> None:
-    """Write a file that is never half there.
+    """Write a file that is never half there; a link, a pipe or a device is written to, and not replaced.
 
     Raises:
         OutputError: it cannot be written.
     """
     temporary = path.with_name(f".{path.name}")
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+            return
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

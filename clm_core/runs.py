@@ -147,8 +147,8 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
     from clm_core.metrics import compute
 
     config, backend = request.config, request.backend
-    if config.output_file and not Path(config.output_file).absolute().parent.is_dir():
-        raise OutputError(f"output_file {config.output_file}: there is no such folder to write it to")
+    if config.output_file:
+        output.check_output_file(config.output_file)
     _announce(config, progress)
     model = _existing_model(config, progress, seed=config.seed)
     attention(model.architecture, backend.name)

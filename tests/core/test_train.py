@@ -1,8 +1,10 @@
 """The verbs from beginning to end, on the toy backend: what a run gives back and leaves behind."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,27 @@ def test_a_result_is_written_to_a_file_where_one_is_named(train, tmp_path):
     train(output_dir=tmp_path / "run")
     result = clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=tmp_path / "e.json")
     assert json.loads((tmp_path / "e.json").read_text()) == result.to_dict()
+
+
+def test_a_result_goes_through_a_pipe_or_a_link_and_not_in_its_place(train, tmp_path):
+    train(output_dir=tmp_path / "run")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("target")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        for name in ("pipe", "link"):
+            clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=tmp_path / name)
+        assert "perplexity" in json.loads(read.result())["metrics"]
+    assert "perplexity" in json.loads((tmp_path / "target").read_text())["metrics"]
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/2", "/", "nowhere/e.json"])
+def test_a_place_that_takes_no_result_is_refused_before_the_work(train, tmp_path, name):
+    train(output_dir=tmp_path / "run")
+    with pytest.raises(OutputError, match=f"output_file {name}"):
+        clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=name)
 
 
 def test_a_prompt_is_continued_in_the_words_of_the_corpus(train, tmp_path):
