@@ -15,9 +15,10 @@ def count_ids(tokenizer: Any) -> int:
 
 
 def special_tokens(tokenizer: Any) -> set[str]:
-    """The tokens that are no text."""
+    """The tokens that are no text, a class's own ones too, which are special in transformers 5 alone."""
     added = tokenizer.added_tokens_decoder.values()
-    return {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    own = {str(value) for name, value in tokenizer.init_kwargs.items() if name.endswith("_token") and _is_token(value)}
+    return {token.content for token in added if token.special} | set(tokenizer.all_special_tokens) | own
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
@@ -28,3 +29,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
     """
     if len(tokenizer.get_vocab().keys() - special_tokens(tokenizer)) < 2:
         raise ModelError(f"the tokenizer of {name} is empty: are its files there?")
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str) or hasattr(value, "content")

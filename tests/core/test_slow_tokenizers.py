@@ -86,6 +86,13 @@ def test_a_word_that_is_a_special_entry_of_the_vocabulary_is_unknown():
     assert encode(esm(), "MKT <eos> W") == [0, *places, 2]
 
 
+def test_a_token_that_only_its_class_has_is_special_in_every_version(monkeypatch):
+    monkeypatch.setitem(globals(), "PIECES", [*PIECES, "[X_SEP]"])
+    tokenizer = prophet(do_basic_tokenize=False)  # Or the brackets are split off.
+    assert encode(tokenizer, "a [X_SEP]") == encode(tokenizer, "a ?")
+    assert digest_tokenizer(tokenizer)[:16] == "6b4cde3f6da47017"
+
+
 @pytest.mark.parametrize("make", [ByT5Tokenizer, prophet, ctrl], ids=lambda make: make.__name__)
 def test_added_tokens_that_are_not_special_stay_whole(make):
     tokenizer = make()
