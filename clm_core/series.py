@@ -128,6 +128,10 @@ def in_4(written: Fields) -> Fields:
 
     kind = str(written.get("model_type"))
     fields = {name: in_4(value) if _is_part(value) else _numbers(value) for name, value in written.items()}
+    if fields.get("quantization_config", ()) is None:  # It fails in it.
+        del fields["quantization_config"]
+    if kind == "gemma" and fields.get("hidden_act") == "gelu":  # So the first files say, and mean this one.
+        fields["hidden_act"] = "gelu_pytorch_tanh"
     if kind not in CONFIG_MAPPING:
         return fields  # A part of a kind without a name, or an architecture that is new: transformers says so.
     config = CONFIG_MAPPING[kind]

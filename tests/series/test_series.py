@@ -94,6 +94,12 @@ def test_a_window_of_all_layers_or_of_none_is_said_in_the_words_of_both() -> Non
 
 
 @ON_4
+def test_the_activation_of_the_first_gemmas_is_the_one_that_they_mean() -> None:
+    assert in_4({"model_type": "gemma", "hidden_act": "gelu"})["hidden_act"] == "gelu_pytorch_tanh"
+    assert in_4({"model_type": "gemma", "hidden_act": "silu"})["hidden_act"] == "silu"
+
+
+@ON_4
 def test_parts_of_a_configuration_are_put_in_the_same_words() -> None:
     text = {"model_type": "llama", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
     read = in_4({"model_type": "llava", "text_config": text, "vision_config": {"model_type": "clip_vision_model"}})
