@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 SAMPLE = "sample"
 """What `tokenizer_name` calls the tokenizer of the built-in sample."""
 
-GENERATION_CONFIG = "generation_config.json"
+GENERATION_CONFIG, ADAPTER = "generation_config.json", "adapter_config.json"
 
 
 def load_tokenizer(options: TokenizerOptions) -> Any:
@@ -143,7 +143,12 @@ def _as_causal(architecture: Any, say: Say) -> Any:
 
 
 def _check_folder(folder: Path) -> None:
-    """Make sure that a folder, if it is one, is that of a model."""
+    """Make sure that a folder, if it is one, is that of a whole model."""
+    if (folder / ADAPTER).is_file():
+        raise ModelError(
+            f"{folder} holds an adapter ({ADAPTER}), without which it is another model, and which clm does not read: "
+            "merge it into its model, with merge_and_unload of peft, and save that"
+        )
     if folder.is_dir() and not (folder / "config.json").is_file():
         inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
         hint = f"; did you mean {inside[0]}?" if inside else ""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedModel, set_seed
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
@@ -17,8 +18,12 @@ from clm_core.ignored_fields import attention
 from clm_core.initialization import first_weight
 from clm_core.model_folder import complete
 from clm_core.pretrained import existing_model
+from clm_core.quantization import check_quantization
 from clm_pt.repairs import repair
 from clm_pt.weight_files import WEIGHTS, check_all_used
+
+METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
+"""Of quantisation, that transformers knows; of another, it takes the numbers as they stand."""
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -34,6 +39,7 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
     """
     model = existing_model(model)
     set_seed(model.seed)
+    check_quantization(model.architecture, "pt", METHODS)
     if needed := attention(model.architecture, "pt"):
         model.architecture._attn_implementation = needed
     loaded = _from_pretrained(model) if model.name_or_path else _new(model)
@@ -146,7 +152,9 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
         raise ModelError(f"cannot load the weights of {model.name_or_path}: {_head(error)}") from error
     # transformers 5 gives both shapes beside the name.
     misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
-    if lost := sorted({*report["missing_keys"], *misshapen}):
+    # transformers 4.57 does not report a tensor that is to be tied to one that is not there.
+    empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
+    if lost := sorted({*report["missing_keys"], *misshapen, *empty}):
         raise ModelError(
             f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
             f"shape: {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}"

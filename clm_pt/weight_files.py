@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from clm_core.backend import Model
+from clm_core.quantization import check_types
 from clm_core.unused_weights import check_tied, check_unused
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -23,9 +24,10 @@ def check_all_used(model: Model, loaded: PreTrainedModel, unexpected: Iterable[s
     `unexpected` are the names that transformers found no place for, but for those that the class itself ignores.
 
     Raises:
-        ModelError: the files hold more, or the model ties two tensors that differ in them.
+        ModelError: the files hold more, or numbers that are no weights, or the model ties two tensors that differ.
     """
     files = _Files(model, loaded.base_model_prefix)
+    check_types(model, ((name, files.type(name)) for name, _ in loaded.named_parameters() if name in files))
     check_unused(model, unexpected, files.read, lambda: _array(loaded.get_input_embeddings().weight))
     # transformers 4.57 ties them whatever the files say, 5 only if they are equal.
     for first, *others in _tied(loaded, files):
@@ -51,6 +53,11 @@ class _Files:
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
+
+    def type(self, name: str) -> str:
+        """What safetensors calls the type of a tensor's numbers."""
+        with safe_open(self._where[name], framework="pt") as file:
+            return str(file.get_slice(name).get_dtype())
 
     def read(self, name: str) -> np.ndarray:
         """A tensor, float32; transformers names those of a bare model with or without the prefix of the class."""

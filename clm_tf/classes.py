@@ -18,13 +18,19 @@ from clm_core.errors import ModelError
 
 
 class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
-    """Its parent ignores `sliding_window`: a token sees all before it; and `rope_scaling`, which is refused here."""
+    """Its parent ignores `sliding_window`: a token sees all before it. `rope_scaling` and `head_dim` are refused."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         if getattr(config, "rope_scaling", None):
             raise ModelError(
                 f"rope_scaling {config.rope_scaling}: transformers' TensorFlow class for mistral has no such thing; "
                 "another backend may have it"
+            )
+        width = config.hidden_size // config.num_attention_heads
+        if config.head_dim not in (None, width):
+            raise ModelError(
+                f"head_dim {config.head_dim}: transformers' TensorFlow class for mistral has heads of hidden_size / "
+                f"num_attention_heads, {width}, alone; another backend may have them"
             )
         super().__init__(config, *args, **kwargs)
         if config.sliding_window:

@@ -25,6 +25,7 @@ from clm_core.errors import ModelError, OptionError
 from clm_core.ignored_fields import attention
 from clm_core.model_folder import complete
 from clm_core.pretrained import existing_model
+from clm_core.quantization import check_quantization
 from clm_tf import weights
 from clm_tf.classes import CLASSES
 
@@ -45,6 +46,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     """
     model = existing_model(model)
     attention(model.architecture, "tf")
+    check_quantization(model.architecture, "tf")
     keras.utils.set_random_seed(model.seed)
     with _own_random_generators():
         built = _build(model)

@@ -26,6 +26,7 @@ from transformers.utils import cached_file, has_file
 from clm_core.backend import Model
 from clm_core.errors import ModelError, OutputError
 from clm_core.initialization import first_weight
+from clm_core.quantization import check_types
 from clm_core.unused_weights import OUTPUT, check_unused
 
 WEIGHTS = "model.safetensors"
@@ -136,6 +137,10 @@ class _Archive:
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
 
+    def types(self) -> Iterator[tuple[str, str]]:
+        """The name of each tensor, and what safetensors calls the type of its numbers."""
+        return ((key, handle.get_slice(key).get_dtype()) for key, handle in self._where.items())
+
     def get_tensor(self, key: str) -> np.ndarray:
         """Under this name `load_pytorch_state_dict_in_tf2_model` looks for a lazy archive."""
         array = self._where[key].get_tensor(key)
@@ -143,7 +148,8 @@ class _Archive:
 
 
 def _fill_from_pytorch(model: TFPreTrainedModel, source: Model, archive: _Archive) -> None:
-    name = source.name_or_path
+    name, own = source.name_or_path, pytorch_names(model)
+    check_types(source, ((key, kind) for key, kind in archive.types() if key in own))
     # Some classes, such as GPT-J's, list their output weights as missing by right: here nothing is. Others ignore an
     # output layer in a file, which may differ from the embeddings: here nothing is ignored before it was looked at.
     model._keys_to_ignore_on_load_missing = model._keys_to_ignore_on_load_unexpected = None

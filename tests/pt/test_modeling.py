@@ -86,6 +86,30 @@ def test_a_half_precision_checkpoint_is_read_as_float32(new_model, saved, dtype)
     assert_same(modeling.load(new_model(folder)), model.to(dtype).float())
 
 
+def test_numbers_that_need_scales_are_refused(new_model, saved):
+    name = "transformer.wte.weight"
+    edit(saved[0], lambda tensors: tensors.update({name: tensors[name].to(torch.float8_e4m3fn)}))
+    with pytest.raises(ModelError, match=r"transformer\.wte\.weight is of type F8_E4M3"):
+        modeling.load(new_model(saved[0]))
+
+
+def test_a_method_of_quantisation_that_transformers_does_not_know_is_refused(new_model, saved):
+    model = new_model(saved[0])
+    model.architecture.quantization_config = {"quant_method": "other"}
+    with pytest.raises(ModelError, match=r"quant_method 'other'.* backend pt"):
+        modeling.load(model)
+
+
+def test_a_file_with_the_output_layer_in_place_of_the_embeddings_is_refused_or_read(new_model, saved):
+    folder, model = saved
+    edit(folder, lambda tensors: tensors.update({"lm_head.weight": tensors.pop("transformer.wte.weight")}))
+    if int(version("transformers").partition(".")[0]) >= 5:
+        assert_same(modeling.load(new_model(folder)), model)
+    else:
+        with pytest.raises(ModelError, match=r"lack .*transformer\.wte\.weight"):
+            modeling.load(new_model(folder))
+
+
 def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(new_model, saved):
     edit(saved[0], lambda tensors: tensors.pop("transformer.h.1.mlp.c_fc.weight"))
     with pytest.raises(ModelError, match=r"lack 1 of the model's tensors.*: transformer\.h\.1\.mlp\.c_fc\.weight$"):

@@ -11,7 +11,15 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer, CTRLConfig, LlamaConfig, TFGPT2LMHeadModel, TransfoXLConfig, XLMConfig
+from transformers import (
+    AutoTokenizer,
+    CTRLConfig,
+    LlamaConfig,
+    MistralConfig,
+    TFGPT2LMHeadModel,
+    TransfoXLConfig,
+    XLMConfig,
+)
 
 from clm_core import sample
 from clm_core.errors import ModelError, OptionError, OutputError
@@ -101,6 +109,18 @@ def test_a_half_precision_checkpoint_is_read_as_float32(new_model, saved, dtype)
     tensors = load_file(folder / "model.safetensors")
     save_file({name: array.astype(dtype) for name, array in tensors.items()}, folder / "model.safetensors")
     assert_equal(reload(new_model, folder), [array.astype(dtype).astype(np.float32) for array in weights])
+
+
+def test_quantised_weights_are_refused_with_a_configuration_that_says_so_and_without(new_model, saved):
+    tensors = load_file(saved[0] / "model.safetensors")
+    name = "transformer.wte.weight"
+    save_file({**tensors, name: tensors[name].astype(np.int8)}, saved[0] / "model.safetensors")
+    with pytest.raises(ModelError, match=r"transformer\.wte\.weight is of type I8"):
+        reload(new_model, saved[0])
+    model = new_model(name_or_path=str(saved[0]))
+    model.architecture.quantization_config = {"quant_method": "gptq"}
+    with pytest.raises(ModelError, match=r"quant_method 'gptq'.* backend tf"):
+        modeling.load(model)
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "h5"])
@@ -197,6 +217,12 @@ def test_what_a_class_has_not_been_written_for_is_refused(new_model):
     architecture = XLMConfig(**sizes, causal=True, sinusoidal_embeddings=True)
     with pytest.raises(ModelError, match="xlm: its configuration cannot be built: NotImplementedError"):
         modeling.load(new_model(architecture=architecture))
+
+
+def test_heads_that_a_class_cannot_have_are_refused(new_model):
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
+    with pytest.raises(ModelError, match=r"head_dim 16: .* TensorFlow class for mistral has .* 8, alone"):
+        modeling.load(new_model(architecture=MistralConfig(vocab_size=64, head_dim=16, **sizes)))
 
 
 def test_an_architecture_without_a_tensorflow_class_is_refused(new_model):

@@ -1,0 +1,46 @@
+"""Quantised weights: what a backend cannot read is refused by name, where a loader would take the numbers as such."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from clm_core.backend import Model
+from clm_core.errors import ModelError
+
+PLAIN = ("F16", "BF16", "F32", "F64")
+"""The types of numbers that are weights as they stand, as safetensors calls them."""
+
+
+def check_quantization(architecture: Any, backend: str, methods: Collection[str] = ()) -> None:
+    """Make sure that the weights of a model are not quantised, or by one of the methods that a backend can read.
+
+    Raises:
+        ModelError: they are, as `quantization_config` says; the method is named.
+    """
+    config = getattr(architecture, "quantization_config", None)
+    if config is None:
+        return
+    method = (config if isinstance(config, dict) else config.to_dict()).get("quant_method")
+    if method not in methods:
+        raise ModelError(
+            f"model type {architecture.model_type}: its quantization_config says that its weights are quantised "
+            f"(quant_method {str(getattr(method, 'value', method))!r}), which backend {backend} cannot read: use the "
+            "model that it was made of, or take quantization_config out of config.json if it is not true"
+        )
+
+
+def check_types(model: Model, types: Iterable[tuple[str, str]]) -> None:
+    """Make sure that weights whose configuration says nothing of quantisation are of a type that needs none.
+
+    `types` has the name of each weight and the type of its numbers in the file.
+
+    Raises:
+        ModelError: one is of bytes or other integers, which mean something only with scales.
+    """
+    if getattr(model.architecture, "quantization_config", None) is not None:
+        return
+    for name, kind in types:
+        if kind not in PLAIN:
+            raise ModelError(
+                f"{model.name_or_path}: {name} is of type {kind}, as in a quantised model, and config.json has no "
+                "quantization_config that says how to read it: use the model that it was made of"
+            )
