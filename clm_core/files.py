@@ -17,6 +17,7 @@ from clm_core.json_rows import read_json
 from clm_core.lines import read_lines, read_text
 from clm_core.opening import UNPACKERS, File, check_regular, kind
 from clm_core.parquet_rows import read_parquet
+from clm_core.places import likely
 
 Documents = Iterator[str | None]
 
@@ -77,7 +78,7 @@ def check(file: File, layout: Layout) -> None:
 def _matches(option: str, pattern: str) -> list[File]:
     found: list[File] = [*remote.expand(pattern)] if remote.is_remote(pattern) else [*_local(option, pattern)]
     if not found:
-        where = "" if remote.is_remote(pattern) else f" (looked in {Path.cwd()})"
+        where = "" if remote.is_remote(pattern) else likely(pattern, file=True)
         raise DataError(f"{option}: there is no file {pattern}{where}")
     for file in found:
         if kind(file) not in READERS:

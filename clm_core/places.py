@@ -31,13 +31,13 @@ def is_cached(name: str, revision: str = "main") -> bool:
         return False
 
 
-def likely(name: str) -> str:
-    """What a person may have meant by a path that is not there, as the end of a sentence; or nothing."""
+def likely(name: str, *, file: bool = False) -> str:
+    """What a person may have meant by a folder, or a file, that is not there, as the end of a sentence."""
     path = Path(name)
     if name.startswith("~"):
         return f"; ~ was not expanded here: give {path.expanduser()}"
     while not path.parent.is_dir():
-        path = path.parent
-    there = sorted(found.name for found in path.parent.iterdir() if found.is_dir())
+        path, file = path.parent, False
+    there = sorted(found.name for found in path.parent.iterdir() if (found.is_file() if file else found.is_dir()))
     near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.5)
     return f"; did you mean {path.parent / near[0]}?" if near else f" (looked in {Path(path.parent).resolve()})"

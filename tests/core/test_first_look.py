@@ -33,7 +33,8 @@ def first_line(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("train", "--train-file", "corpus.json"), "train_file: there is no file corpus.json"),
+        (("train", "--train-file", "corpus.json"), "there is no file corpus.json; did you mean corpus.jsonl?"),
+        (("train", "--train-file", "Corpuss/*.jsonl"), "train_file: there is no file Corpuss/*.jsonl (looked in "),
         (("train", "--train-file", "thesis.pdf"), "cannot tell what thesis.pdf is from its name"),
         (("train", "--train-file", "corpus.jsonl", "--text-column", "txt"), "no column 'txt'; its columns are text"),
         (("prepare", "--validation-file", "x.txt"), "validation_file: there is no file x.txt"),
