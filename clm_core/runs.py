@@ -185,7 +185,6 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, block_size=1)
     ids = _prompt_ids(tokenizer, prompt)
-    _check_prompt(ids, model)
     _check_room(model.architecture, len(ids), config.max_new_tokens)
     ends = load_ends(config, tokenizer)
     new = _until(
@@ -417,16 +416,6 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     if not ids and start is None:
         raise OptionError("the prompt is empty, and this tokenizer has no token to begin a text with")
     return ids or [start]
-
-
-def _check_prompt(ids: list[int], model: Model) -> None:
-    """Make sure that every token of a prompt has an embedding; a tokenizer with gaps has ids above its count."""
-    rows = count_embeddings(model.architecture)
-    if rows is not None and max(ids) >= rows:
-        raise ModelError(
-            f"the prompt has the token {max(ids)}, the model has embeddings for {rows}: use the model's own tokenizer "
-            "(leave --tokenizer-name out)"
-        )
 
 
 def _check_room(architecture: Any, prompt: int, new: int) -> None:

@@ -39,8 +39,8 @@ def test_a_block_longer_than_an_mpt_is_refused_with_the_length_that_fits(train):
         train(model_type="mpt", config_overrides="max_seq_len=16", block_size=32)
 
 
-def test_a_prompt_with_a_token_that_the_model_has_no_embedding_for_is_refused(train, refused, tmp_path):
-    """A tokenizer with gaps has ids above its number of entries."""
+def test_a_tokenizer_that_makes_ids_without_an_embedding_is_refused_for_a_prompt(train, refused, tmp_path):
+    """With gaps, it has ids above its number of entries."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -50,4 +50,4 @@ def test_a_prompt_with_a_token_that_the_model_has_no_embedding_for_is_refused(tr
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>").save_pretrained(tmp_path / "gaps")
     options = ("--model-name-or-path", tmp_path / "run", "--tokenizer-name", tmp_path / "gaps")
     line = refused("--backend", "bigram", "generate", *options, "the cat")
-    assert "the prompt has the token 70000, the model has embeddings for" in line
+    assert "the tokenizer makes ids up to 70000, the model has embeddings for 2048" in line

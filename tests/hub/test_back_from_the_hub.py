@@ -20,8 +20,8 @@ def clm(request, new_clm, environment):
 
 def test_a_model_is_continued_scored_and_trained_on_by_its_name(clm, hub, training, tmp_path):
     validated = training[: training.index("--validation-split-percentage")]
-    small = ["--config-overrides", TINY, "--learning-rate", "0.01", "--max-steps", "4"]
-    assert clm(*validated, *small, "--output-dir", "run", "--push-to-hub", "--hub-private-repo") == 0
+    small = ["--config-overrides", TINY, "--learning-rate", "0.01"]
+    assert clm(*of_steps(validated, 4), *small, "--output-dir", "run", "--push-to-hub", "--hub-private-repo") == 0
     assert hub.files("jane/run")["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
     assert "from_pretrained" in hub.files("jane/run")["README.md"].decode()
     run = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -55,8 +55,7 @@ def test_a_model_is_continued_scored_and_trained_on_by_its_name(clm, hub, traini
 
 
 def test_what_was_downloaded_is_used_where_hf_hub_offline_says_so(clm, hub, training, new_clm, environment):
-    small = ["--config-overrides", TINY, "--max-steps", "1"]
-    assert clm(*training, *small) == 0
+    assert clm(*of_steps(training, 1), "--config-overrides", TINY) == 0
     generate = ["generate", "--max-new-tokens", "4", "Why", "--model-name-or-path", "jane/run"]
     assert clm(*generate) == 0
     before = len(hub.requests)
@@ -66,3 +65,9 @@ def test_what_was_downloaded_is_used_where_hf_hub_offline_says_so(clm, hub, trai
     assert offline(*training, "--overwrite-output-dir") == 2
     assert "HF_HUB_OFFLINE is set" in offline.err
     assert len(hub.requests) == before
+
+
+def of_steps(training, steps):
+    """The same training, of another length."""
+    place = training.index("--max-steps") + 1
+    return [*training[:place], str(steps), *training[place + 1 :]]
