@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from clm_core.errors import OptionError
+from clm_core.places import likely
 
 FOLDER = Path(__file__).parent
 
@@ -23,6 +24,14 @@ def find_recipe(name: str | Path) -> Path:
         return FOLDER / f"{name}.yaml"
     if Path(name).is_file():
         return Path(name)
-    near = difflib.get_close_matches(str(name), list_recipes(), n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise OptionError(f"--config {name}: no such file, and the bundled recipes are {', '.join(list_recipes())}{hint}")
+    raise OptionError(
+        f"--config {name}: no such file, and the bundled recipes are {', '.join(list_recipes())}{_hint(str(name))}"
+    )
+
+
+def _hint(name: str) -> str:
+    if near := difflib.get_close_matches(name, list_recipes(), n=1):
+        return f"; did you mean {near[0]}?"
+    if inside := sorted(Path(name).glob("*.yaml")):  # The folder of a run has one.
+        return f"; did you mean {inside[0]}?"
+    return likely(name, file=True)

@@ -124,6 +124,7 @@ def test_a_folder_is_no_file(train_refused, tmp_path):
         (["--pt-torch-compile"], "is an option of backend pt, and this run is on bigram"),
         (["--adam-beta1", "0.5"], "backend bigram does not support adam_beta1"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file, and the bundled recipes are"),
+        (["--config", "sampel"], "did you mean sample?"),
         (["--dataset-name", "some/data"], "choose one source of data"),
         (["--dataset-config-name", "en"], "without the dataset_name it belongs to"),
         (["--prepared", "ready"], "--train-file: prepared names data that are prepared already"),

@@ -77,3 +77,10 @@ def test_every_recipe_is_a_request_that_each_backend_takes(recipe, backend):
     except clm.ClmError as error:
         pytest.skip(str(error))
     assert training({}, file=recipe, backend=chosen).config.block_size == 128
+
+
+@pytest.mark.parametrize(("name", "meant"), [("run", "run/run.yaml"), ("run/run.ymal", "run/run.yaml")])
+def test_the_folder_of_a_run_or_a_slip_in_a_name_leads_to_the_file(train, name, meant):
+    train(output_dir="run")
+    with pytest.raises(OptionError, match=f"--config {name}: no such file, .* did you mean {meant}?"):
+        train(config=name, output_dir="other")
