@@ -168,9 +168,9 @@ def _special_words(tokenizer: Any, head: dict[str, Any], model: str) -> set[str]
     before, backend.encode_special_tokens = backend.encode_special_tokens, True
     special = [token for token in head["added_tokens"] if token["special"] and len(token["content"]) > 1]
     try:
-        return {token["content"] for token in special if token["id"] in _alone(backend, token["content"])} - {
-            tokenizer.unk_token
-        }
+        found = {token["content"] for token in special if token["id"] in _alone(backend, token["content"])}
+        # The model's own, which nothing else need name, and without which it takes no unknown word.
+        return found - {tokenizer.unk_token, getattr(backend.model, "unk_token", None)}
     finally:
         backend.encode_special_tokens = before
 

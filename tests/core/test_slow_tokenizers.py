@@ -122,6 +122,15 @@ def test_a_fast_tokenizer_makes_no_special_token_of_a_text_either(kind, text):
     assert encode(tokenizer, "one one") == tokenizer("one one")["input_ids"]
 
 
+@pytest.mark.parametrize("kind", [models.WordPiece, models.WordLevel])
+def test_the_unknown_token_of_a_model_stays_what_it_is_though_only_the_model_names_it(kind):
+    backend = Tokenizer(kind({"[UNK]": 0, "</s>": 1, "one": 2}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens(["[UNK]", "</s>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    assert encode(tokenizer, "one two </s>") == [2, 0, 0]
+
+
 def test_a_text_that_a_tokenizer_cannot_take_is_one_line():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"one": 0, "two": 1})))
     with pytest.raises(ModelError, match="cannot take a text"):
