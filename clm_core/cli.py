@@ -120,7 +120,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="clm",
         description="Causal language models: one recipe, two frameworks.",
-        epilog="`clm train` alone trains a small model on the built-in sample, in a minute and without a network.",
+        epilog="`clm train` alone, with --backend where there are several, trains a small model on the built-in sample "
+        "in a minute, without a network.",
         parents=[common],
         allow_abbrev=False,
     )
