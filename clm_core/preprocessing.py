@@ -216,6 +216,8 @@ def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> N
         )
         check_balance(manifest)
         write_manifest(folder, manifest)
+        if recipe.is_guide:  # Their blocks are what these data are.
+            check_blocks(Prepared.open(folder), recipe.content.options["block_size"], router.splits)
         for split, writer in writers.items():
             if isinstance(writer, GuideWriter) and writer.short:
                 listener.say(

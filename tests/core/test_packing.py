@@ -162,9 +162,10 @@ def test_a_part_cannot_be_packed_as_the_guide_does(tmp_path, refused):
     assert "shard and packing guide" in refused("prepare", "--train-file", path, "--packing", "guide", "--shard", "1/2")
 
 
-def test_no_block_at_all_is_refused_with_what_would_help(tmp_path):
+def test_no_block_at_all_is_refused_with_what_would_help_and_nothing_is_written(tmp_path):
     with pytest.raises(DataError, match=r"fill one block of 4000: use a smaller --block-size, fewer"):
-        prepare(write(TEXTS[:60], tmp_path), 4, block_size=4000)
+        prepare(write(TEXTS[:60], tmp_path), 4, block_size=4000, output_dir=tmp_path / "data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "texts.jsonl"]
 
 
 def test_a_run_is_evaluated_on_the_rows_it_was_trained_on(train, tmp_path):
