@@ -135,7 +135,15 @@ class TFXGLMForCausalLM(transformers.TFXGLMForCausalLM):
 
 
 class TFXLMWithLMHeadModel(transformers.TFXLMWithLMHeadModel, TFCausalLanguageModelingLoss):
-    """Its parent has no loss, and generates after a mask token, as an encoder does."""
+    """Its parent has no loss, generates after a mask token, as an encoder does, and has no `sinusoidal_embeddings`."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        if config.sinusoidal_embeddings:
+            raise ModelError(
+                "sinusoidal_embeddings True: transformers' TensorFlow class for xlm has no such thing; another backend "
+                "may have it"
+            )
+        super().__init__(config, *args, **kwargs)
 
     @unpack_inputs
     def call(
