@@ -39,6 +39,6 @@ def test_first_weights_are_as_large_as_those_of_the_class(kind):
     found = modeling.load(Model(name_or_path=None, revision="main", architecture=architecture, seed=1))
     for name, parameter in found.named_parameters():
         few = parameter.numel() ** -0.5  # The deviation of a mean, and of a deviation, of so few numbers.
-        near = 5e-3 + 3 * few * float(usual[name].std())
+        near = 5e-3 + 3 * few * usual[name].std().item()
         torch.testing.assert_close(parameter.mean(), usual[name].mean(), rtol=0, atol=near, msg=name)
         torch.testing.assert_close(parameter.std(), usual[name].std(), rtol=0.1 + 3 * few, atol=0, msg=name)
