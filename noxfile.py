@@ -15,6 +15,12 @@ def runs(version: str) -> bool:
     return found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
+def install_series(session: nox.Session, series: str) -> None:
+    """The backends that a series of transformers has, with it."""
+    with_tf = "tf," if series == "4.57" else ""
+    session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
+
+
 PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if runs(version)]
 
 nox.options.default_venv_backend = "venv"
@@ -140,8 +146,7 @@ def fields(session: nox.Session) -> None:
 @nox.parametrize("series", ["4.57", "5"])
 def architectures(session: nox.Session, series: str) -> None:
     """The table of docs/architectures.md, made anew in some minutes: all, or `nox -s architectures -- gpt2 bert`."""
-    with_tf = "tf," if series == "4.57" else ""
-    session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
+    install_series(session, series)
     session.run("python", "tests/architectures/sweep.py", f"docs/architectures-{series}.json", *session.posargs)
     session.run("python", "tests/architectures/page.py")
 
@@ -160,6 +165,5 @@ def gpu(session: nox.Session) -> None:
 @nox.parametrize("series", ["4.57", "5"])
 def real(session: nox.Session, series: str) -> None:
     """Models from the Hub against plain transformers, and docs/real-SERIES.md: all, or `nox -s real -- gpt2 DIR`."""
-    with_tf = "tf," if series == "4.57" else ""
-    session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
+    install_series(session, series)
     session.run("python", "tests/evidence/real.py", f"docs/real-{series}.json", *session.posargs)

@@ -81,12 +81,10 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
 
 
 def _say_if_short(prepared: Prepared, block_size: int, progress: Progress) -> None:
-    """Say what lengths of a block there are enough tokens for; no preparation fails for it but one of blocks."""
+    """Say what lengths of a block there are enough tokens for; no preparation fails for it."""
     try:
         check_blocks(prepared, block_size, list(prepared.manifest.splits))
     except DataError as error:
-        if prepared.packed_for:
-            raise
         progress.say(f"for a training: {error}")
 
 

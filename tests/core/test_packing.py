@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from guide_script import group_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,19 +23,6 @@ TEXTS = [
     for number in range(2500)
 ]
 """Some are empty, and some have a special token in them."""
-
-
-def group_texts(examples, block_size):
-    """The guide's, to the letter but for `sum`, which takes a minute."""
-    concatenated_examples = {k: [token for row in examples[k] for token in row] for k in examples}
-    total_length = len(concatenated_examples[list(examples.keys())[0]])  # noqa: RUF015
-    if total_length >= block_size:
-        total_length = (total_length // block_size) * block_size
-    result = {
-        k: [t[i : i + block_size] for i in range(0, total_length, block_size)] for k, t in concatenated_examples.items()
-    }
-    result["labels"] = result["input_ids"].copy()
-    return result
 
 
 def rows_by_hand(rows, block_size, processes):

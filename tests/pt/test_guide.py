@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from guide_script import group_texts
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -40,16 +41,6 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
-def group_texts(examples):
-    concatenated_examples = {k: sum(examples[k], []) for k in examples.keys()}  # noqa: RUF017, SIM118
-    total_length = len(concatenated_examples[list(examples.keys())[0]])  # noqa: RUF015
-    if total_length >= BLOCK:
-        total_length = (total_length // BLOCK) * BLOCK
-    result = {k: [t[i : i + BLOCK] for i in range(0, total_length, BLOCK)] for k, t in concatenated_examples.items()}
-    result["labels"] = result["input_ids"].copy()
-    return result
-
-
 def guide(folder: Path, **arguments) -> tuple[list[float], list[float]]:
     """The guide's script: the loss of each step, and of each evaluation."""
     eli5 = datasets.DatasetDict(
@@ -65,7 +56,7 @@ def guide(folder: Path, **arguments) -> tuple[list[float], list[float]]:
         num_proc=2,
         remove_columns=eli5["train"].column_names,
     )
-    lm_dataset = tokenized_eli5.map(group_texts, batched=True, num_proc=2)
+    lm_dataset = tokenized_eli5.map(group_texts, fn_kwargs={"block_size": BLOCK}, batched=True, num_proc=2)
     tokenizer.pad_token = tokenizer.eos_token
     data_collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False)
     model = AutoModelForCausalLM.from_pretrained(folder / "model")

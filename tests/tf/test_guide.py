@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import tf_keras as keras
+from guide_script import group_texts
 from transformers import AdamWeightDecay, AutoTokenizer, DataCollatorForLanguageModeling, GPT2Config
 
 import clm_core as clm
@@ -46,16 +47,6 @@ def in_order(monkeypatch):
     )
 
 
-def group_texts(examples):
-    concatenated_examples = {k: sum(examples[k], []) for k in examples.keys()}  # noqa: RUF017, SIM118
-    total_length = len(concatenated_examples[list(examples.keys())[0]])  # noqa: RUF015
-    if total_length >= BLOCK:
-        total_length = (total_length // BLOCK) * BLOCK
-    result = {k: [t[i : i + BLOCK] for i in range(0, total_length, BLOCK)] for k, t in concatenated_examples.items()}
-    result["labels"] = result["input_ids"].copy()
-    return result
-
-
 class Losses(keras.callbacks.Callback):
     """The loss of each batch; Keras' own is a running mean."""
 
@@ -76,7 +67,7 @@ def guide(folder: Path) -> tuple[list[float], list[float]]:
     eli5 = datasets.DatasetDict({name: datasets.Dataset.from_dict({"text": text}) for name, text in texts.items()})
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     tokenized_eli5 = eli5.map(lambda examples: tokenizer(examples["text"]), batched=True, remove_columns=["text"])
-    lm_dataset = tokenized_eli5.map(group_texts, batched=True)
+    lm_dataset = tokenized_eli5.map(group_texts, fn_kwargs={"block_size": BLOCK}, batched=True)
     tokenizer.pad_token = tokenizer.eos_token
     data_collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False, return_tensors="tf")
     optimizer = AdamWeightDecay(learning_rate=2e-3, weight_decay_rate=0.01)
