@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -109,6 +110,8 @@ def _run(argv: list[str]) -> int:
 
 def _set_environment() -> None:
     """Nothing phones home, and no bars of others' go to where there is no terminal."""
+    # A thread that outlives the command would print its message, signed addresses too, as an error of the log itself.
+    logging.raiseExceptions = False
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
