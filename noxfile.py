@@ -113,7 +113,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def parity(session: nox.Session) -> None:
-    """The comparison that the README shows, with its picture, which takes minutes and is no test."""
+    """The comparison in docs/parity.md, with its picture; takes minutes, and is not a test."""
     session.install(".[pt,tf]", TORCH)
     folder, sizes = session.create_tmp(), "n_layer=4,n_embd=128,n_head=4,n_positions=128"
     session.run(

@@ -1,12 +1,12 @@
-"""The README says what is so."""
+"""The reference says what is so."""
 
 from pathlib import Path
 
 from clm_core.reference import insert
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 
 
 def test_the_option_reference_is_that_of_the_declarations():
-    page = README.read_text(encoding="utf-8")
-    assert insert(page) == page, "run: python -m clm_core.reference README.md"
+    page = REFERENCE.read_text(encoding="utf-8")
+    assert insert(page) == page, "run: python -m clm_core.reference docs/reference.md"

@@ -1,0 +1,57 @@
+"""Links in the pages lead somewhere, and the pages use one word for one thing."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN = [page for page in PAGES if page.name not in ("reference.md", "architectures.md")]
+
+TERMS = {
+    r"data sets?": "dataset",
+    r"data (are|were|have|come|hold|bring)": "data is",
+    r"updates? of the weights": "step",
+    r"validat(e|es|ing)": "evaluate",
+    r"(go|goes|going|went) on": "resume, continue",
+    r"the course of": "schedule",
+    r"seams?": "boundary, interface",
+    r"strangers?('s)?": "third-party",
+    r"verbs?": "command",
+    r"refus(e|es|ed|al)|honour(ed)?": "reject, support",
+    r"of (its|their|your|one's) own": "own, or say what it replaces",
+}
+"""A word that is not used, and what is used for it."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+def test_the_readme_links_to_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [page.name for page in PAGES[1:] if page.name not in text]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_a_page_uses_our_terms(page):
+    assert avoided(page.read_text(encoding="utf-8")) == {}
+
+
+def avoided(text):
+    """What a text has of the words that are not used, and what is used instead."""
+    words = " ".join(text.split())
+    found = ((re.search(rf"\b({word})(?!\w)", words, re.IGNORECASE), term) for word, term in TERMS.items())
+    return {match[0]: term for match, term in found if match}
+
+
+def _anchors(page):
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
