@@ -1,4 +1,4 @@
-"""Writes docs/architectures.md from what the sweeps found: `python tests/architectures/page.py`."""
+"""Writes docs/architectures.md from the results of the sweeps: `python tests/architectures/page.py`."""
 
 import json
 from pathlib import Path
@@ -9,35 +9,37 @@ PAGE = DOCS / "architectures.md"
 
 NOTES = {
     "cpmant": "its class lets all tokens of a text see each other (`context` in modeling_cpmant.py)",
-    "emu3": "its class takes the text's part, whose configuration is mapped to no model and could not be found again",
-    "gemma3n": "needs the package timm, for images; its text model gemma3n_text works",
+    "emu3": "its class takes the configuration of the text model alone, which transformers maps to no model, so that a "
+    "saved one could not be opened",
+    "gemma3n": "needs the package timm, for images; its text model, gemma3n_text, works",
     "gemma4_assistant": "takes the hidden states of another model, not text",
     "gemma4_unified_assistant": "takes the hidden states of another model, not text",
-    "mllama": "its class takes the text's part, whose configuration is mapped to no model and could not be found again",
+    "mllama": "its class takes the configuration of the text model alone, which transformers maps to no model, so that a "
+    "saved one could not be opened",
     "musicgen": "predicts codes of sound, not text",
     "musicgen_melody": "predicts codes of sound, not text",
     "qdqbert": "needs the package pytorch-quantization",
-    "speech_to_text_2": "cannot be made: Speech2Text2SinusoidalPositionalEmbedding has no `weight`, but `weights`",
-    "transfo-xl": "modeling_transfo_xl.py calls `type_as(dtype=...)`, which torch has not; the TensorFlow class "
-    "compares a label with the logits at its own place",
+    "speech_to_text_2": "cannot be built: Speech2Text2SinusoidalPositionalEmbedding has `weights` instead of `weight`",
+    "transfo-xl": "modeling_transfo_xl.py calls `type_as(dtype=...)`, which torch does not have; the TensorFlow class "
+    "compares a label with the logits at the label's own position",
     "youtu": "its `_init_weights` sets the padding token's row to 0 after the weights were read (modeling_youtu.py)",
-    "zamba2": "its shared weights are counted wrongly (`adapter_id` in modeling_zamba2.py), so that save_pretrained "
-    "refuses them; transformers 5 is right",
+    "zamba2": "its shared weights are counted wrongly (`adapter_id` in modeling_zamba2.py), so save_pretrained rejects "
+    "them; transformers 5 is right",
 }
-"""Why an architecture does not work, found by reading transformers, where the error does not say it plainly."""
+"""Why an architecture does not work, from reading transformers, if the error does not say it plainly."""
 
 HEAD = """\
 # Architectures
 
-Each causal language model that transformers maps, tiny and random, is trained by clm for {steps} steps, and again from
-a checkpoint to the end; saved, read back, scored and made to generate; on both backends where there is a TensorFlow
-class, and then each opens what the other has written. `nox -s architectures` makes this page, and a new architecture of
-a new transformers shows up in it by itself.
+clm trains a tiny, random model of each causal LM architecture in transformers for {steps} steps, and resumes it from a
+checkpoint; saves it, reads it back, scores it and generates with it. If there is a TensorFlow class, it does so on both
+backends, and each opens what the other has written. `nox -s architectures` writes this page; a new architecture in a new
+transformers appears in it without further work.
 
-A **yes** means all of this: every loss and gradient is a number; the training that goes on from a checkpoint has the
-losses and the final weights of the uninterrupted one, bit for bit; the model that was read back scores as the one that
-was trained; no logit depends on a later token; greedy generation gives the likeliest tokens by the logits of the whole
-text; and where there are two backends, their logits, float32, are at most 1e-5 apart.
+A **yes** means all of this: every loss and gradient is a number; the resumed training has the losses and the final
+weights of the uninterrupted one, bit for bit; the model that was read back scores the same as the one that was trained;
+no logit depends on a later token; greedy generation gives the most likely tokens by the logits of the whole text; and
+the logits of two backends, in float32, differ by at most 1e-5.
 """
 
 
@@ -47,7 +49,7 @@ def main() -> None:
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """What was found, by the series of transformers."""
+    """The results of the sweeps, by the series of transformers."""
     files = sorted(DOCS.glob("architectures-*.json"))
     return {file.stem.removeprefix("architectures-"): json.loads(file.read_text(encoding="utf-8")) for file in files}
 
@@ -72,8 +74,8 @@ def _summary(series: dict[str, dict[str, Any]]) -> list[str]:
 def _crossings(series: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## PyTorch and TensorFlow\n",
-        "The largest difference between two logits of one checkpoint on the two backends, for a checkpoint that `pt` "
-        "wrote and one that `tf` wrote.\n",
+        "The largest difference between the logits of one checkpoint on the two backends, for a checkpoint written by "
+        "`pt` and for one written by `tf`.\n",
         "| architecture | `tf` | `pt` writes, `tf` reads | `tf` writes, `pt` reads |",
         "| --- | --- | --- | --- |",
     ]
