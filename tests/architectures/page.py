@@ -9,12 +9,12 @@ PAGE = DOCS / "architectures.md"
 
 NOTES = {
     "cpmant": "its class lets all tokens of a text see each other (`context` in modeling_cpmant.py)",
-    "emu3": "its class takes the configuration of the text model alone, which transformers maps to no model, so that a "
+    "emu3": "its class takes the configuration of the text model alone, which transformers maps to no model, so a "
     "saved one could not be opened",
     "gemma3n": "needs the package timm, for images; its text model, gemma3n_text, works",
     "gemma4_assistant": "takes the hidden states of another model, not text",
     "gemma4_unified_assistant": "takes the hidden states of another model, not text",
-    "mllama": "its class takes the configuration of the text model alone, which transformers maps to no model, so that a "
+    "mllama": "its class takes the configuration of the text model alone, which transformers maps to no model, so a "
     "saved one could not be opened",
     "musicgen": "predicts codes of sound, not text",
     "musicgen_melody": "predicts codes of sound, not text",
@@ -33,8 +33,8 @@ HEAD = """\
 
 clm trains a tiny, random model of each causal LM architecture in transformers for {steps} steps, and resumes it from a
 checkpoint; saves it, reads it back, scores it and generates with it. If there is a TensorFlow class, it does so on both
-backends, and each opens what the other has written. `nox -s architectures` writes this page; a new architecture in a new
-transformers appears in it without further work.
+backends, and each opens what the other has written. `nox -s architectures` writes this page; a new architecture in a
+new transformers appears in it without further work.
 
 A **yes** means all of this: every loss and gradient is a number; the resumed training has the losses and the final
 weights of the uninterrupted one, bit for bit; the model that was read back scores the same as the one that was trained;
