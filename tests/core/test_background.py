@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from support.waiting import wait_until
 
 from clm_core.background import Background
 
@@ -18,7 +19,7 @@ def background(gate):
 
     def work(item, stopped):
         found.begun.append(item)
-        assert gate.wait(10)
+        assert gate.wait(60)
         found.done.append(item)
 
     found = Background(work, lambda item: found.discarded.append(item))
@@ -31,19 +32,16 @@ def background(gate):
 def test_of_those_that_wait_only_the_newest_is_done(background, gate):
     for item in range(1, 5):
         background.submit(item)
-        while not background.begun:
-            pass
+        wait_until(lambda: background.begun)
     gate.set()
-    while len(background.discarded) < 4:
-        pass
+    wait_until(lambda: len(background.discarded) == 4)
     assert background.done == [1, 4]
     assert background.discarded == [2, 3, 1, 4]
 
 
 def test_stopping_drops_what_waits_and_waits_for_what_is_under_way(background, gate):
     background.submit(1)
-    while not background.begun:
-        pass
+    wait_until(lambda: background.begun)
     background.submit(2)
     threading.Timer(0.05, gate.set).start()
     background.stop()
@@ -60,6 +58,5 @@ def test_work_goes_on_after_a_pause(background, gate):
     gate.set()
     for item in (1, 2):
         background.submit(item)
-        while item not in background.discarded:
-            pass
+        wait_until(lambda item=item: item in background.discarded)
     assert background.done == [1, 2]

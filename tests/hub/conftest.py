@@ -1,38 +1,53 @@
-"""What the tests of publishing share: a Hub on the loopback, and clm in a process of its own that knows no other."""
+"""What the tests of publishing share: a Hub on the loopback, and clm in processes that know no other."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hub_server import TOKEN, HubServer
+from support.hub_server import TOKEN, HubServer
 
 needed = {"test_keras_callback.py": ["tensorflow"], "test_back_from_the_hub.py": ["torch", "tensorflow"]}
 collect_ignore = [name for name, frameworks in needed.items() if not any(map(find_spec, frameworks))]
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+TESTS = Path(__file__).parents[1]
 DOCUMENTS = [f"Why is sky number {number} so blue? Because light scatters {number * 7} times." for number in range(60)]
 
 
-@pytest.fixture
-def hub():
+@pytest.fixture(scope="session")
+def server():
     server = HubServer()
     yield server
     server.close()
 
 
+@pytest.fixture
+def hub(server):
+    """A Hub that knows nothing; its address stays, since huggingface_hub reads it when it is imported."""
+    server.forget()
+    server.open()
+    return server
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """The folder that huggingface_hub calls home, where nobody has logged in, and which each test finds empty."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def nothing_holds_the_token(request, tmp_path):
+def nothing_holds_the_token(hub, home, tmp_path):
     """Whatever a test has written, printed or uploaded is searched for the token."""
-    server = request.getfixturevalue("hub") if "hub" in request.fixturenames else None
     yield
-    written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    written.pop(tmp_path / "home" / "token", None)  # Where `hf auth login` keeps it.
-    for repo in server.repos.values() if server else ():
+    written = {path: path.read_bytes() for top in (tmp_path, home) for path in top.rglob("*") if path.is_file()}
+    written.pop(home / "token", None)  # Where `hf auth login` keeps it.
+    shutil.rmtree(home)
+    home.mkdir()
+    for repo in hub.repos.values():
         for commit, files in repo.commits.items():
             written |= {f"{commit} {path}": content for path, content in files.items()}
     assert [place for place, content in written.items() if TOKEN.encode() in content] == []
@@ -40,12 +55,12 @@ def nothing_holds_the_token(request, tmp_path):
 
 
 @pytest.fixture
-def environment(hub, tmp_path):
-    """A home of its own, where nobody but this test has logged in."""
+def environment(hub, home, tmp_path):
+    """Of a process that knows this Hub alone, and the toy backend, which needs no framework."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "CLM_"))}
     own = {
         "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "home"),
+        "HF_HOME": str(home),
         "HF_TOKEN": TOKEN,
         "HF_HUB_DISABLE_XET": "1",
         "CLM_CACHE": str(tmp_path / "cache"),
@@ -53,39 +68,51 @@ def environment(hub, tmp_path):
         "CLM_HUB_WAIT": "0.01",
         "CLM_HUB_TIMEOUT": "2",
         "CLM_BACKEND": "bigram",
-        # The toy backend needs no framework, which transformers would import.
+        # transformers would import them.
         "USE_TF": "0",
         "USE_TORCH": "0",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(TESTS.parent),
     }
     return {**kept, **own}
 
 
-class Clm:
-    """Commands of clm in a process of their own."""
+class Worker:
+    """A process that runs commands of clm for one test after the other."""
 
-    def __init__(self, folder, environment):
+    def __init__(self, environment):
+        self.process = subprocess.Popen(
+            [sys.executable, TESTS / "support" / "hub_worker.py"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Clm:
+    """Commands of clm, in a folder and an environment."""
+
+    def __init__(self, worker, folder, environment):
+        self.process, self.folder, self.environment = worker.process, folder, environment
         self.errors = folder / "printed.txt"
-        with self.errors.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, HERE / "worker.py"],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-            )
+        self.running = False
 
     def start(self, *argv):
         """Begin a command."""
-        self.process.stdin.write(json.dumps([str(argument) for argument in argv]) + "\n")
+        self.running = True
+        asked = {"argv": [str(argument) for argument in argv], "folder": str(self.folder)}
+        self.process.stdin.write(json.dumps({**asked, "environment": self.environment}) + "\n")
         self.process.stdin.flush()
 
     def wait(self):
         """The exit code of the command that was begun."""
         line = self.process.stdout.readline()
-        assert line, self.errors.read_text()
+        assert line, self.err
+        self.running = False
         answer = json.loads(line)
         self.out = answer["out"]
         with self.errors.with_name("printed-out.txt").open("a") as file:
@@ -101,28 +128,40 @@ class Clm:
         """All that was printed for the person so far."""
         return self.errors.read_text()
 
-    def close(self):
-        self.process.kill()
-        self.process.communicate()
+
+@pytest.fixture(scope="session")
+def workers():
+    """The processes that serve many tests, by the backend that they were started for."""
+    started = {}
+    yield started
+    for worker in started.values():
+        worker.close()
+
+
+@pytest.fixture
+def clm(workers, environment, tmp_path):
+    """Commands of clm with the toy backend, in a process that serves other tests too."""
+    backend = environment["CLM_BACKEND"]
+    if backend not in workers:
+        workers[backend] = Worker(environment)
+    commands = Clm(workers[backend], tmp_path, environment)
+    yield commands
+    if commands.running:  # The test failed before its command came to an end, which the next one is not to meet.
+        workers.pop(backend).close()
 
 
 @pytest.fixture
 def new_clm(tmp_path):
-    """Start a process for commands, in an environment."""
+    """The same in a new process: for an environment that is read when it starts, or a test that interrupts it."""
     started = []
 
     def start(environment):
-        started.append(Clm(tmp_path, environment))
-        return started[-1]
+        started.append(Worker(environment))
+        return Clm(started[-1], tmp_path, environment)
 
     yield start
-    for commands in started:
-        commands.close()
-
-
-@pytest.fixture
-def clm(new_clm, environment):
-    return new_clm(environment)
+    for worker in started:
+        worker.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from comparison import assert_equal
-from hub_server import Fault, reset, stall
+from support.hub_server import Fault, reset, stall
 
 COMMIT, PUT = "POST .*/commit/", "PUT /_objects/"
 

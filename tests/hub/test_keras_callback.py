@@ -7,7 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from hub_server import Fault, held
+from support.hub_server import Fault, held
+from support.waiting import wait_until
 
 PUT, COMMIT = "PUT /_objects/", "POST .*/commit/"
 
@@ -57,8 +58,8 @@ def test_uploads_that_outlast_the_training_lose_nothing_and_hold_up_no_epoch(fit
     (tmp_path / "out" / "notes.md").write_text("the folder need not be empty")
     process = fit(output_dir="out", hub_model_id="jane/fox", checkpoint=True)
     hub.wait_for(PUT)
-    while not (tmp_path / "epoch-2").exists():  # The last, while the upload of the first is held.
-        assert process.poll() is None
+    last = tmp_path / "epoch-2"
+    wait_until(last.exists, why=(tmp_path / "printed.txt").read_text)  # While the upload of the first is held.
     free.set()
     assert answer(process, tmp_path)["error"] is None
     (tmp_path / "out" / "notes.md").unlink()

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hub_server import Fault
+from support.hub_server import Fault
 
 PREPARE = [
     "prepare",

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 from comparison import assert_equal
-from hub_server import Fault, held, reset, stall
+from support.hub_server import Fault, held, reset, stall
+from support.waiting import wait_until
 
 PUT, COMMIT = "PUT /_objects/", "POST .*/commit/"
 STEPS = ["--save-strategy", "steps", "--save-steps", "6", "--save-total-limit", "1"]
@@ -70,8 +71,8 @@ def test_an_upload_that_outlasts_the_training_blocks_no_step_and_the_last_state_
     hub.faults = [Fault(PUT, act=held(free))]
     clm.start(*training, *STEPS, "--hub-strategy", "every_save", "--logging-steps", "1")
     hub.wait_for(PUT)
-    while '"step": 18' not in (tmp_path / "run" / "history.jsonl").read_text():  # The last, while the first is held.
-        assert clm.process.poll() is None
+    history = tmp_path / "run" / "history.jsonl"
+    wait_until(lambda: '"step": 18' in history.read_text(), why=lambda: clm.err)  # The last, while the first is held.
     free.set()
     assert clm.wait() == 0
     assert_equal(hub, tmp_path / "run")
@@ -176,7 +177,8 @@ def test_offline_a_training_asks_the_hub_nothing_and_is_queued(clm, hub, trainin
     assert_equal(hub, tmp_path / "run")
 
 
-def test_ctrl_c_ends_an_upload_at_once_and_says_how_to_go_on(clm, hub, training, tmp_path):
+def test_ctrl_c_ends_an_upload_at_once_and_says_how_to_go_on(new_clm, environment, hub, training, tmp_path):
+    clm = new_clm(environment)  # Whose threads go with it.
     free = threading.Event()
     hub.faults = [Fault(PUT, act=held(free))]
     clm.start(*training)

@@ -1,7 +1,7 @@
 """Whoever may not publish is told before the training, in one line, and nothing is written."""
 
 import pytest
-from hub_server import TOKEN, Fault, Repo
+from support.hub_server import TOKEN, Fault, Repo
 
 
 def of_token(**token):
@@ -33,27 +33,24 @@ def test_who_may_not_write_there_is_refused(clm, hub, training, tmp_path, user, 
     assert not (tmp_path / "run").exists()
 
 
-def test_who_is_not_logged_in_is_told_how_to(environment, hub, training, tmp_path, new_clm):
-    del environment["HF_TOKEN"]
-    clm = new_clm(environment)
+def test_who_is_not_logged_in_is_told_how_to(clm, hub, training):
+    del clm.environment["HF_TOKEN"]
     assert clm(*training) == 2
     assert "not logged in to the Hub: log in with `hf auth login`, or set HF_TOKEN" in clm.err
     assert hub.requests == []
 
 
-def test_a_token_that_is_not_accepted_is_told_and_not_shown(environment, training, new_clm):
-    environment["HF_TOKEN"] = "hf_" + "outdatedoutdatedoutdated"
-    clm = new_clm(environment)
+def test_a_token_that_is_not_accepted_is_told_and_not_shown(clm, training):
+    clm.environment["HF_TOKEN"] = "hf_" + "outdatedoutdatedoutdated"
     assert clm(*training) == 2
     assert "does not accept your token" in clm.err
-    assert environment["HF_TOKEN"] not in clm.err
+    assert clm.environment["HF_TOKEN"] not in clm.err
 
 
-def test_a_token_in_the_file_of_hf_auth_login_is_used(environment, training, tmp_path, new_clm):
-    del environment["HF_TOKEN"]
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "token").write_text(TOKEN + "\n")
-    assert new_clm(environment)(*training) == 0
+def test_a_token_in_the_file_of_hf_auth_login_is_used(clm, training, home):
+    del clm.environment["HF_TOKEN"]
+    (home / "token").write_text(TOKEN + "\n")
+    assert clm(*training) == 0
 
 
 def test_a_fine_grained_token_for_this_place_is_enough(clm, hub, training):

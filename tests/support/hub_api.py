@@ -1,116 +1,40 @@
-"""A Hub for tests, on the loopback: what huggingface_hub speaks to upload and download, and faults on demand.
+"""How the Hub of the tests answers each request that huggingface_hub sends to upload and download.
 
-Everything is kept in memory, and every request is remembered. Xet, git and multipart uploads are not spoken.
+Xet, git and multipart uploads are not spoken.
 """
 
 import base64
 import hashlib
 import json
 import re
-import socket
-import struct
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+from support.hub_repositories import LARGE, Repo, entry
+
+if TYPE_CHECKING:
+    from support.hub_server import HubServer
 
 TOKEN = "hf_" + "ThisIsNotToBeFoundAnywhere"
 ID = r"(?P<id>[\w.-]+/[\w.-]+)"
 KIND = r"(?P<kind>models|datasets)"
 OF_KIND = r"(?P<prefix>datasets/)?"
-LARGE = (".safetensors", ".bin", ".ends", ".pt", ".pth", ".png")
-"""The ends of names that are stored by their hash, as .gitattributes says on the real one."""
-
-
-@dataclass
-class Repo:
-    """A repository: every commit has all files, each with its content."""
-
-    private: bool
-    branches: dict[str, str] = field(default_factory=dict)
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
-
-    def commit(self, branch: str, files: dict[str, bytes], message: str) -> str:
-        oid = hashlib.sha1(f"{len(self.commits)} {message}".encode()).hexdigest()
-        self.commits[oid], self.branches[branch] = files, oid
-        self.messages.append(message)
-        return oid
-
-
-@dataclass
-class Fault:
-    """What goes wrong with requests that match: a status, or something done to the connection; `times` times."""
-
-    match: str
-    """A regular expression for `METHOD /path`."""
-    status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    act: Callable[["Handler"], None] | None = None
-    times: float = float("inf")
-
-
-class HubServer:
-    """The server, and what it knows: `repos`, `requests`, and the `faults` that are on."""
-
-    def __init__(self) -> None:
-        self.repos: dict[tuple[str, str], Repo] = {}
-        self.objects: dict[str, bytes] = {}
-        self.requests: list[str] = []
-        self.faults: list[Fault] = []
-        self.user: dict[str, Any] = {
-            "type": "user",
-            "name": "jane",
-            "orgs": [{"name": "acme", "roleInOrg": "write"}, {"name": "club", "roleInOrg": "read"}],
-            "auth": {"type": "access_token", "accessToken": {"displayName": "test", "role": "write"}},
-        }
-        self.licenses: dict[str, str] = {}
-        self.port = 0
-        self.open()
-
-    def open(self) -> None:
-        """Listen, on the port of before."""
-        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._http.daemon_threads = True
-        self._http.hub = self
-        self.port = self._http.server_port
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Be gone: connections are refused."""
-        self._http.shutdown()
-        self._http.server_close()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def files(self, repo_id: str, branch: str = "main", kind: str = "models") -> dict[str, bytes]:
-        """The files of a branch, without the one that every repository begins with."""
-        repo = self.repos[kind, repo_id]
-        found = repo.commits[repo.branches[branch]]
-        return {path: content for path, content in found.items() if path != ".gitattributes"}
-
-    def wait_for(self, match: str, times: int = 1) -> None:
-        """Return when there were so many requests of a kind."""
-        until = time.monotonic() + 60
-        while self.count(match) < times:
-            assert time.monotonic() < until, f"no {match} among {self.requests}"
-            time.sleep(0.01)
-
-    def count(self, match: str) -> int:
-        """How many requests there were of a kind."""
-        return sum(bool(re.search(match, request)) for request in self.requests)
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -323,38 +247,3 @@ ROUTES: list[tuple[str, Callable[..., None]]] = [
     ("PUT /_objects/(?P<oid>[0-9a-f]+)", Handler.put),
     (f"(?:GET|HEAD) /{OF_KIND}{ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Handler.resolve),
 ]
-
-
-def entry(path: str, content: bytes) -> dict[str, Any]:
-    """A file as the Hub lists it."""
-    large = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{large['oid']}\nsize {len(content)}\n".encode()
-    stored = pointer if path.endswith(LARGE) else content
-    oid = hashlib.sha1(b"blob %d\0" % len(stored) + stored).hexdigest()
-    found = {"type": "file", "path": path, "size": len(content), "oid": oid}
-    return {**found, "lfs": large} if path.endswith(LARGE) else found
-
-
-def reset(handler: Handler) -> None:
-    """Take the beginning of the body, and tear the connection down."""
-    handler.rfile.read(min(1000, int(handler.headers.get("Content-Length") or 0)))
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    handler.connection.close()
-    handler.close_connection = True
-
-
-def stall(handler: Handler) -> None:
-    """Take the body, and say nothing until the client has gone."""
-    handler.body()
-    handler.connection.settimeout(60)
-    handler.rfile.read(1)
-    handler.close_connection = True
-
-
-def held(until: threading.Event) -> Callable[[Handler], None]:
-    """Go on when told to."""
-
-    def wait(handler: Handler) -> None:
-        until.wait(60)
-
-    return wait

@@ -1,0 +1,1 @@
+"""What tests of several folders import: parts that are real, small, and start fast."""

@@ -1,0 +1,28 @@
+"""Runs commands of clm, one after the other, in a process whose environment was set before anything was imported.
+
+Reads a JSON object a line, with `argv`, the `folder` to work in and the `environment`, and answers each with one: the
+exit code and what was printed. Standard error goes to `printed.txt` in the folder.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+
+answers = sys.stdout
+for line in sys.stdin:
+    asked = json.loads(line)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.stderr.flush()
+    with open("printed.txt", "a") as errors:  # noqa: PTH123
+        os.dup2(errors.fileno(), 2)
+    from clm_core import cli
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = cli.main(asked["argv"])
+    sys.stderr.flush()
+    print(json.dumps({"code": code, "out": printed.getvalue()}), file=answers, flush=True)
