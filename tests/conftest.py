@@ -1,7 +1,27 @@
-"""What holds for every test: a thread for each worker, since several work at once and what they compute is small."""
+"""What holds for every test: several work at once where they are many, each with one thread."""
 
 import os
 
-# Read when a library is loaded, here and in the processes that tests start.
+import pytest
+
+# Read when a library is loaded, here and in the processes that tests start: what they compute is small, and threads
+# that wait for each other on a busy machine take many times as long.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, "1")
+
+MOST = 4
+"""Processes; each takes up to 3 GB of memory where both frameworks are there."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Spread whole folders over the processors with pytest-xdist, unless -n says otherwise, or it is not there.
+
+    A file alone is done before the processes have started. In the options of pyproject.toml, -n would be unknown where
+    pytest-xdist is not, or is switched off.
+    """
+    if getattr(config.option, "numprocesses", 0) is not None or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    if not all("::" in place or place.endswith(".py") for place in config.args):
+        config.option.numprocesses, config.option.maxprocesses = "auto", MOST
+        config.option.dist = "worksteal"  # It keeps the order, and so what a class or a file shares.
