@@ -133,7 +133,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def fields(session: nox.Session) -> None:
-    """clm_core/ignored_fields.json, made anew in some twenty minutes: what each class does not read."""
+    """clm_core/models/ignored_fields.json, made anew in some twenty minutes: what each class does not read."""
     folder = session.create_tmp()
     session.install(".[pt,tf,test]", TORCH, "transformers>=4.57,<5")
     for series in ("transformers>=4.57,<5", "transformers>=5,<6", "transformers>=4.57,<5"):  # 5 has new fields for it.

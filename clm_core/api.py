@@ -12,21 +12,27 @@ file is given as `config`. clm prints nothing, unless `progress` says where, and
 from pathlib import Path
 from typing import Any
 
-from clm_core import pushing, requests, runs
 from clm_core.backend import Backend
-from clm_core.comparison import compare
-from clm_core.first_look import look
-from clm_core.options import from_arguments
-from clm_core.progress import Progress
+from clm_core.commands import evaluate as _evaluate
+from clm_core.commands import generate as _generate
+from clm_core.commands import inspect as _inspect
+from clm_core.commands import prepare as _prepare
+from clm_core.commands import train as _train
+from clm_core.commands.first_look import look
+from clm_core.comparison.compare import compare
+from clm_core.hub import pushing
+from clm_core.options import from_arguments, resolve
 from clm_core.registry import get_backend
 from clm_core.results import (
     EvaluationResult,
     GenerationResult,
+    InspectionResult,
     ParityResult,
     PreparationResult,
     Publication,
     TrainingResult,
 )
+from clm_core.screen.progress import Progress
 
 SILENT = Progress()
 
@@ -44,10 +50,10 @@ def train(
     Raises:
         ClmError: an option, the data, the model, the backend or the output folder cannot be used as asked.
     """
-    request = requests.training(from_arguments(options), file=config, backend=get_backend(backend))
+    request = resolve.training(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
     _quiet(request.backend, verbose)
-    return runs.train(request, progress)
+    return _train.train(request, progress)
 
 
 def evaluate(
@@ -63,10 +69,10 @@ def evaluate(
     Raises:
         ClmError: an option, the data, the model or the backend cannot be used as asked.
     """
-    request = requests.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
+    request = resolve.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
     _quiet(request.backend, verbose)
-    return runs.evaluate(request, progress)
+    return _evaluate.evaluate(request, progress)
 
 
 def generate(
@@ -83,10 +89,10 @@ def generate(
     Raises:
         ClmError: an option, the model or the backend cannot be used as asked.
     """
-    request = requests.generation(from_arguments(options), file=config, backend=get_backend(backend))
+    request = resolve.generation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
     _quiet(request.backend, verbose)
-    return runs.generate(request, prompt, progress)
+    return _generate.generate(request, prompt, progress)
 
 
 def parity(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> ParityResult:
@@ -95,7 +101,7 @@ def parity(*, config: str | Path | None = None, progress: Progress = SILENT, **o
     Raises:
         ClmError: an option, the data, the model, a backend or the output folder cannot be used as asked.
     """
-    request = requests.parity(from_arguments(options), file=config)
+    request = resolve.parity(from_arguments(options), file=config)
     look(request.config)
     return compare(request, progress)
 
@@ -106,9 +112,18 @@ def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **
     Raises:
         ClmError: an option, the data, the tokenizer or the output folder cannot be used as asked.
     """
-    request = requests.preparation(from_arguments(options), file=config)
+    request = resolve.preparation(from_arguments(options), file=config)
     look(request)
-    return runs.prepare(request, progress)
+    return _prepare.prepare(request, progress)
+
+
+def inspect(folder: str | Path, **options: Any) -> InspectionResult:
+    """Describe a folder of prepared data; takes the options of `InspectConfig`.
+
+    Raises:
+        ClmError: an option cannot be used as asked, or there are no prepared data in the folder.
+    """
+    return _inspect.inspect(Path(folder), resolve.inspection(from_arguments(options)))
 
 
 def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Publication:
@@ -119,7 +134,7 @@ def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Pub
     Raises:
         ClmError: an option cannot be used as asked, or there is no finished run in the folder.
     """
-    return pushing.push(Path(run), requests.publication(from_arguments(options)), progress)
+    return pushing.push(Path(run), resolve.publication(from_arguments(options)), progress)
 
 
 def _quiet(backend: Backend, verbose: bool) -> None:

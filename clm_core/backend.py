@@ -111,7 +111,7 @@ class Model:
     """A `transformers.PretrainedConfig`."""
     seed: int
     ignore_unused_weights: bool = False
-    """Whether the files may hold tensors that the model does not use; `clm_core.unused_weights` refuses them else."""
+    """Whether the files may hold tensors that the model does not use; else `models.unused_weights` refuses them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ backend, so that a training goes on in another framework than it began in.
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -21,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.backend import TrainingJob
+from clm_core.durable import replace, share, sync_file
 from clm_core.errors import ModelError
-from clm_core.permissions import share
-from clm_core.places import likely
+from clm_core.paths import likely
 from clm_core.schedule import Schedule
 
 MARKER = "checkpoint.json"
@@ -61,12 +60,7 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     job.add_to_checkpoint(folder)
     share(folder)
     record = {"step": step, "backend": backend, **job.schedule.identity()}
-    temporary = folder / f".{MARKER}"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / MARKER)
+    replace(folder / MARKER, json.dumps(record, indent=2))
     if job.config.save_total_limit:
         # Those after this step are there when a run is done again from an earlier one: not old, and not counted.
         until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
@@ -85,8 +79,7 @@ def write_moments(folder: Path, moments: Mapping[str, Moments | None]) -> None:
         if state:
             tensors |= {f"m.{name}": state.first, f"v.{name}": state.second}
     save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / MOMENTS)
-    with (folder / MOMENTS).open("r+b") as file:
-        os.fsync(file.fileno())
+    sync_file(folder / MOMENTS)
 
 
 def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Moments | None]:

@@ -2,7 +2,10 @@
 
 import json
 import math
+import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +24,10 @@ class Result:
     def to_json(self) -> str:
         """The result as one JSON object."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def to_text(self) -> str:
+        """The result as the content of a file."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +159,14 @@ class ParityResult(Result):
     parted: Difference | None
     """The first that is not tolerated; None where both agree."""
     output_dir: Path | None
+
+
+def versions(requires: Iterable[str]) -> dict[str, str]:
+    """The versions of Python, of clm and of what a backend with these requirements runs on."""
+    from packaging.requirements import Requirement
+
+    names = ["clm", "transformers", "tokenizers", "numpy", *(Requirement(line).name for line in requires)]
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
 def _plain(value: Any) -> Any:

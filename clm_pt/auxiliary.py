@@ -12,9 +12,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from clm_core.architectures import asks_for_more_loss
 from clm_core.backend import Blocks
 from clm_core.errors import ModelError
+from clm_core.models.architectures import asks_for_more_loss
 from clm_pt.datasets import collate
 
 LENGTH = 8

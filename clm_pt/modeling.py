@@ -12,13 +12,13 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
-from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OutputError
-from clm_core.ignored_fields import attention
-from clm_core.initialization import first_weight
-from clm_core.model_folder import complete
-from clm_core.pretrained import existing_model
-from clm_core.quantization import check_quantization
+from clm_core.models.causality import check_causal
+from clm_core.models.configurations import existing_model
+from clm_core.models.first_weights import first_weight
+from clm_core.models.ignored_fields import attention
+from clm_core.models.model_folder import complete
+from clm_core.models.quantization import check_quantization
 from clm_pt.repairs import repair
 from clm_pt.weight_files import WEIGHTS, check_all_used
 

@@ -7,8 +7,8 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.models.reformer.modeling_reformer import ReformerLayer
 
-from clm_core.architectures import COUNT_FROM_PADDING, text_part
-from clm_core.causality import GENERATE_PLAINLY
+from clm_core.models.architectures import COUNT_FROM_PADDING, text_part
+from clm_core.models.causality import GENERATE_PLAINLY
 
 WITHOUT_MASK = frozenset(("transfo-xl", "xlnet"))
 """The model types that know no attention_mask, or fail in it if they are causal; blocks and prompts have no padding."""

@@ -23,9 +23,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
 from clm_core.backend import BatchScored, Evaluated, Model, Saved, Score, StepDone, TrainingJob
-from clm_core.decay import decays
+from clm_core.data.guide import GuideRows
 from clm_core.errors import ModelError
-from clm_core.guide import GuideRows
+from clm_core.models.decay import decays
 from clm_pt.arguments import own_environment, training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.clipping import clip

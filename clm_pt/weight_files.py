@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from clm_core.backend import Model
-from clm_core.quantization import check_types
-from clm_core.unused_weights import check_tied, check_unused
+from clm_core.models.quantization import check_types
+from clm_core.models.unused_weights import check_tied, check_unused
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 """A single file, and the list of several."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
-from clm_core.noise import silenced
+from clm_core.screen.quiet import silenced
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from datasets.table import InMemoryTable
 from transformers import TFPreTrainedModel
 
 from clm_core.backend import Blocks
+from clm_core.data.prepared import TRAIN, Prepared
 from clm_core.errors import DataError, OptionError
-from clm_core.prepared import TRAIN, Prepared
 from clm_core.results import PreparationResult
 from clm_core.schedule import Schedule
 

@@ -20,12 +20,12 @@ from transformers import (
 )
 
 from clm_core.backend import Model
-from clm_core.causality import check_causal
 from clm_core.errors import ModelError, OptionError
-from clm_core.ignored_fields import attention
-from clm_core.model_folder import complete
-from clm_core.pretrained import existing_model
-from clm_core.quantization import check_quantization
+from clm_core.models.causality import check_causal
+from clm_core.models.configurations import existing_model
+from clm_core.models.ignored_fields import attention
+from clm_core.models.model_folder import complete
+from clm_core.models.quantization import check_quantization
 from clm_tf import weights
 from clm_tf.classes import CLASSES
 

@@ -10,7 +10,7 @@ import transformers
 from transformers.modeling_tf_pytorch_utils import convert_tf_weight_name_to_pt_weight_name
 
 from clm_core.config import OptimizationOptions
-from clm_core.decay import decays
+from clm_core.models.decay import decays
 from clm_core.schedule import Schedule
 
 Pairs = Iterable[tuple[Any, tf.Variable]]
@@ -106,7 +106,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
             return tf.cond(is_last, update, lambda: self._batch_of_step.assign_add(1))
 
     def decays(self, variable: tf.Variable) -> bool:
-        """Whether the decay is for this variable: by `clm_core.decay`, or by patterns, as in transformers' class."""
+        """Whether the decay is for this variable: by the core's rule, or by patterns, as in transformers' class."""
         if self._include_in_weight_decay or self._exclude_from_weight_decay:
             return bool(self._do_use_weight_decay(variable.name))
         name, _ = convert_tf_weight_name_to_pt_weight_name(variable.name, tf_weight_shape=variable.shape)

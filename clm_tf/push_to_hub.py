@@ -13,11 +13,11 @@ from transformers import IntervalStrategy, PreTrainedTokenizerBase, TFPreTrained
 from transformers import PushToHubCallback as TransformersCallback
 from transformers.modelcard import TrainingSummary
 
-from clm_core.background import Background
 from clm_core.errors import HubError
-from clm_core.hub import MODEL, Hub, Repository
-from clm_core.model_folder import complete
-from clm_core.upload import Files, upload, without_bars
+from clm_core.hub.account import MODEL, Hub, Repository
+from clm_core.hub.background import Background
+from clm_core.hub.upload import Files, upload, without_bars
+from clm_core.models.model_folder import complete
 from clm_tf.modeling import save
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import tf_keras as keras
 
-from clm_core.architectures import asks_for_more_loss
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError
+from clm_core.models.architectures import asks_for_more_loss
 from clm_tf import checkpoints, guide, modeling
 from clm_tf.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.datasets import training_dataset

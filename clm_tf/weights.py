@@ -25,9 +25,9 @@ from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
 from clm_core.errors import ModelError, OutputError
-from clm_core.initialization import first_weight
-from clm_core.quantization import check_types
-from clm_core.unused_weights import OUTPUT, check_unused
+from clm_core.models.first_weights import first_weight
+from clm_core.models.quantization import check_types
+from clm_core.models.unused_weights import OUTPUT, check_unused
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -4,7 +4,7 @@ from shrink import shrink
 from transformers.models.auto.modeling_tf_auto import TF_MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from clm_core.backend import Model
-from clm_core.causality import make_causal
+from clm_core.models.causality import make_causal
 
 REFUSED = frozenset({"transfo-xl"})
 """By both backends, which say why."""

@@ -4,7 +4,7 @@ import pytest
 from small_models import new_model
 
 from clm_core.backend import Evaluated
-from clm_core.comparison import without_dropout
+from clm_core.comparison.compare import without_dropout
 from clm_core.testing import losses, run
 from clm_pt.backend import PyTorchBackend
 from clm_tf.backend import TensorFlowBackend

@@ -9,7 +9,7 @@ from typing import Any
 from shrink import EXCEPTIONS, shrink, tiny_fields
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-from clm_core.architectures import text_part
+from clm_core.models.architectures import text_part
 
 Path = tuple[str, ...]
 """The names that lead to a field, from the outermost configuration: `("text_config", "rope_theta")`."""

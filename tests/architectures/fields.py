@@ -2,7 +2,7 @@
 
     python tests/architectures/fields.py measure FOLDER          what each change does here, into FOLDER
     python tests/architectures/fields.py measure FOLDER gpt2     the same for these types alone
-    python tests/architectures/fields.py write FOLDER            clm_core/ignored_fields.json, from what was measured
+    python tests/architectures/fields.py write FOLDER            ignored_fields.json, from what was measured
 
 A tiny model of each type is given the same weights again and again, and asked for the logits of the same text, as clm
 runs it and with eager attention. `nox -s fields` does all of it, on both series of transformers.
@@ -150,7 +150,7 @@ def _sides(model_type: str) -> dict[str, Callable[[Any], np.ndarray]]:
 def _pt(attention: str) -> Callable[[Any], np.ndarray]:
     import torch
 
-    from clm_core.causality import make_causal
+    from clm_core.models.causality import make_causal
     from clm_pt import modeling
     from clm_pt.repairs import repair
 
@@ -187,7 +187,7 @@ def new(architecture: Any) -> Model:
 
 
 def _tf(config: Any) -> np.ndarray:
-    from clm_core.causality import make_causal
+    from clm_core.models.causality import make_causal
     from clm_tf import modeling, weights
 
     make_causal(config)

@@ -1,4 +1,4 @@
-"""Which fields a class ignores, from the logits that were measured: clm_core/ignored_fields.json, and why."""
+"""Which fields a class ignores, from the logits that were measured: clm_core/models/ignored_fields.json, and why."""
 
 import json
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from clm_core.backend import Backend, Evaluated, EvaluationJob, GenerationJob, Model, StepDone
 from clm_core.config import EvaluateConfig, SamplingOptions, TokenizerOptions, TrainConfig
-from clm_core.pretrained import load_architecture, new_architecture
+from clm_core.models.configurations import load_architecture, new_architecture
 from clm_core.testing import Trace, run, validation_blocks
 
 STEPS, NEW_TOKENS = 3, 3

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from changes import configuration
 
-from clm_core.causality import make_causal
 from clm_core.errors import ModelError
+from clm_core.models.causality import make_causal
 
 SERIES = fields.series()
 FILE = json.loads(ignored.FILE.read_text(encoding="utf-8"))

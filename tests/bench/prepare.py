@@ -89,7 +89,7 @@ def run(way: str, folder: Path) -> dict[str, float]:
     import datasets  # noqa: F401
     from transformers import AutoTokenizer
 
-    import clm_core.preprocessing  # noqa: F401
+    import clm_core.data.preparation  # noqa: F401
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     corpus = str(folder / "corpus.jsonl")
@@ -151,13 +151,12 @@ def guide(way, tokenizer, corpus):
 
 def clm_way(way, tokenizer, corpus):
     """The whole of clm's preparation, from the file to the manifest on disk, hashes and fsync included."""
-    from clm_core import requests
-    from clm_core.options import from_arguments
-    from clm_core.preprocessing import Recipe, prepare
+    from clm_core.data.preparation import Recipe, prepare
+    from clm_core.options import from_arguments, resolve
 
     files = [corpus] * (10 if "x 10" in way else 1)
     options = {"train_file": files, "validation_split_percentage": 0, "append_eos": False, "tokenizer_name": "t"}
-    config = requests.preparation(from_arguments(options), file=None)
+    config = resolve.preparation(from_arguments(options), file=None)
     target = Path(tempfile.mkdtemp(dir=Path(corpus).parent)) / "prepared"
     workers = None if "fastokens" in way else os.cpu_count()
 

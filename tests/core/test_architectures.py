@@ -12,8 +12,8 @@ from transformers import (
     WhisperConfig,
 )
 
-from clm_core.architectures import count_positions
 from clm_core.errors import OptionError
+from clm_core.models.architectures import count_positions
 
 
 @pytest.mark.parametrize(

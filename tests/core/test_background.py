@@ -5,7 +5,7 @@ import threading
 import pytest
 from support.waiting import wait_until
 
-from clm_core.background import Background
+from clm_core.hub.background import Background
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from transformers import BertConfig, CanineConfig, GPT2Config, MegatronBertConfig, RobertaConfig, XLMConfig, XLNetConfig
 
-from clm_core.architectures import count_positions, text_part
-from clm_core.causality import check_causal, make_causal
 from clm_core.config import TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError
-from clm_core.pretrained import load_architecture, new_architecture
+from clm_core.models.architectures import count_positions, text_part
+from clm_core.models.causality import check_causal, make_causal
+from clm_core.models.configurations import load_architecture, new_architecture
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from clm_core.data.readers.files import Layout, read
 from clm_core.errors import DataError
-from clm_core.files import Layout, read
 
 ANSWERS = {
     "a struct of lists": [{"text": ["one", "two"], "score": [1, 2]}, {"text": ["three"], "score": [3]}, None],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clm_core.decay import decays
+from clm_core.models.decay import decays
 
 
 @pytest.mark.parametrize(

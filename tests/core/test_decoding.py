@@ -11,12 +11,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import clm_core as clm
+from clm_core.commands.generate import prompt_ids
 from clm_core.config import GenerateConfig, InspectConfig
-from clm_core.decoding import continuation
+from clm_core.data.inspection import inspect
 from clm_core.errors import ModelError
-from clm_core.inspection import inspect
-from clm_core.pretrained import load_ends
-from clm_core.runs import _prompt_ids
+from clm_core.models.decoding import continuation
+from clm_core.models.tokenizers import load_ends
 
 WORDS = ["the", "cat", "sat", "on", "mat", "it", "'s", "great", ",", "is", "n't", "."]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -148,9 +148,9 @@ def test_a_line_break_that_ends_texts_may_end_a_prompt():
     characters = models.WordLevel({"\n": 0, "<unk>": 1, **{letter: 2 + i for i, letter in enumerate("ROME:")}}, "<unk>")
     tokenizer = fast(characters, pre_tokenizers.Split("", "isolated"), decoders.Fuse())
     tokenizer.eos_token = "\n"
-    assert _prompt_ids(tokenizer, "ROMEO:\n") == [2, 3, 4, 5, 3, 6, 0]
+    assert prompt_ids(tokenizer, "ROMEO:\n") == [2, 3, 4, 5, 3, 6, 0]
 
 
 def test_what_a_template_closes_a_text_with_is_taken_off_a_prompt():
-    assert _prompt_ids(t5(), "the cat") == ids_of(t5(), "the cat")
-    assert _prompt_ids(llama2(), "the cat") == [1, *ids_of(llama2(), "the cat")]
+    assert prompt_ids(t5(), "the cat") == ids_of(t5(), "the cat")
+    assert prompt_ids(llama2(), "the cat") == [1, *ids_of(llama2(), "the cat")]

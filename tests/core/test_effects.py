@@ -5,9 +5,9 @@ import pytest
 import clm_core as clm
 from clm_core import cli
 from clm_core.config import GenerateConfig, ParityConfig, TrainConfig
-from clm_core.effects import RULES
 from clm_core.errors import OptionError
 from clm_core.options import list_options
+from clm_core.options.effects import RULES
 
 TWICE = {bool: ("", ""), int: ("1", "2"), float: ("0.1", "0.2")}
 

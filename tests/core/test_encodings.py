@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clm_core import lines
+from clm_core.data.readers import lines
+from clm_core.data.readers.files import Layout, expand, read
 from clm_core.errors import DataError
-from clm_core.files import Layout, expand, read
 
 MARKED = {
     "utf-8-sig": codecs.BOM_UTF8,

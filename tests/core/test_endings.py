@@ -12,11 +12,11 @@ import pytest
 from clm_bigram import BigramBackend
 from safetensors import SafetensorError
 
-from clm_core import cli, options, output
-from clm_core.endings import ERROR_LOG
-from clm_core.errors import HubError, OutputError
-from clm_core.exit_codes import ExitCode, code_of
+from clm_core import cli, durable, options, record
+from clm_core.errors import HubError, OptionError, OutputError
 from clm_core.redaction import without_secrets
+from clm_core.screen.endings import ERROR_LOG
+from clm_core.screen.exit_codes import ExitCode, code_of
 
 TRAIN = ["--backend", "bigram", "train", "--max-steps", "4", "--save-strategy", "steps", "--save-steps", "2"]
 TRAIN += ["--save-total-limit", "none"]
@@ -68,7 +68,7 @@ def test_where_no_step_was_made_the_log_is_in_the_temporary_folder(crash, tmp_pa
 
 
 def test_where_nothing_can_be_written_the_line_says_so_and_verbose_prints_it(crash, monkeypatch):
-    monkeypatch.setattr("clm_core.endings._write", lambda *given: (_ for _ in ()).throw(FULL))
+    monkeypatch.setattr("clm_core.screen.endings._write", lambda *given: (_ for _ in ()).throw(FULL))
     assert "could not be kept: --verbose prints it" in crash(ValueError("odd"), late=False)[1][-1]
     assert "ValueError: odd" in crash(ValueError("odd"), "--verbose", late=False)[1][-2]
 
@@ -89,8 +89,8 @@ def test_the_log_has_what_the_framework_wrote_and_no_secret(crash, monkeypatch):
 
 def test_a_log_goes_when_the_run_goes_on_and_is_never_published(crash):
     crash(KeyError("exp_avg"))
-    assert ERROR_LOG in output.WRITTEN
-    assert not output.is_published(ERROR_LOG)
+    assert ERROR_LOG in record.WRITTEN
+    assert not record.is_shared(ERROR_LOG)
     resumed = ["--backend", "bigram", "train", "--resume-from-checkpoint", "run", "--max-steps", "6"]
     assert cli.main(resumed) == 0
     assert not Path("run", ERROR_LOG).exists()
@@ -117,7 +117,7 @@ def test_every_error_has_its_code_and_its_line(crash, error, code, says):
 
 def test_a_full_disk_is_found_under_an_error_of_ours():
     with pytest.raises(OutputError) as caught:
-        output.write(Path("/dev/full/x"), "text")
+        durable.write(Path("/dev/full/x"), "text")
     assert code_of(caught.value) == ExitCode.INPUT
     error = OutputError("cannot write x")
     error.__context__ = FULL
@@ -154,7 +154,7 @@ def test_a_run_in_the_current_folder_is_written_resumed_and_overwritten(tmp_path
 @pytest.mark.parametrize("text", ["[" * 5000, "{" * 5000, "- " * 5000, "a: " + "[{" * 3000])
 def test_yaml_of_thousands_of_brackets_is_one_line(tmp_path, text):
     (tmp_path / "deep.yaml").write_text(text)
-    with pytest.raises(options.OptionError, match=r"deep\.yaml is nested too deeply"):
+    with pytest.raises(OptionError, match=r"deep\.yaml is nested too deeply"):
         options.from_file(tmp_path / "deep.yaml")
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clm_core as clm
-from clm_core import engines
-from clm_core.engines import EngineDiffersError, choose_engine, reference_engine
-from clm_core.prepared import Prepared
-from clm_core.tokenization import Tokens
+from clm_core.data import engines
+from clm_core.data.engines import EngineDiffersError, choose_engine, reference_engine
+from clm_core.data.prepared import Prepared
+from clm_core.data.tokenization import Tokens
 
 
 def same(one, other):
@@ -99,7 +99,7 @@ def test_a_long_document_is_compared_too(tokenizer, broken, length):
 @pytest.mark.parametrize("calls", [1, 3])
 def test_an_engine_that_differs_later_costs_time_and_no_token(corpus, monkeypatch, broken, spoil, calls):
     expected = clm.prepare(train_file=corpus, tokenizer_name="sample", block_size=16, output_dir="expected").folder
-    monkeypatch.setattr("clm_core.tokenization.SLICE_DOCUMENTS", 2)
+    monkeypatch.setattr("clm_core.data.tokenization.SLICE_DOCUMENTS", 2)
     monkeypatch.setattr(engines, "FIRST_DOCUMENTS", 2)
     broken(spoil, calls_until_then=calls)
     found = clm.prepare(train_file=corpus, tokenizer_name="sample", block_size=16, output_dir="found").folder

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from clm_core.data.readers.files import Layout, expand, read
 from clm_core.errors import DataError
-from clm_core.files import Layout, expand, read
 
 ROWS = ['A "quoted", text', "two\nlines\r\n\nand ünïcode 🙂", " spaces ", "last"]
 TEXT = Layout(text_column="text", sample_by="line")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import clm_core as clm
-from clm_core.files import Layout
+from clm_core.data.readers.files import Layout
 
 RUN = """
 import sys

@@ -3,25 +3,25 @@
 import pytest
 
 import clm_core as clm
-from clm_core.cli import VERBS
+from clm_core.config import COMMANDS
 from clm_core.errors import OptionError
-from clm_core.hints import table
 from clm_core.options import list_options
+from clm_core.options.hints import table
 from clm_core.registry import list_backends
 
-OPTIONS = {option.name for config, _ in VERBS.values() if config for option in list_options(config)}
+OPTIONS = {option.name for command in COMMANDS.values() if command.config for option in list_options(command.config)}
 OF_BACKENDS = {option.name for it in list_backends() if it.backend for option in list_options(it.backend.options)}
 NAMES = table()["options"]
 
 
 def test_no_name_of_the_table_is_an_option_or_a_verb_here():
     assert NAMES.keys() & (OPTIONS | OF_BACKENDS | {"config", "backend", "json", "verbose"}) == set()
-    assert table()["verbs"].keys() & VERBS.keys() == set()
+    assert table()["verbs"].keys() & COMMANDS.keys() == set()
 
 
 def test_what_the_table_leads_to_is_here():
     assert {use for entry in NAMES.values() if "use" in entry for use in entry["use"].split(" or ")} <= OPTIONS
-    assert {command.split()[1] for command in table()["verbs"].values()} <= {*VERBS, "--help", "--version"}
+    assert {command.split()[1] for command in table()["verbs"].values()} <= {*COMMANDS, "--help", "--version"}
     assert all(entry.keys() in ({"use"}, {"say"}) for entry in NAMES.values())
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from transformers import GPT2Config, LlamaConfig
 
-from clm_core import ignored_fields
 from clm_core.errors import ModelError
-from clm_core.ignored_fields import attention
+from clm_core.models import ignored_fields
+from clm_core.models.ignored_fields import attention
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import GPT2Config, LlamaConfig, RoFormerConfig, XLMConfig
 
-from clm_core.initialization import PART, first_weight
+from clm_core.models.first_weights import PART, first_weight
 
 GPT2 = GPT2Config(n_layer=2, initializer_range=0.5)
 

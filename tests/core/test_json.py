@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from clm_core.data.readers.files import Layout, read
 from clm_core.errors import DataError
-from clm_core.files import Layout, read
 
 ROWS = [{"id": number, "output": text} for number, text in enumerate(["a", "b", "c"])]
 TEXTS = ["a", "b", "c"]

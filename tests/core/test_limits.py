@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clm_core as clm
-from clm_core import preprocessing, tokenization
 from clm_core.config import PrepareConfig
-from clm_core.data import Source, Sources
+from clm_core.data import preparation, tokenization
+from clm_core.data.preparation import Recipe
+from clm_core.data.prepared import Prepared
+from clm_core.data.sources import Source, Sources
 from clm_core.errors import DataError, OptionError
-from clm_core.prepared import Prepared
-from clm_core.preprocessing import Recipe
 
 SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=30)
 
@@ -25,7 +25,7 @@ def prepare(tokenizer, folder, documents, *, streaming=False, workers=1, held_ou
     source = Source(name="the test's documents", fingerprint="", documents=documents)
     sources = Sources(train=source, validation=None, held_out_percentage=held_out, streaming=streaming)
     changed = replace(recipe, sources=sources)
-    return preprocessing.prepare(changed, folder / "prepared", workers=workers, overwrite=True)[0]
+    return preparation.prepare(changed, folder / "prepared", workers=workers, overwrite=True)[0]
 
 
 def texts(sizes):

@@ -9,8 +9,8 @@ from huggingface_hub import ModelCard
 import clm_core as clm
 from clm_core import cli
 from clm_core.errors import OutputError
-from clm_core.hub import DataSetFacts
-from clm_core.model_card import set_license, write_card
+from clm_core.hub.account import DataSetFacts
+from clm_core.hub.card import set_license, write_card
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import json
 import pytest
 from transformers import CONFIG_MAPPING, AutoTokenizer, GPT2Config, LlamaConfig, RobertaConfig
 
-from clm_core.architectures import count_places
 from clm_core.config import TrainConfig
-from clm_core.model_folder import complete
-from clm_core.pretrained import new_architecture
-from clm_core.tokenization import digest_tokenizer, encoder
+from clm_core.data.tokenization import digest_tokenizer, encoder
+from clm_core.models.architectures import count_places
+from clm_core.models.configurations import new_architecture
+from clm_core.models.model_folder import complete
 
 GPT2, LLAMA = GPT2Config(n_positions=32), LlamaConfig(max_position_embeddings=32)
 

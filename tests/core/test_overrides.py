@@ -8,7 +8,7 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from clm_core.config import TrainConfig
 from clm_core.errors import OptionError
-from clm_core.pretrained import new_architecture
+from clm_core.models.configurations import new_architecture
 
 
 def made(tokenizer: PreTrainedTokenizerFast, overrides: str, **options: Any) -> tuple[Any, list[str]]:

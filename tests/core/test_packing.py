@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import clm_core as clm
 from clm_core.config import PrepareConfig
+from clm_core.data.packing import GuideWriter, map_batches
+from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import prepare as prepare_data
+from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError, OptionError
-from clm_core.packing import GuideWriter, map_batches
-from clm_core.preprocessing import Recipe
-from clm_core.preprocessing import prepare as prepare_data
-from clm_core.tokenization import Tokens
 
 TEXTS = [
     f"Why is sky number {number} so blue?" * (number % 7) + " <|endoftext|> " * (number % 11 == 0)

@@ -9,9 +9,10 @@ from safetensors.numpy import save_file
 from transformers import BertConfig, GPT2Config
 
 import clm_core as clm
-from clm_core import comparison, comparison_table, requests
-from clm_core.comparison import differences, without_dropout
+from clm_core.comparison import table
+from clm_core.comparison.compare import SAME_WEIGHTS, TOLERANCES, differences, without_dropout
 from clm_core.errors import OptionError
+from clm_core.options import resolve
 from clm_core.results import ParityResult
 
 WEIGHTS = {"wte.weight": np.ones((4, 4), np.float32), "ln_f.bias": np.zeros(4, np.float32)}
@@ -95,7 +96,7 @@ def test_the_last_line_says_where_and_how_far_they_part(compare):
         parted=first_parted(found),
         output_dir=None,
     )
-    text = comparison_table.of_parity(result)
+    text = table.of_parity(result)
     expected = "one and other part at step 2, in the loss: 3 and 3.003, 1.0e-03 apart where 2e-05 is tolerated"
     assert text.splitlines()[-1] == expected
     assert json.loads(result.to_json())["parted"]["step"] == 2
@@ -145,9 +146,9 @@ def test_the_function_takes_the_same_options():
 
 def test_a_side_needs_only_its_own_backend(tmp_path):
     (tmp_path / "parity.yaml").write_text("backends: [pt, tf]\nprepared: somewhere\n")
-    request = requests.parity({}, file=tmp_path / "parity.yaml", anywhere=True)
+    request = resolve.parity({}, file=tmp_path / "parity.yaml", anywhere=True)
     assert [backend.name for backend in request.backends] == ["pt", "tf"]
 
 
 def test_every_quantity_has_a_tolerance_and_a_column():
-    assert set(comparison.SAME_WEIGHTS) <= set(comparison.TOLERANCES) == set(comparison_table.COLUMNS)
+    assert set(SAME_WEIGHTS) <= set(TOLERANCES) == set(table.COLUMNS)

@@ -1,6 +1,6 @@
 """Curves as pictures."""
 
-from clm_core.pictures import draw_losses
+from clm_core.runs.plot import draw_losses
 
 LINES = {"training": [(step, 1 / step) for step in range(1, 50)], "validation": [(0, 2.0), (25, 1.0)]}
 

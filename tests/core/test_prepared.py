@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import clm_core as clm
-from clm_core import preprocessing, sample
+from clm_core import sample
 from clm_core.config import PrepareConfig
+from clm_core.data import preparation
+from clm_core.data.preparation import Recipe
+from clm_core.data.prepared import Prepared
 from clm_core.errors import DataError, ModelError, OutputError
-from clm_core.prepared import Prepared
-from clm_core.preprocessing import Recipe
 
 PREPARE = """
 import clm_core as clm
@@ -22,7 +23,7 @@ print(done.folder, done.reused)
 """
 KILLED = """
 import os
-from clm_core.progress import Progress
+from clm_core.screen.progress import Progress
 class Deadly(Progress):
     def advance(self, count=1): os.kill(os.getpid(), 9)
     def note(self, text): pass
@@ -40,7 +41,7 @@ import datasets, filelock, transformers
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.errors import DataError
-from clm_core.preprocessing import Recipe, prepare
+from clm_core.data.preparation import Recipe, prepare
 
 WRITES = {"os.link", "os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir"}
 left = None
@@ -155,7 +156,7 @@ def test_data_prepared_with_another_tokenizer_are_refused(prepare, train, tokeni
 
 def test_the_identity_of_the_tokenizer_is_the_same_in_every_version(tokenizer):
     expected = "cdf418a9b565332d296c2ef20cdd6ce29a91336938ac683348b80d838b73c575"
-    assert preprocessing.digest_tokenizer(tokenizer) == expected
+    assert preparation.digest_tokenizer(tokenizer) == expected
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_a_damaged_cache_is_mended(prepare, file):
 def test_the_other_policy_for_eos_is_copied_and_equals_what_would_be_tokenized(prepare, monkeypatch, first):
     tokenized = prepare(append_eos=not first, output_dir="ready").folder
     prepare(append_eos=first)
-    monkeypatch.setattr(preprocessing, "tokenize", None)
+    monkeypatch.setattr(preparation, "tokenize", None)
     copied = prepare(append_eos=not first).folder
     for name in ("train.bin", "train.ends", "validation.bin", "validation.ends", "manifest.json"):
         assert (copied / name).read_bytes() == (tokenized / name).read_bytes()
@@ -277,7 +278,7 @@ def test_the_next_start_removes_what_a_killed_preparation_of_other_data_left(pre
 
 
 def test_the_next_start_leaves_a_preparation_that_is_still_at_work(prepare, tmp_path):
-    from clm_core.cache import filling, locked
+    from clm_core.data.cache import filling, locked
 
     target = tmp_path / "cache" / "slow"
     with locked(target), filling(target) as folder:
@@ -297,7 +298,7 @@ def test_two_processes_that_prepare_the_same_at_once_both_end_well(corpus, tmp_p
 
 def test_a_tokenizer_in_the_form_of_gpt2_is_read_alike_from_its_two_files(tokenizer, tmp_path):
     from clm_core.config import TokenizerOptions
-    from clm_core.pretrained import load_tokenizer
+    from clm_core.models.tokenizers import load_tokenizer
 
     model = json.loads((sample.TOKENIZER / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (tmp_path / "bare").mkdir()

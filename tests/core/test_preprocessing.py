@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import clm_core as clm
-from clm_core import preprocessing, tokenization
 from clm_core.config import PrepareConfig
-from clm_core.preprocessing import Recipe
+from clm_core.data import preparation, tokenization
+from clm_core.data.preparation import Recipe
 
 EOS = 0
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=12)
@@ -32,7 +32,7 @@ def write(folder, texts):
 def prepare(tokenizer, folder, texts, *, target=None, workers=2, **options):
     given = {"train_file": (write(folder, texts),), "validation_split_percentage": 0, **options}
     recipe = Recipe.make(PrepareConfig(**given), tokenizer)
-    return preprocessing.prepare(recipe, target or folder / "prepared", workers=workers, overwrite=True)[0]
+    return preparation.prepare(recipe, target or folder / "prepared", workers=workers, overwrite=True)[0]
 
 
 @given(texts=TEXTS, block_size=st.integers(2, 50))

@@ -8,9 +8,9 @@ import pytest
 
 from clm_core.backend import StepDone
 from clm_core.config import TrainConfig
-from clm_core.progress import PlainProgress, Progress, TerminalProgress
-from clm_core.recorder import Recorder
+from clm_core.runs.history import Recorder
 from clm_core.schedule import Schedule
+from clm_core.screen.progress import PlainProgress, Progress, TerminalProgress
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from transformers import GPT2Config
 from clm_core.backend import Model
 from clm_core.config import TokenizerOptions
 from clm_core.errors import ModelError
-from clm_core.pretrained import load_architecture
-from clm_core.quantization import check_quantization, check_types
+from clm_core.models.configurations import load_architecture
+from clm_core.models.quantization import check_quantization, check_types
 
 CONFIG = {"quant_method": "gptq", "bits": 4}
 

@@ -4,9 +4,9 @@ import pytest
 
 import clm_core as clm
 from clm_core.errors import OptionError
-from clm_core.recipes import list_recipes
+from clm_core.options.recipes import list_recipes
+from clm_core.options.resolve import evaluation, parity, preparation, training
 from clm_core.registry import get_backend
-from clm_core.requests import evaluation, parity, preparation, training
 
 BIGRAM = get_backend("bigram")
 

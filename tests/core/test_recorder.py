@@ -7,9 +7,9 @@ import pytest
 from clm_core.backend import StepDone
 from clm_core.config import TrainConfig
 from clm_core.errors import TrainingError
-from clm_core.progress import Progress
-from clm_core.recorder import PENDING_FILE, Recorder
+from clm_core.runs.history import PENDING_FILE, Recorder
 from clm_core.schedule import Schedule
+from clm_core.screen.progress import Progress
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pyarrow import parquet
 from small_corpus import DOCUMENTS
 
 import clm_core as clm
+from clm_core.data.readers.files import Layout, expand, read
 from clm_core.errors import DataError
-from clm_core.files import Layout, expand, read
 from clm_core.redaction import without_credentials
 
 TEXT = "".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS).encode()

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clm_core as clm
-from clm_core import merging
 from clm_core.config import PrepareConfig
+from clm_core.data import merging
+from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import prepare as prepare_recipe
+from clm_core.data.prepared import Prepared
 from clm_core.errors import DataError, OptionError
-from clm_core.prepared import Prepared
-from clm_core.preprocessing import Recipe
-from clm_core.preprocessing import prepare as prepare_recipe
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=25)
 
@@ -118,7 +118,7 @@ def test_a_part_is_not_trained_on_as_if_it_were_the_whole(parts, train):
 
 def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
     from clm_core.config import InspectConfig
-    from clm_core.inspection import inspect
+    from clm_core.data.inspection import inspect
 
     found = inspect(parts(30)[29], InspectConfig(split="validation"))
     assert (found.document_lengths["validation"]["longest"], found.block) == (0, None)

@@ -18,8 +18,8 @@ from transformers import (
 )
 
 import clm_core as clm
+from clm_core.data.tokenization import digest_tokenizer, encoder
 from clm_core.errors import ClmError, ModelError
-from clm_core.tokenization import digest_tokenizer, encoder
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PIECES = [

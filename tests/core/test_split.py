@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clm_core as clm
-from clm_core.data import is_held_out
+from clm_core.data.sources import is_held_out
 
 PERCENTAGES = st.integers(0, 99)
 

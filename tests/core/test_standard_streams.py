@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from clm_core.standard_streams import escaped_output, print_json, read_input
+from clm_core.screen.standard_streams import escaped_output, print_json, read_input
 
 HARD = 'é 日本 😀 \udc80 "quoted" \\ \n'
 

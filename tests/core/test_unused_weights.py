@@ -6,7 +6,7 @@ from transformers import GPT2Config
 
 from clm_core.backend import Model
 from clm_core.errors import ModelError, OptionError
-from clm_core.unused_weights import check_unused, is_mask
+from clm_core.models.unused_weights import check_unused, is_mask
 
 EMBEDDINGS = np.arange(12, dtype=np.float32).reshape(4, 3)
 MASK = np.tril(np.ones((1, 1, 4, 4), np.uint8))

@@ -13,14 +13,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import clm_core as clm
-from clm_core import preprocessing
 from clm_core.config import PrepareConfig
+from clm_core.data import preparation
+from clm_core.data.preparation import Recipe
+from clm_core.data.split_writer import SplitWriter
+from clm_core.data.tokenization import Tokens
 from clm_core.errors import ModelError
-from clm_core.preprocessing import Recipe
-from clm_core.split_writer import SplitWriter
-from clm_core.templates import Template, template_of
-from clm_core.tokenization import Tokens
-from clm_core.vocabulary import check_tokenizer, count_ids
+from clm_core.models.templates import Template, template_of
+from clm_core.models.vocabulary import check_tokenizer, count_ids
 
 TEXTS = ["abc cde cab bed dead ace face", "abba", "fed"]
 
@@ -40,7 +40,7 @@ def characters(ids, **special):
 def prepare(tokenizer, folder, texts=TEXTS, **options):
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     given = {"train_file": (str(folder / "a.jsonl"),), "validation_split_percentage": 0, **options}
-    return preprocessing.prepare(Recipe.make(PrepareConfig(**given), tokenizer), folder / "data", overwrite=True)[0]
+    return preparation.prepare(Recipe.make(PrepareConfig(**given), tokenizer), folder / "data", overwrite=True)[0]
 
 
 IDS = st.lists(st.integers(0, 20) | st.integers(65_500, 70_000), min_size=9, max_size=9, unique=True)
@@ -79,7 +79,7 @@ def test_a_new_model_has_an_embedding_for_the_largest_id(gaps):
 
 def test_too_few_embeddings_are_refused_before_anything_is_tokenized_with_the_number_that_works(gaps, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(preprocessing, "tokenize", pytest.fail)
+        patch.setattr(preparation, "tokenize", pytest.fail)
         with pytest.raises(ModelError, match=r"ids up to 30, .* for 9.*vocab_size=31"):
             clm.train(backend="bigram", output_dir="run", config_overrides="vocab_size=9", **gaps)
     clm.train(backend="bigram", output_dir="run", config_overrides="vocab_size=31", **gaps)

@@ -23,9 +23,9 @@ from processes import ask
 
 import clm_core as clm
 from clm_core import sample
-from clm_core.comparison import without_dropout
+from clm_core.comparison.compare import without_dropout
 from clm_core.errors import ClmError
-from clm_core.pretrained import load_config
+from clm_core.models.configurations import load_config
 from clm_core.schedule import Schedule
 
 MODELS = (

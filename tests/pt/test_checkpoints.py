@@ -9,8 +9,8 @@ from shrink import shrink
 
 from clm_core import checkpoints
 from clm_core.backend import Model, Saved, StepDone
-from clm_core.causality import make_causal
 from clm_core.errors import ModelError
+from clm_core.models.causality import make_causal
 from clm_pt.training import STATE, ScheduledTrainer, train
 
 SAVING = {"save_strategy": "steps", "save_steps": 3}

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 import clm_core as clm
-from clm_core import recipes, sample
+from clm_core import sample
+from clm_core.options import recipes
 
 BLOCK = 16
 TEXTS = [f"Why is sky number {n} so blue? {'It is. ' * (n % 5)}{'<|endoftext|>' * (n % 9 == 4)}" for n in range(80)]

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from clm_core.backend import Model
-from clm_core.causality import make_causal
-from clm_core.initialization import ARCHITECTURES
+from clm_core.models.causality import make_causal
+from clm_core.models.first_weights import ARCHITECTURES
 from clm_pt import modeling
 
 SIZES = {

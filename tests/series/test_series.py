@@ -12,9 +12,10 @@ from frameworks import installed
 from clm_core.backend import Model
 from clm_core.config import TrainConfig
 from clm_core.errors import ModelError
-from clm_core.model_folder import complete
-from clm_core.pretrained import load_architecture, load_config, load_tokenizer
-from clm_core.series import BUILT_IN, RENAMED, in_4, in_5, parameters
+from clm_core.models.configurations import load_architecture, load_config
+from clm_core.models.model_folder import complete
+from clm_core.models.series import BUILT_IN, RENAMED, in_4, in_5, parameters
+from clm_core.models.tokenizers import load_tokenizer
 
 HERE = Path(__file__).parent
 RECORDED = {series: json.loads((HERE / series / "recorded.json").read_text()) for series in ("of_4", "of_5")}

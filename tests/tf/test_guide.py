@@ -12,8 +12,9 @@ from transformers import AdamWeightDecay, AutoTokenizer, DataCollatorForLanguage
 
 import clm_core as clm
 import clm_tf
-from clm_core import recipes, sample
+from clm_core import sample
 from clm_core.errors import DataError, OptionError
+from clm_core.options import recipes
 from clm_tf import guide as tab
 
 BLOCK = 16

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 from shrink import shrink
 
 from clm_core.backend import BatchScored, Evaluated, Model, Saved, StepDone
-from clm_core.causality import make_causal
 from clm_core.errors import ModelError
+from clm_core.models.causality import make_causal
 from clm_tf import modeling
 from clm_tf.backend import TensorFlowOptions
 from clm_tf.training import train

@@ -1,0 +1,1 @@
+"""The commands: a file for each, from its options to its result."""

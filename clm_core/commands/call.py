@@ -1,0 +1,85 @@
+"""A command as it was called from a terminal: what was given, and where its progress and its result go."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clm_core.backend import Backend
+from clm_core.commands.first_look import look
+from clm_core.options import Given, from_flags
+from clm_core.registry import get_backend
+from clm_core.results import Publication, Result
+from clm_core.screen import quiet
+from clm_core.screen.exit_codes import ExitCode
+from clm_core.screen.progress import Progress, terminal_progress
+from clm_core.screen.standard_streams import print_json, show
+
+NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt", "folder"}
+"""What a command line holds besides the options of the command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A parsed command line."""
+
+    given: dict[str, Given]
+    """The options of the command."""
+    config: str | None
+    """A recipe, or a configuration file."""
+    backend: str | None
+    json: bool
+    verbose: bool
+    argument: str | None
+    """The prompt or the folder, for a command that takes one."""
+
+    @classmethod
+    def parsed(cls, namespace: argparse.Namespace) -> "Call":
+        """The call that a parser has read."""
+        values = vars(namespace)
+        return cls(
+            given=from_flags(namespace, set(values) - NOT_OPTIONS),
+            config=values.get("config"),
+            backend=values.get("backend"),
+            json=values.get("json", False),
+            verbose=values.get("verbose", False),
+            argument=values.get("prompt", values.get("folder")),
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The argument, of a command that works on a folder."""
+        assert self.argument is not None
+        return Path(self.argument)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Where progress is shown, with everything else kept off the screen."""
+        with quiet.hushed(verbose=self.verbose) as stream:
+            yield terminal_progress(stream)
+
+    @contextmanager
+    def session(self) -> Iterator[tuple[Backend, Progress]]:
+        """The backend that was chosen, and where progress is shown."""
+        backend = get_backend(self.backend)
+        with self.progress() as progress:
+            yield backend, progress
+
+    def start(self, backend: Backend, config: Any) -> None:
+        """Start the framework, unless something is wrong that can be seen without it."""
+        look(config, backend.name)
+        backend.start(verbose=self.verbose)
+
+    def print(self, result: Result, text: Callable[[], str]) -> None:
+        """Print a result: as JSON, or as a person wants to read it."""
+        if self.json:
+            print_json(result.to_json())
+        else:
+            show(text())
+
+
+def code_of_upload(done: Publication | None) -> ExitCode:
+    """The exit code of a command whose work is done, and perhaps uploaded."""
+    return ExitCode.NOT_UPLOADED if done and done.state == "failed" else ExitCode.DONE

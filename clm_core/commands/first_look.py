@@ -1,0 +1,59 @@
+"""What can be found wrong at once: files, columns and folders, before a framework or transformers is imported."""
+
+import shlex
+from typing import Any
+
+from clm_core import options
+from clm_core.config import DataOptions, ParityConfig, TrainConfig
+from clm_core.data.sources import check_sources
+from clm_core.errors import OptionError
+from clm_core.models.presence import is_here, reach
+
+DECIDING = ("model_name_or_path", "config_name", "model_type", "tokenizer_name")
+"""The options of which one has to be given: the model, or the tokenizer of a new one."""
+
+NAMED = ("model_name_or_path", "config_name", "tokenizer_name")
+"""The options that name a folder, or something on the Hub."""
+
+SAMPLE = "sample"
+
+
+def look(config: Any, backend: str = "") -> None:
+    """Find out what is wrong with the options of a verb in a tenth of a second, or in one request to the Hub.
+
+    Raises:
+        ClmError: the data, a folder or the model is not there, or none is named.
+    """
+    if isinstance(config, DataOptions) and not (getattr(config, "prepared", None) or getattr(config, "merge", None)):
+        check_sources(config)
+    if isinstance(config, TrainConfig | ParityConfig):
+        _check_model(config, backend)
+    named = {name: getattr(config, name, None) for name in NAMED}
+    wanted = {option: name for option, name in named.items() if name and name != SAMPLE and not is_here(option, name)}
+    for name in dict.fromkeys(wanted.values()):
+        reach(name, config.model_revision if name == named["model_name_or_path"] else "main")
+
+
+def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
+    if config.config_name and config.model_type:
+        raise OptionError("config_name and model_type were both given: keep one of them")
+    scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
+    if config.model_name_or_path and scratch:
+        raise OptionError(
+            f"{' and '.join(scratch)} say to train from scratch, model_name_or_path to start from "
+            f"{config.model_name_or_path}: keep one of them"
+        )
+    if not any(getattr(config, name) for name in DECIDING):
+        raise OptionError(_ways_to_a_model(config, backend))
+
+
+def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:
+    verb = "train" if isinstance(config, TrainConfig) else "parity"
+    start = f"clm --backend {backend} {verb}" if backend else f"clm {verb}"
+    given = options.changed(config)
+    ready = {name: value for name, value in given.items() if name != "config_overrides"}  # Of a new model alone.
+    return (
+        "no model is named: "
+        f"`{start} {shlex.join(options.to_flags(ready))} --model-name-or-path distilbert/distilgpt2` fine-tunes one, "
+        f"`{start} --config sample {shlex.join(options.to_flags(given))}` trains a small one from scratch, offline"
+    )

@@ -1,0 +1,116 @@
+"""`clm inspect`: the ledger of prepared data, how long the documents are, and a block with its boundaries visible."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clm_core.commands import summary
+from clm_core.commands.call import Call
+from clm_core.config import InspectConfig, PreprocessingOptions, TokenizerOptions
+from clm_core.data.prepared import Prepared
+from clm_core.data.tokenization import digest_tokenizer
+from clm_core.errors import DataError, ModelError, OptionError
+from clm_core.models.decoding import continuation
+from clm_core.models.tokenizers import load_tokenizer
+from clm_core.options import resolve
+from clm_core.results import InspectionResult
+from clm_core.screen.exit_codes import ExitCode
+
+SHOWN_AFTER = 16
+"""Tokens of a document before a block that begins within it: how the first of the block reads depends on them."""
+
+
+def run(call: Call) -> ExitCode:
+    """Carry out the command line."""
+    config = resolve.inspection(call.given)
+    with call.progress():
+        result = inspect(call.folder, config)
+    call.print(result, lambda: summary.of_inspection(result))
+    return ExitCode.DONE
+
+
+def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
+    """Describe a folder of prepared data.
+
+    Raises:
+        DataError: it holds none, or, where `verify` is asked for, not what was written there.
+        ModelError: the tokenizer cannot be found, or is another one.
+        OptionError: there is no such block, or the data were packed for blocks of another size.
+    """
+    prepared = Prepared.open(folder)
+    size = config.block_size or prepared.packed_for or PreprocessingOptions().block_size
+    if config.verify:
+        prepared.verify()
+    splits = list(prepared.manifest.splits)
+    if config.split not in splits:
+        raise DataError(f"{folder} has no split {config.split!r}: it has {', '.join(splits)}")
+    return InspectionResult(
+        folder=folder,
+        verified=config.verify,
+        tokenizer_name=prepared.manifest.tokenizer_name,
+        engine=prepared.manifest.engine,
+        dtype=prepared.manifest.dtype,
+        options=prepared.manifest.options,
+        ledger=prepared.ledger(size),
+        document_lengths={split: _lengths(prepared, split) for split in splits},
+        block=_block(prepared, config, size) if _wanted(prepared, config, size) else None,
+    )
+
+
+def _wanted(prepared: Prepared, config: InspectConfig, size: int) -> bool:
+    """Whether a block is to be shown; where there is none, the first is not missed."""
+    has_blocks = prepared.count(config.split, size).blocks > 0
+    return config.block is not None and (has_blocks or config.block > 0)
+
+
+def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
+    """Tokens of a document, EOS included: the extremes, the middle, and how many lie between powers of two."""
+    lengths = np.diff(prepared.ends(split).astype(np.int64), prepend=0)
+    if not len(lengths):  # Of a split that a shard has no documents of.
+        return {"shortest": 0, "median": 0.0, "mean": 0.0, "longest": 0, "histogram": []}
+    low = 2 ** np.arange(int(np.log2(max(1, lengths.max()))) + 1)
+    counts = np.histogram(lengths, bins=[*low, 2 * low[-1]])[0]
+    return {
+        "shortest": int(lengths.min()),
+        "median": float(np.median(lengths)),
+        "mean": float(lengths.mean()),
+        "longest": int(lengths.max()),
+        "histogram": [
+            {"from": int(start), "to": int(2 * start - 1), "documents": int(count)}
+            for start, count in zip(low, counts, strict=True)
+        ],
+    }
+
+
+def _block(prepared: Prepared, config: InspectConfig, size: int) -> dict[str, Any]:
+    """A block as text, in pieces that end where documents do; special tokens are shown."""
+    blocks = prepared.blocks(config.split, size)
+    if config.block is None or config.block >= len(blocks):
+        raise OptionError(f"block {config.block}: {config.split} has {len(blocks)} blocks, numbered from 0")
+    tokenizer = _tokenizer(prepared, config)
+    start = config.block * size
+    ends = prepared.ends(config.split).astype(np.int64)
+    first, last = np.searchsorted(ends, [start, start + size - 1], side="right")
+    cuts = [int(end) - start for end in ends[first:last]]
+    pieces = [ids.tolist() for ids in np.split(blocks[config.block], cuts)]
+    begun = max(int(ends[first - 1]) if first else 0, start - SHOWN_AFTER)
+    before = [prepared.tokens(config.split)[begun:start].tolist(), *[[]] * len(cuts)]
+    texts = [continuation(tokenizer, *pair, special=True) for pair in zip(before, pieces, strict=True)]
+    return {
+        "split": config.split,
+        "number": config.block,
+        "pieces": [
+            {"document": int(first) + i, "ends_here": i < len(cuts), "text": text}
+            for i, text in enumerate(texts)
+            if pieces[i]
+        ],
+    }
+
+
+def _tokenizer(prepared: Prepared, config: InspectConfig) -> Any:
+    name = config.tokenizer_name or prepared.manifest.tokenizer_name
+    tokenizer = load_tokenizer(TokenizerOptions(tokenizer_name=name))
+    if digest_tokenizer(tokenizer) != prepared.manifest.tokenizer:
+        raise ModelError(f"the tokenizer {name} is not the one that the data were prepared with: give --tokenizer-name")
+    return tokenizer

@@ -1,0 +1,165 @@
+"""What a person reads at the end of a command: the figures, what was written, and what to run next."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from clm_core.checkpoints import list_complete
+from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
+from clm_core.data.prepared import documents_read
+from clm_core.hub.pushing import command_for
+from clm_core.options import resolve, shown
+from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE
+from clm_core.registry import command_with
+from clm_core.results import (
+    EvaluationResult,
+    GenerationResult,
+    InspectionResult,
+    PreparationResult,
+    Publication,
+    TrainingResult,
+)
+from clm_core.sample import PROMPT
+
+BLOCK_SIZE = PreprocessingOptions().block_size
+"""Of a training, where nothing else is said."""
+
+
+def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:
+    """The summary of a training, with a completion where the sample was trained on."""
+    folder = shlex.quote(str(result.output_dir))
+    command = f"clm --backend {result.backend}"
+    prompt = PROMPT if on_sample(config) else "Once upon a time"
+    lines = [
+        f"trained     {result.steps:,} step{'s' * (result.steps != 1)}, {result.epochs:.2f} epochs, "
+        f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s",
+        *_before_and_after(result),
+        *(
+            [f"completion  {completion.prompt}{completion.completion.rstrip()}"]
+            if completion and completion.completion.strip()
+            else []
+        ),
+        f"written     {folder}: {', '.join(_written(config, result))}",
+        f"next        {command} generate --model-name-or-path {folder} --max-new-tokens 40 {shlex.quote(prompt)}",
+        *([f"            {command} evaluate --model-name-or-path {folder}"] if result.after else []),
+        *([f"to publish  {command_for(result.output_dir)}"] if config.hub_model_id and not result.hub else []),
+    ]
+    if on_sample(config):
+        lines.append(f"the guide   {command} train --config eli5   (DistilGPT2 on ELI5, from the Hub)")
+    return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
+    checkpoints = len(list_complete(result.output_dir))
+    return [
+        *("model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
+        *([LOGS] if config.report_to == "tensorboard" else []),
+        *([f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}"] if checkpoints else []),
+    ]
+
+
+def of_publication(done: Publication) -> list[str]:
+    """What became of an upload; the last line is the command that goes on with it, where there is more to do."""
+    at = done.repository if done.revision == "main" else f"{done.repository}, branch {done.revision}"
+    if done.state == "uploaded":
+        return [f"published   {done.url} (commit {(done.commit or '')[:8]})"]
+    why = [f"failed      {done.error}"] if done.error else []
+    return [*why, f"not on the Hub yet: {at}; to upload it:", f"            {done.command}"]
+
+
+def of_evaluation(result: EvaluationResult) -> str:
+    """The summary of an evaluation."""
+    metrics = result.metrics
+    return "\n".join(
+        [
+            f"loss           {metrics['loss']:.4f} nats a token",
+            f"perplexity     {metrics['perplexity']:,.2f}",
+            f"accuracy       {metrics['accuracy']:.2%}",
+            f"bits per byte  {metrics['bits_per_byte']:.4f}",
+            f"tokens scored  {metrics['tokens_scored']:,} in {result.seconds:.1f} s",
+        ]
+    )
+
+
+def of_preparation(config: PrepareConfig, result: PreparationResult, backend: str | None = None) -> str:
+    """The summary of a preparation."""
+    train = f"{command_with(backend)} train --prepared"
+    folder = shlex.quote(str(result.folder))
+    if config.shard:
+        follows = "clm prepare --merge FOLDER-OF-EACH-PART --output-dir DIR, once all parts are there"
+    elif on_sample(config) and not config.merge:
+        follows = f"{train} {folder} --config sample"
+    elif config.model_name_or_path:
+        follows = f"{train} {folder} --model-name-or-path {shlex.quote(config.model_name_or_path)}"
+    else:
+        tokenizer = shlex.quote(result.tokenizer_name)
+        follows = f"{train} {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
+    if not config.shard and (size := _block_size(config, result.ledger)) != BLOCK_SIZE:
+        follows += f" --block-size {size}"
+    lines = [f"{'found' if result.reused else 'written'}    {folder}", f"next     {follows}"]
+    return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
+    """Of a training that can follow: what was asked for, or the largest that every split has a block of."""
+    tokens = [counts["tokens_kept"] + counts["tokens_dropped"] for counts in ledger["splits"].values()]
+    return config.block_size if min(tokens) >= config.block_size else max(2, min(tokens))
+
+
+def of_inspection(result: InspectionResult) -> str:
+    """Prepared data as a person wants to see them."""
+    tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {np.dtype(result.dtype).name}"
+    lines = [
+        f"{result.folder}{': every byte is as it was written' if result.verified else ''}",
+        f"{tokenizer}; {', '.join(_options(result.options))}",
+        documents_read(result.ledger["documents"]),
+    ]
+    for split, counts in result.ledger["splits"].items():
+        lines += _split_lines(split, counts, result.document_lengths[split], result.ledger["block_size"])
+    return "\n".join(lines + (_block_lines(result.block) if result.block else []))
+
+
+def _options(options: dict[str, Any]) -> Iterator[str]:
+    """The options that the data were prepared with, without the limits that there were not."""
+    return (f"{name} {shown(value)}" for name, value in options.items() if value is not None)
+
+
+def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], block_size: int) -> list[str]:
+    most = max((bar["documents"] for bar in lengths["histogram"]), default=0)
+    return [
+        "",
+        f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens + {counts['eos_added']:,} EOS "
+        f"= {counts['tokens_kept']:,} in {counts['blocks']:,} blocks of {block_size} "
+        f"+ {counts['tokens_dropped']:,} dropped",
+        f"tokens of a document: {lengths['shortest']:,} to {lengths['longest']:,}, median {lengths['median']:,.0f}, "
+        f"mean {lengths['mean']:,.1f}",
+        *(
+            f"{bar['from']:>9,} - {bar['to']:<9,} {bar['documents']:>9,} {'#' * round(40 * bar['documents'] / most)}"
+            for bar in lengths["histogram"]
+            if bar["documents"]
+        ),
+    ]
+
+
+def _block_lines(block: dict[str, Any]) -> list[str]:
+    lines = ["", f"block {block['number']} of {block['split']}:"]
+    for piece in block["pieces"]:
+        lines.append(f"--- document {piece['document']}")
+        lines.append(piece["text"])
+    return lines
+
+
+def on_sample(config: Any) -> bool:
+    """Whether no data were named, so that they are the built-in sample."""
+    return not any(getattr(config, name, None) for name in resolve.DATA)
+
+
+def _before_and_after(result: TrainingResult) -> list[str]:
+    if not result.after:
+        return []
+    metrics = result.after
+    before = f" (before: {result.before['perplexity']:,.2f})" if result.before else ""
+    scored = f"loss {metrics['loss']:.4f} on {metrics['tokens_scored']:,} tokens"
+    return [f"perplexity  {metrics['perplexity']:,.2f}{before}, {scored}"]

@@ -1,0 +1,1 @@
+"""The comparison of two backends, each in a process of its own."""

@@ -1,0 +1,167 @@
+"""One side of a comparison, in its own process: `clm parity` runs `python -m clm_core.comparison.side BACKEND FOLDER`.
+
+It trains on what the folder holds, and leaves there what is compared: `BACKEND/record.json` and, for the start and the
+compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`; an error is one
+line on standard error, and one that nobody foresaw its traceback, which `clm parity` keeps.
+"""
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from clm_core import options
+from clm_core.backend import Backend, Blocks, Evaluated, EvaluationJob, Event, Model, Saved, StepDone, TrainingJob
+from clm_core.config import ParityConfig, TrainConfig
+from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
+from clm_core.errors import TrainingError
+from clm_core.models.configurations import load_config
+from clm_core.options import resolve
+from clm_core.registry import get_backend
+from clm_core.results import versions
+from clm_core.schedule import Schedule
+from clm_core.screen import quiet
+from clm_core.screen.endings import line_of
+from clm_core.screen.exit_codes import ExitCode, code_of
+from clm_core.screen.progress import PlainProgress, Progress
+from clm_core.screen.standard_streams import complain, escaped_output, open_closed
+
+REQUEST, ARCHITECTURE, START = "parity.yaml", "architecture", "start"
+"""In the folder: the options, the configuration without dropout, and the weights that both sides start from."""
+RECORD = "record.json"
+PROBED = 2
+"""Blocks that logits are compared on, the first of the training data."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the side of a backend and return the exit code of the process."""
+    name, folder = argv
+    open_closed()
+    try:
+        with escaped_output(), _lines() as out, quiet.hushed(verbose=False):
+            backend = get_backend(name)
+            backend.start(verbose=False)
+            run(backend, Path(folder), PlainProgress(out))
+    except Exception as error:
+        code = code_of(error)
+        complain("".join(traceback.format_exception(error)) if code is ExitCode.CRASHED else line_of(error))
+        return code
+    return ExitCode.DONE
+
+
+def _lines() -> TextIO:
+    """Standard output for the progress, which is the only thing that goes there."""
+    return os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
+
+def run(backend: Backend, folder: Path, progress: Progress) -> None:
+    """Write the first weights, if there are none yet, train from them, and record what is to be compared."""
+    request = resolve.parity({}, file=folder / REQUEST, anywhere=True)
+    recorder = _Recorder(progress)
+    job = _job(backend, folder, request, recorder)
+    if not (folder / START).is_dir():
+        _begin(backend, job, request.config, folder)
+    with progress.bar("training", job.schedule.total_steps, "step") as recorder.bar:
+        backend.train(job)
+    probe = job.train[:PROBED]
+    for step, checkpoint in {0: folder / START, **recorder.saved}.items():
+        np.save(job.output_dir / f"logits-{step}.npy", _logits(backend, job, checkpoint, probe))
+    record = {"steps": recorder.steps, "evaluations": recorder.evaluations, "versions": versions(backend.requires)}
+    (job.output_dir / RECORD).write_text(json.dumps(record), encoding="utf-8")
+
+
+def train_config(config: ParityConfig) -> TrainConfig:
+    """The options of the training that is compared."""
+    known = {option.name for option in options.list_options(TrainConfig)}
+    shared = {name: value for name, value in vars(config).items() if name in known}
+    saving = {"save_strategy": "steps", "save_steps": config.compare_steps, "save_total_limit": None}
+    return TrainConfig(**{**shared, **saving, "eval_strategy": "epoch"})
+
+
+class _Recorder:
+    """The `report` of the training."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.bar: Any = None
+        self.steps: list[dict[str, Any]] = []
+        self.evaluations: list[dict[str, Any]] = []
+        self.saved: dict[int, Path] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            if not np.isfinite(event.loss):
+                raise TrainingError(f"the loss is {event.loss} at step {event.step}: a lower --learning-rate may help")
+            self.steps.append(vars(event))
+            self.bar.advance()
+        elif isinstance(event, Evaluated):
+            self.evaluations.append({"step": event.step, "loss": event.score.loss})
+        elif isinstance(event, Saved):
+            self.saved[event.step] = event.path
+            _keep_model(event.path)
+
+
+def _keep_model(checkpoint: Path) -> None:
+    """Remove the state of the optimizer, which is twice as large as the weights and not compared."""
+    for path in checkpoint.iterdir():
+        if not path.name.startswith(("model", "config", "generation_config")):
+            path.unlink()
+
+
+def _job(backend: Backend, folder: Path, request: resolve.ParityRequest, report: _Recorder) -> TrainingJob:
+    config = train_config(request.config)
+    prepared = Prepared.open(Path(str(config.prepared)))
+    own = folder / backend.name
+    (own / "model").mkdir(parents=True)
+    blocks = prepared.blocks(TRAIN, config.block_size)
+    data = prepared.manifest.splits[TRAIN].sha256
+    return TrainingJob(
+        model=_model(folder, str(folder / START), config),
+        train=blocks,
+        validation=prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None,
+        schedule=Schedule.from_config(config, blocks=len(blocks), data=data),
+        config=config,
+        options=request.options[backend.name],
+        output_dir=own,
+        model_dir=own / "model",
+        resume_from=None,
+        report=report,
+    )
+
+
+def _begin(backend: Backend, job: TrainingJob, config: ParityConfig, folder: Path) -> None:
+    """Write what both sides start from: the weights of a checkpoint, or new ones."""
+    unfinished = folder / f".{START}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    model = replace(_model(folder, config.model_name_or_path, config), revision=config.model_revision)
+    schedule = replace(job.schedule, total_steps=0, eval_every=None, save_every=None)
+    backend.train(replace(job, model=model, model_dir=unfinished, schedule=schedule))
+    os.replace(unfinished, folder / START)  # noqa: PTH105  (one word for what happens)
+
+
+def _model(folder: Path, name_or_path: str | None, config: Any) -> Model:
+    architecture = load_config("configuration", str(folder / ARCHITECTURE), "main")
+    return Model(
+        name_or_path=name_or_path,
+        revision="main",
+        architecture=architecture,
+        seed=config.seed,
+        ignore_unused_weights=config.ignore_unused_weights,
+    )
+
+
+def _logits(backend: Backend, job: TrainingJob, checkpoint: Path, blocks: Blocks) -> Any:
+    model = replace(job.model, name_or_path=str(checkpoint))
+    return backend.logits(EvaluationJob(model=model, blocks=blocks, config=job.config, report=lambda event: None))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

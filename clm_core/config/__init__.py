@@ -1,0 +1,56 @@
+"""Every option of clm, declared once: name, type, default and help. Flags, YAML keys and the reference follow.
+
+The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
+"""
+
+from clm_core.config.commands import (
+    COMMANDS,
+    Command,
+    EvaluateConfig,
+    GenerateConfig,
+    InspectConfig,
+    ParityConfig,
+    PrepareConfig,
+    PushConfig,
+    TrainConfig,
+)
+from clm_core.config.data import DataOptions, PreparedOptions, PreprocessingOptions
+from clm_core.config.declaration import option
+from clm_core.config.hub import (
+    DatasetRepositoryOptions,
+    HubOptions,
+    ModelRepositoryOptions,
+    PublishingOptions,
+    RepositoryOptions,
+)
+from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
+from clm_core.config.sampling import SamplingOptions
+from clm_core.config.training import EvaluationOptions, OptimizationOptions, RunOptions
+
+__all__ = [
+    "COMMANDS",
+    "ArchitectureOptions",
+    "Command",
+    "DataOptions",
+    "DatasetRepositoryOptions",
+    "EvaluateConfig",
+    "EvaluationOptions",
+    "GenerateConfig",
+    "HubOptions",
+    "InspectConfig",
+    "ModelRepositoryOptions",
+    "OptimizationOptions",
+    "ParityConfig",
+    "PrepareConfig",
+    "PreparedOptions",
+    "PreprocessingOptions",
+    "PublishingOptions",
+    "PushConfig",
+    "RepositoryOptions",
+    "RunOptions",
+    "SamplingOptions",
+    "TokenizerOptions",
+    "TrainConfig",
+    "WeightsOptions",
+    "option",
+]

@@ -1,0 +1,38 @@
+"""The options that name a model and its tokenizer."""
+
+from dataclasses import dataclass
+
+from clm_core.config.declaration import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """Which tokenizer, and which model it goes with."""
+
+    model_name_or_path: str | None = option(
+        None, "a model to start from: a folder, or a name on the Hub; its tokenizer is used with it"
+    )
+    model_revision: str = option("main", "the branch, tag or commit of the model on the Hub")
+    tokenizer_name: str | None = option(
+        None, "a tokenizer of its own: a folder, a name on the Hub, or `sample`; default: the model's"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """How the weights of `model_name_or_path` are read."""
+
+    ignore_unused_weights: bool = option(
+        False, "take a model whose files also hold tensors that it does not use, such as those of an adapter"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureOptions:
+    """A model from scratch, instead of `model_name_or_path`."""
+
+    config_name: str | None = option(None, "train from scratch with this configuration: a folder, or a name on the Hub")
+    model_type: str | None = option(None, "train from scratch with this architecture's defaults, such as `gpt2`")
+    config_overrides: str | None = option(
+        None, "changes to the configuration, such as `n_embd=256,n_layer=4,n_head=4`", metavar="KEY=VALUE,..."
+    )

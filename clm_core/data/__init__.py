@@ -1,0 +1,1 @@
+"""Text to a prepared folder: documents from files and the Hub, tokenized, cut into blocks and kept."""

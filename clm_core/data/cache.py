@@ -1,0 +1,177 @@
+"""Where prepared data are kept, and how a folder of them gets there whole: one process writes, the others wait."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from clm_core.data.prepared import AGAIN, FILES, FORMAT, MANIFEST, Manifest, Prepared, read_manifest
+from clm_core.errors import DataError, OutputError
+
+if TYPE_CHECKING:  # Only preparing needs it.
+    from filelock import FileLock
+
+TEMPORARY = ".clm-preparing-"
+"""Begins the name of a folder that is being filled."""
+
+
+def cache_folder() -> Path:
+    """Where prepared data are kept: CLM_CACHE, or `clm` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clm"
+    return Path(os.environ.get("CLM_CACHE") or default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """All that decides prepared data, and nothing else: not the number of threads, nor the engine."""
+
+    source: dict[str, str | None]
+    """The fingerprint of each split's documents."""
+    tokenizer: str
+    """SHA-256 of what the tokenizer does with text."""
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Content":
+        """What data were made of."""
+        return cls(source=manifest.source, tokenizer=manifest.tokenizer, options=manifest.options)
+
+    def key(self) -> str:
+        """A name for it, under which the cache has the data."""
+        content = json.dumps([FORMAT, self.source, self.tokenizer, self.options], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def keep(
+    content: Content,
+    folder: Path | None,
+    *,
+    overwrite: bool,
+    say: Callable[[str], None],
+    write: Callable[[Path], None],
+) -> tuple[Prepared, bool]:
+    """The data of this content in `folder`, or in the cache; written unless they are there already and whole.
+
+    The second value says whether they were there.
+
+    Raises:
+        OutputError: the folder cannot be written, or holds something else.
+    """
+    target = folder or cache_folder() / content.key()
+    with locked(target):
+        found = None if overwrite else find(content, target, say)
+        if found:
+            return found, True
+        check_replaceable(target, overwrite=overwrite or folder is None or _is_of(content, target))
+        try:
+            write(target)
+        except OSError as error:
+            raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
+    return Prepared.open(target), False
+
+
+def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared | None:
+    """The data of this content, if they are in the folder and whole."""
+    if not _is_of(content, folder):
+        return None
+    try:
+        prepared = Prepared.open(folder)
+        prepared.verify()
+    except DataError as error:
+        say(f"{str(error).removesuffix(f': {AGAIN}')}: it was damaged, and is prepared again")
+        return None
+    return prepared
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Keep other processes that would prepare the same folder waiting; the system lets go when a process dies.
+
+    Raises:
+        OutputError: the folder of the locks cannot be written.
+    """
+    try:
+        with _lock(target):
+            yield
+    except OSError as error:
+        raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
+
+
+@contextmanager
+def filling(target: Path) -> Iterator[Path]:
+    """A temporary folder beside the target that takes its place when the block ends well. The target must be locked."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    temporary = target.parent / f"{TEMPORARY}{target.name}-{token_hex(4)}"  # mkdtemp's are for their owner alone.
+    temporary.mkdir()
+    try:
+        yield temporary
+        _move(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(target: Path, *, overwrite: bool) -> None:
+    """Make sure that nothing but prepared data would be lost, and that only if this was asked for.
+
+    Raises:
+        OutputError: something would.
+    """
+    if not target.exists():
+        return
+    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise OutputError(f"output_dir {target} is the folder you are in, or holds it: name one that is to be made")
+    names = {path.name for path in target.iterdir()} if target.is_dir() else None
+    if names is None or names - FILES or (names and MANIFEST not in names):
+        raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")
+    if names and not overwrite:
+        raise OutputError(f"{target} holds other prepared data: choose another folder, or --overwrite-cache")
+
+
+def _is_of(content: Content, folder: Path) -> bool:
+    """Whether the folder says that it holds these data; they may be damaged."""
+    try:
+        return Content.of(read_manifest(folder)) == content
+    except DataError:
+        return False
+
+
+def _lock(target: Path, timeout: float = -1) -> "FileLock":
+    """The lock of a folder, taken on entering it; it waits for so many seconds, or as long as it takes."""
+    from filelock import FileLock
+
+    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:32]
+    locks = cache_folder() / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{name}.lock", timeout=timeout)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left beside the target, which is locked; a live one holds the lock of its own."""
+    from filelock import Timeout
+
+    for path in target.parent.glob(f"{TEMPORARY}*"):
+        owner = target.with_name(path.name.removeprefix(TEMPORARY).rpartition("-")[0])
+        with suppress(Timeout), nullcontext() if owner == target else _lock(owner, timeout=0):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)  # Onto nothing, or an empty folder.
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # What is there goes aside in one step, so that nobody meets it half deleted.
+        aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
+        target.rename(aside / target.name)
+        folder.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)

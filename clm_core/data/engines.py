@@ -1,0 +1,118 @@
+"""What tokenizes: the tokenizers library, or fastokens where it is installed and proves that it does the same.
+
+fastokens is adopted only after it agreed with the reference on texts that tokenizers are known to differ on and on
+the first documents, and is checked on one document of each slice from then on; of a long document, on its beginning.
+Where it differs once, everything is tokenized again by the reference, so that the output never depends on the engine.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.data.tokenization import Encode, Tokens, bare_json, encoder
+from clm_core.models.hard_texts import HARD_TEXTS
+
+FIRST_DOCUMENTS = 100
+"""So many are compared before fastokens is trusted."""
+
+CHECKED_CHARACTERS = 4000
+"""Of a document that is compared, from its beginning: the reference is slow, and most documents are shorter."""
+
+
+class EngineDiffersError(Exception):
+    """The fast engine failed, or did not do as the reference does."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What tokenizes, under the name that the manifest keeps, and in how many threads it is called."""
+
+    name: str
+    encode: Encode
+    threads: int
+
+
+def reference_engine(tokenizer: Any, workers: int | None = None, *, split_special_tokens: bool = True) -> Engine:
+    """The tokenizers library, or the tokenizer's own Python where it has no fast implementation."""
+    encode = encoder(tokenizer, split_special_tokens=split_special_tokens)
+    return Engine(_version("tokenizers"), encode, workers or os.cpu_count() or 1)
+
+
+def choose_engine(
+    tokenizer: Any, workers: int | None, say: Callable[[str], None], *, split_special_tokens: bool = True
+) -> Engine:
+    """The fastest that agrees; the reference where its threads are counted, since fastokens starts its own."""
+    reference = reference_engine(tokenizer, workers, split_special_tokens=split_special_tokens)
+    if workers or not tokenizer.is_fast or find_spec("fastokens") is None:
+        return reference
+    try:
+        fast = _Checked(_fastokens(tokenizer, split_special_tokens), reference.encode)
+        fast.compare(list(HARD_TEXTS), fast.encode(list(HARD_TEXTS)))
+    except EngineDiffersError as error:
+        say(f"fastokens is not used for this tokenizer: {error}")
+        return reference
+    return Engine(_version("fastokens"), fast, threads=1)  # It starts threads of its own.
+
+
+def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
+    try:
+        import fastokens
+
+        engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer, split_special_tokens=split_special_tokens))
+    except Exception as error:  # Whatever it does not support, in a tokenizer or a system.
+        raise EngineDiffersError(f"it does not take it ({error})") from None
+
+    def encode(texts: list[str]) -> Tokens:
+        try:
+            ids, offsets = engine.encode_batch_flat(
+                texts, add_special_tokens=True, split_special_tokens=split_special_tokens
+            )
+        except Exception as error:  # A failure of an optional engine must not be one of the run.
+            raise EngineDiffersError(f"it failed ({error})") from None
+        return Tokens(np.frombuffer(ids, "<u4"), _lengths(np.frombuffer(offsets, "<u8")))
+
+    return encode
+
+
+class _Checked:
+    """An engine that is compared with the reference on the first documents, and on one of each slice after them."""
+
+    def __init__(self, encode: Encode, reference: Encode) -> None:
+        self.encode, self.reference = encode, reference
+        self.unchecked, self.slices = FIRST_DOCUMENTS, 0
+
+    def __call__(self, texts: list[str]) -> Tokens:
+        tokens = self.encode(texts)
+        if self.unchecked:
+            self._check(texts, tokens, np.arange(len(texts)) < self.unchecked)
+            self.unchecked = max(0, self.unchecked - len(texts))
+        else:
+            self._check(texts, tokens, np.arange(len(texts)) == self.slices % len(texts))
+        self.slices += 1
+        return tokens
+
+    def compare(self, texts: list[str], tokens: Tokens) -> None:
+        """Make sure that the reference makes these tokens of these texts."""
+        expected = self.reference(texts)
+        if not (np.array_equal(tokens.lengths, expected.lengths) and np.array_equal(tokens.ids, expected.ids)):
+            raise EngineDiffersError("its tokens differ")
+
+    def _check(self, texts: list[str], tokens: Tokens, chosen: npt.NDArray[np.bool_]) -> None:
+        short = np.array([len(text) <= CHECKED_CHARACTERS for text in texts])
+        self.compare([texts[place] for place in np.flatnonzero(chosen & short)], tokens.of(chosen & short))
+        beginnings = [texts[place][:CHECKED_CHARACTERS] for place in np.flatnonzero(chosen & ~short)]
+        self.compare(beginnings, self.encode(beginnings))
+
+
+def _lengths(offsets: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    return (offsets[1:] - offsets[:-1]).astype(np.int64)
+
+
+def _version(distribution: str) -> str:
+    return f"{distribution} {metadata.version(distribution)}"

@@ -1,0 +1,269 @@
+"""Text to tokens, once for both frameworks: split, tokenize, put EOS between documents, count, keep.
+
+What was prepared is kept in a cache under a key of everything that decides its content: the documents, the
+tokenizer and the options; never the number of threads, nor the engine.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clm_core.data.cache import Content, cache_folder, filling, find, keep
+from clm_core.data.engines import Engine, EngineDiffersError, choose_engine, reference_engine
+from clm_core.data.packing import GUIDE, STREAM, GuideWriter
+from clm_core.data.prepared import TRAIN, VALIDATION, Manifest, Prepared, check_balance, write_manifest
+from clm_core.data.routing import ELSEWHERE, EMPTY, SKIPPED, UNREAD, Limits, Router
+from clm_core.data.sources import Sources, open_sources
+from clm_core.data.split_writer import SplitWriter
+from clm_core.data.tokenization import Tokens, digest_tokenizer, tokenize
+from clm_core.errors import DataError, OptionError
+from clm_core.models.templates import template_of
+from clm_core.models.vocabulary import count_ids
+from clm_core.shards import Shard
+
+CONTENT_OPTIONS = (
+    "append_eos",
+    "validation_split_percentage",
+    "max_train_samples",
+    "max_train_tokens",
+    "max_eval_samples",
+    "streaming",
+    "seed",
+    "shard",
+)
+"""The options that decide the content of prepared data, besides the documents and the tokenizer."""
+
+PACKING_OPTIONS = ("packing", "block_size", "preprocessing_num_workers")
+"""Those that decide it as well where data are packed as the guide does."""
+
+DERIVED_DOCUMENTS = 10_000
+"""Documents that are copied at a time from data prepared with the other policy for EOS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is to be prepared, and how."""
+
+    sources: Sources
+    tokenizer: Any
+    tokenizer_name: str
+    content: Content
+    vocabulary: int
+    """How many ids there are, those that the tokenizer leaves out included."""
+    eos: list[int]
+    """Put after each document."""
+
+    @classmethod
+    def make(cls, options: Any, tokenizer: Any) -> "Recipe":
+        """Find the data that the options name, and what is to be done with them.
+
+        Raises:
+            OptionError: the options contradict each other, or the tokenizer.
+            DataError: the data cannot be found or read.
+        """
+        if getattr(options, "shard", None) and options.max_train_tokens:
+            raise OptionError("shard and max_train_tokens: a part cannot know how many tokens the others have")
+        if getattr(options, "shard", None) and options.packing == GUIDE:
+            raise OptionError("shard and packing guide: a part cannot know which documents share a batch in the whole")
+        sources = open_sources(options)
+        return cls(
+            sources=sources,
+            tokenizer=tokenizer,
+            tokenizer_name=options.tokenizer_name or options.model_name_or_path or "",
+            content=Content(
+                source={
+                    TRAIN: sources.train.fingerprint if sources.train else None,
+                    VALIDATION: sources.validation.fingerprint if sources.validation else None,
+                },
+                tokenizer=digest_tokenizer(tokenizer),
+                options={name: getattr(options, name, None) for name in CONTENT_OPTIONS} | _packing(options),
+            ),
+            vocabulary=count_ids(tokenizer),
+            eos=_eos(tokenizer) if options.append_eos else [],
+        )
+
+    @property
+    def dtype(self) -> str:
+        """Of the token files: two bytes where every id fits."""
+        return "<u2" if self.vocabulary <= 2**16 else "<u4"
+
+    @property
+    def is_guide(self) -> bool:
+        """Whether the rows are to be the guide's."""
+        return self.content.options.get("packing") == GUIDE
+
+    def writer(self, folder: Path, split: str) -> SplitWriter:
+        """What writes a split, as it is to be packed."""
+        if not self.is_guide:
+            return SplitWriter(folder, split, dtype=self.dtype, eos=self.eos)
+        size, processes = (self.content.options[name] for name in ("block_size", "preprocessing_num_workers"))
+        return GuideWriter(folder, split, dtype=self.dtype, eos=self.eos, block_size=size, processes=processes)
+
+    def with_other_eos(self) -> Content:
+        """What differs from this in nothing but append_eos."""
+        options = self.content.options
+        return replace(self.content, options={**options, "append_eos": not options["append_eos"]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Who is told how far a preparation got."""
+
+    advance: Callable[[int], None] = lambda documents: None
+    """So many more documents are done."""
+    say: Callable[[str], None] = lambda line: None
+    """Something out of the ordinary."""
+
+
+def prepare(
+    recipe: Recipe,
+    folder: Path | None = None,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> tuple[Prepared, bool]:
+    """Prepare data in `folder`, or in the cache; the second value says whether they were there already.
+
+    What is there already is verified, and prepared again where it is damaged.
+
+    Raises:
+        DataError: the data cannot be read, or a split has no text.
+        OutputError: the folder cannot be written, or holds something else.
+    """
+    told = listener or Listener()
+    return keep(
+        recipe.content,
+        folder,
+        overwrite=overwrite,
+        say=told.say,
+        write=lambda target: _write(recipe, target, workers, told),
+    )
+
+
+def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None:
+    """Make sure that each split has at least one block.
+
+    Raises:
+        DataError: one has none; with the largest block_size that works for all.
+    """
+    short = next((split for split in splits if not prepared.count(split, block_size).blocks), None)
+    if short is None:
+        return
+    if prepared.packed_for:
+        raise DataError(
+            f"no 1,000 documents for {short} that one process has fill one block of {block_size}: use a smaller "
+            "--block-size, fewer --preprocessing-num-workers, or --packing stream, or more text is needed"
+        )
+    tokens = {split: prepared.manifest.splits[split].tokens_written for split in splits}
+    largest = min(tokens.values())
+    way_out = f"the largest --block-size that works is {largest}" if largest > 1 else "more text is needed"
+    raise DataError(f"the {tokens[short]} tokens for {short} do not fill one block of {block_size}: {way_out}")
+
+
+def _eos(tokenizer: Any) -> list[int]:
+    if tokenizer.eos_token_id is None:
+        raise OptionError("append_eos: this tokenizer has no end-of-sequence token; use --no-append-eos")
+    # A template that puts the token around each document, as OPT's and BERT's do, has separated them already.
+    separated = tokenizer.eos_token_id in template_of(tokenizer).around([])
+    return [] if separated else [tokenizer.eos_token_id]
+
+
+def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
+    """Write from the same data with the other policy for EOS, else with the fast engine, else with the reference."""
+    sibling = recipe.with_other_eos()
+    if not recipe.is_guide and (other := find(sibling, cache_folder() / sibling.key(), listener.say)):
+        _derive(recipe, other, target)
+        return
+    try:
+        engine = choose_engine(recipe.tokenizer, workers, listener.say, split_special_tokens=not recipe.is_guide)
+        _fill(recipe, target, engine, listener)
+    except EngineDiffersError as error:
+        listener.say(f"fastokens is not used, and all is tokenized again without it: {error}")
+        engine = reference_engine(recipe.tokenizer, workers, split_special_tokens=not recipe.is_guide)
+        _fill(recipe, target, engine, listener)
+
+
+def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> None:
+    """Tokenize."""
+    router = _router(recipe)
+    with filling(target) as folder, ExitStack() as stack:
+        writers = {split: stack.enter_context(recipe.writer(folder, split)) for split in router.splits}
+        for part in tokenize(router.documents(), engine.encode, engine.threads):
+            places = np.array(router.settle(part))
+            for split, writer in writers.items():
+                chosen = places == split
+                writer.add(part.tokens.of(chosen), size=int(part.sizes[chosen].sum()))
+            listener.advance(len(places))
+        router.check_complete()
+        manifest = Manifest(
+            source=recipe.content.source,
+            tokenizer=recipe.content.tokenizer,
+            tokenizer_name=recipe.tokenizer_name,
+            engine=engine.name,
+            vocabulary=recipe.vocabulary,
+            dtype=recipe.dtype,
+            options=recipe.content.options,
+            documents_read=sum(router.counts.values()) - router.counts[UNREAD],
+            documents_empty=router.counts[EMPTY],
+            documents_skipped=router.counts[SKIPPED],
+            documents_elsewhere=router.counts[ELSEWHERE],
+            splits={split: writer.finish() for split, writer in writers.items()},
+        )
+        check_balance(manifest)
+        write_manifest(folder, manifest)
+        if recipe.is_guide:  # Their blocks are what these data are.
+            check_blocks(Prepared.open(folder), recipe.content.options["block_size"], router.splits)
+        for split, writer in writers.items():
+            if isinstance(writer, GuideWriter) and writer.short:
+                listener.say(
+                    f"{split}: {writer.short:,} tokens are dropped of batches that do not fill one block of "
+                    f"{writer.block_size}; the guide makes a shorter row of each, which its collator pads"
+                )
+
+
+def _packing(options: Any) -> dict[str, Any]:
+    """What decides the content besides, where there is something; the guide without num_proc has one process."""
+    if options.packing == STREAM:
+        return {}
+    return {name: getattr(options, name) or 1 for name in PACKING_OPTIONS}
+
+
+def _router(recipe: Recipe) -> Router:
+    options = recipe.content.options
+    limits = Limits(
+        documents={TRAIN: options["max_train_samples"], VALIDATION: options["max_eval_samples"]},
+        tokens={TRAIN: options["max_train_tokens"]},
+    )
+    return Router(
+        recipe.sources,
+        seed=options["seed"],
+        limits=limits,
+        shard=Shard.parse(options["shard"]),
+        keeps_blank=recipe.is_guide,
+    )
+
+
+def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
+    """Copy data that were prepared with the other policy for EOS, and put the tokens in, or leave them out."""
+    with filling(target) as folder:
+        records = {}
+        for split, record in other.manifest.splits.items():
+            had, tokens, ends = record.eos_added // max(1, record.documents), other.tokens(split), other.ends(split)
+            with recipe.writer(folder, split) as writer:
+                start = 0
+                for first in range(0, record.documents, DERIVED_DOCUMENTS):
+                    stop = ends[first : first + DERIVED_DOCUMENTS].astype(np.int64)
+                    lengths = np.diff(stop, prepend=start)
+                    ids = tokens[start : stop[-1]].astype(np.uint32)
+                    kept = np.delete(ids, stop - start - 1) if had else ids
+                    writer.add(Tokens(kept, lengths - had), size=0)
+                    start = int(stop[-1])
+                records[split] = replace(writer.finish(), bytes=record.bytes)
+        manifest = replace(other.manifest, options=recipe.content.options, splits=records)
+        check_balance(manifest)
+        write_manifest(folder, manifest)

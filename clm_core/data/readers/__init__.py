@@ -1,0 +1,1 @@
+"""Files to rows and texts: a module for each kind of file."""

@@ -1,0 +1,148 @@
+"""Documents out of files: .txt, .json, .jsonl, .csv, .tsv and .parquet, plain or packed, read in a stream.
+
+A document that a row lacks comes out as None, so that whoever reads can count it.
+"""
+
+import glob
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from clm_core.data.columns import row_texts
+from clm_core.data.readers import remote
+from clm_core.data.readers.csv_rows import AUTO, read_csv
+from clm_core.data.readers.json_rows import read_json
+from clm_core.data.readers.lines import read_lines, read_text
+from clm_core.data.readers.opening import UNPACKERS, File, check_regular, kind
+from clm_core.data.readers.parquet_rows import read_parquet
+from clm_core.errors import DataError
+from clm_core.paths import likely
+
+Documents = Iterator[str | None]
+
+TEXT, JSON, CSV = (".txt",), (".json", ".jsonl", ".ndjson"), (".csv", ".tsv")
+"""The kinds of files that an option can be about."""
+
+PROBED = 2**26
+"""Bytes of a file above which it is not looked into beforehand, where that could mean to read it whole."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How documents lie in the rows of a file."""
+
+    text_column: str = "text"
+    sample_by: str = "paragraph"
+    json_field: str | None = None
+    csv_delimiter: str = AUTO
+    encoding: str | None = None
+
+    def key(self) -> str:
+        """A name for how files are read; an option that came later is part of it where it was given."""
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        names = dict.fromkeys(("text_column", "sample_by", *given))
+        return f"Layout({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
+def expand(option: str, patterns: Iterable[str]) -> list[File]:
+    """The files that paths, URLs and globs name, each glob's in the order of their names.
+
+    Raises:
+        DataError: nothing matches, or a path is a folder, a pipe, or of a kind that is not read.
+    """
+    return [file for pattern in patterns for file in _matches(option, pattern)]
+
+
+def read(file: File, layout: Layout) -> Documents:
+    """The documents of a file.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or has no such column; with the line, where there is one.
+    """
+    return READERS[kind(file)](file, layout)
+
+
+def check(file: File, layout: Layout) -> None:
+    """Look whether a file can be read, and has the column, without reading much of it.
+
+    Raises:
+        DataError: it cannot, or has not.
+    """
+    if kind(file) == ".txt":
+        next(read_text(file, layout.encoding))
+    elif kind(file) != ".json" or (isinstance(file, Path) and file.stat().st_size <= PROBED):
+        next(read(file, layout), None)
+
+
+def _matches(option: str, pattern: str) -> list[File]:
+    found: list[File] = [*remote.expand(pattern)] if remote.is_remote(pattern) else [*_local(option, pattern)]
+    if not found:
+        where = "" if remote.is_remote(pattern) else likely(pattern, file=True)
+        raise DataError(f"{option}: there is no file {pattern}{where}")
+    for file in found:
+        if kind(file) not in READERS:
+            kinds, packed = ", ".join(READERS), ", ".join(UNPACKERS)
+            raise DataError(
+                f"{option}: cannot tell what {file} is from its name: expected {kinds}, plain or with {packed}"
+            )
+    return found
+
+
+def _local(option: str, pattern: str) -> list[Path]:
+    pattern = unquote(urlsplit(pattern).path) if pattern.startswith("file://") else pattern
+    try:
+        paths = [Path(pattern)] if Path(pattern).exists() else _glob(pattern)
+        for path in paths:
+            check_regular(path, option)
+    except OSError as error:
+        raise DataError(f"{option}: cannot look for {pattern}: {error.strerror}") from None
+    for path in paths:
+        if path.is_dir():
+            raise DataError(f"{option}: {path} is a folder: name files, or a glob such as {path / '*.jsonl'}")
+    return paths
+
+
+def _glob(pattern: str) -> list[Path]:
+    return sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207  (pathlib's takes no absolute pattern)
+
+
+def _read_text(file: File, layout: Layout) -> Documents:
+    """Documents whose concatenation is the file, to the last line break."""
+    if layout.sample_by == "line":
+        return read_lines(file, layout.encoding)
+    if layout.sample_by == "document":
+        return iter(["".join(read_text(file, layout.encoding))])
+    return _paragraphs(read_lines(file, layout.encoding))
+
+
+def _paragraphs(lines: Iterable[str]) -> Documents:
+    paragraph: list[str] = []
+    for line in lines:
+        if paragraph and not paragraph[-1].strip() and line.strip():
+            yield "".join(paragraph)
+            paragraph = []
+        paragraph.append(line)
+    yield "".join(paragraph)
+
+
+def _read_json(file: File, layout: Layout) -> Documents:
+    rows = read_json(file, layout.text_column, layout.json_field, layout.encoding)
+    return row_texts(rows, layout.text_column, file)
+
+
+def _read_csv(file: File, layout: Layout) -> Documents:
+    rows = read_csv(file, layout.text_column, layout.csv_delimiter, layout.encoding)
+    return row_texts(rows, layout.text_column, file)
+
+
+def _read_parquet(file: File, layout: Layout) -> Documents:
+    return read_parquet(file, layout.text_column)
+
+
+READERS: dict[str, Callable[[File, Layout], Documents]] = {
+    **dict.fromkeys(TEXT, _read_text),
+    **dict.fromkeys(JSON, _read_json),
+    **dict.fromkeys(CSV, _read_csv),
+    ".parquet": _read_parquet,
+}

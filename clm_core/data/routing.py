@@ -1,0 +1,152 @@
+"""Which split each document goes to, and what becomes of those that go to none: the documents' side of the ledger."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from clm_core.data.prepared import TRAIN, VALIDATION
+from clm_core.data.sources import Source, Sources, is_held_out
+from clm_core.data.tokenization import Document, Slice
+from clm_core.errors import DataError
+from clm_core.shards import Shard
+
+EMPTY, SKIPPED, ELSEWHERE = "empty", "skipped", "elsewhere"
+"""What becomes of a document that goes to no split: it has no text, is beyond a limit, or is of another shard."""
+
+UNREAD, BROKEN = "unread", "broken"
+"""Of a document that was read ahead, after the one that turned out to be the last; and of one that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many documents a split takes at most, and how many tokens end it; None for no limit."""
+
+    documents: dict[str, int | None]
+    tokens: dict[str, int | None]
+
+
+@dataclass
+class Tally:
+    """What each split has taken."""
+
+    limits: Limits
+    documents: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+
+    def add(self, split: str, tokens: int = 0) -> None:
+        """A document goes to a split."""
+        self.documents[split] += 1
+        self.tokens[split] += tokens
+
+    def full(self, split: str) -> bool:
+        """Whether a split takes no more."""
+        documents, tokens = self.limits.documents.get(split), self.limits.tokens.get(split)
+        enough = documents is not None and self.documents[split] >= documents
+        return enough or (tokens is not None and self.tokens[split] >= tokens)
+
+
+class Router:
+    """Sends each document to its split, and counts what becomes of it.
+
+    A document is routed before it is tokenized, and its place is final after that: only then is it known
+    whether the documents before it have as many tokens as were wanted.
+    """
+
+    def __init__(self, sources: Sources, *, seed: int, limits: Limits, shard: Shard, keeps_blank: bool = False) -> None:
+        self.sources, self.seed, self.shard = sources, seed, shard
+        self.keeps_blank = keeps_blank
+        """Whether a document without text is one like any other, as in the guide, whose batches count it."""
+        wanted = {
+            TRAIN: sources.train is not None,
+            VALIDATION: sources.validation is not None or sources.held_out_percentage > 0,
+        }
+        self.splits = [split for split, yes in wanted.items() if yes]
+        self.counts: Counter[str] = Counter()
+        """How many documents went to each split, or to none and why."""
+        self._routed, self._taken = Tally(limits), Tally(limits)
+        self._failures: dict[str, Exception] = {}
+        self._by_tokens = any(limit is not None for limit in limits.tokens.values())
+
+    def documents(self) -> Iterator[Document]:
+        """The documents, each with where it goes; those that are not to be tokenized without their text."""
+        for origin, source in ((TRAIN, self.sources.train), (VALIDATION, self.sources.validation)):
+            try:
+                yield from self._documents(origin, source) if source else ()
+            except Exception as error:
+                # Raised when it is settled, unless it was met in reading ahead.
+                self._failures[origin] = error
+                yield Document(origin, BROKEN, None)
+
+    def settle(self, part: Slice) -> list[str]:
+        """Where the documents of a slice go for good, in their order; count them.
+
+        Raises what the reading of a document raised.
+        """
+        places = part.places
+        if self._by_tokens or BROKEN in places:
+            triples = zip(part.origins, part.places, part.tokens.lengths.tolist(), strict=True)
+            places = [self._settle(*triple) for triple in triples]
+        self.counts.update(places)
+        return places
+
+    def check_complete(self) -> None:
+        """Make sure that no split is left without text.
+
+        Raises:
+            DataError: one is.
+        """
+        # A shard may have none of the few documents of a split.
+        used = self._routed.documents if self.shard.count > 1 else self.counts
+        read, total = sum(self.counts.values()), sum(used[split] for split in self.splits)
+        if not total:
+            raise DataError(f"there is no text in {self._names()}: all {read} documents are empty")
+        for split in self.splits:
+            if not used[split]:
+                raise DataError(
+                    f"none of the {total} documents in {self._names()} went to {split}: give more "
+                    "documents (--sample-by says what one is in a .txt file), a --validation-file, or another "
+                    "--validation-split-percentage (0 for no validation)"
+                )
+
+    def _documents(self, origin: str, source: Source) -> Iterator[Document]:
+        number = 0
+        for text in source.documents():
+            if self._ended(origin, self._routed) or self._ended(origin, self._taken):
+                break
+            if not self.keeps_blank and (text is None or not text.strip()):
+                yield Document(origin, EMPTY, None)
+                continue
+            yield self._route(origin, self._split_of(origin, number), text or "")
+            number += 1
+
+    def _split_of(self, origin: str, number: int) -> str:
+        held_out = is_held_out(number, seed=self.seed, percentage=self.sources.held_out_percentage)
+        return VALIDATION if origin == TRAIN and held_out else origin
+
+    def _route(self, origin: str, split: str, text: str) -> Document:
+        if self._routed.full(split) or self._taken.full(split):
+            return Document(origin, SKIPPED, None)
+        number = self._routed.documents[split]
+        self._routed.add(split)
+        return Document(origin, split, text) if self.shard.has(number) else Document(origin, ELSEWHERE, None)
+
+    def _settle(self, origin: str, place: str, tokens: int) -> str:
+        if self._ended(origin, self._taken):
+            return UNREAD
+        if place == BROKEN:
+            raise self._failures[origin]
+        if place not in self.splits:
+            return place
+        if self._taken.full(place):
+            return SKIPPED
+        self._taken.add(place, tokens)
+        return place
+
+    def _ended(self, origin: str, tally: Tally) -> bool:
+        """Whether nothing more of a source is wanted."""
+        # A stream may have no end that is worth waiting for: what is held out of it comes from what is trained on.
+        both = origin == TRAIN and self.sources.held_out_percentage and not self.sources.streaming
+        return all(tally.full(split) for split in (self.splits if both else [origin]))
+
+    def _names(self) -> str:
+        return " and ".join(source.name for source in (self.sources.train, self.sources.validation) if source)

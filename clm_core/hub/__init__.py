@@ -1,0 +1,1 @@
+"""The Hub: who you are there, and making a repository equal to what is on disk."""

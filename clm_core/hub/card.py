@@ -1,0 +1,235 @@
+"""The card of a model on the Hub, from the record of its run: what it is, what was done, and what came of it."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clm_core.config import HubOptions
+from clm_core.data.prepared import documents_read
+from clm_core.errors import OutputError
+from clm_core.hub.account import DataSetFacts
+from clm_core.options import list_options, to_flags
+from clm_core.options.resolve import DATA
+from clm_core.record import CARD, CURVE, Record, read_options, read_results
+from clm_core.registry import list_backends
+from clm_core.runs.plot import draw_losses
+
+NO_PART = {
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "preprocessing_num_workers"),
+    *(option.name for option in list_options(HubOptions)),
+    *("report_to", "save_strategy", "save_steps", "save_total_limit"),
+}
+"""The options that are no part of a recipe: they say where and when things are written."""
+
+SCORES = {
+    "perplexity": "Perplexity",
+    "loss": "Loss (nats a token)",
+    "accuracy": "Accuracy",
+    "bits_per_byte": "Bits per byte",
+}
+"""The figures that the Hub is told, and what it is to call them."""
+
+_LICENSE = "apache-2.0"
+"""Of a model that was trained on nothing but what comes with clm."""
+
+
+def write_card(run: Path, repository: str, *, data: DataSetFacts, license: str | None = None) -> None:
+    """Write the card of a run, with its curve, into the run's folder.
+
+    `license` is that of the model; default: what the run's own options say.
+
+    Raises:
+        OutputError: the run has no result yet.
+    """
+    results, options = read_results(run), read_options(run)
+    _draw(run / CURVE, results)
+    options |= {"hub_license": license} if license else {}
+    metadata = _metadata(results, options, repository, data)
+    text = f"---\n{metadata}\n---\n\n{_body(results, options, repository, data.license)}"
+    (run / CARD).write_text(text, encoding="utf-8")
+
+
+def set_license(run: Path, license: str) -> None:
+    """Put a licence into the card that a run has, which is otherwise left as it is.
+
+    Raises:
+        OutputError: the card cannot be read or written.
+    """
+    from huggingface_hub import metadata_load, metadata_save
+
+    card = run / CARD
+    try:
+        metadata_save(card, {**(metadata_load(card) or {}), "license": license})
+    except Exception as error:  # Of the YAML in it, which a person may have written.
+        raise OutputError(f"hub_license {license}: cannot be put into {card}: {error}") from None
+
+
+def remove_card(run: Path) -> None:
+    """Remove the card of a run that goes on, of which it will not be true any more."""
+    for name in (CARD, CURVE):
+        (run / name).unlink(missing_ok=True)
+
+
+def recipe(options: Record) -> Record:
+    """The options that make the run what it is."""
+    # How many processes packed decides the guide's rows, and else nothing.
+    kept = {"preprocessing_num_workers"} if options.get("packing") == "guide" else set()
+    return {name: value for name, value in options.items() if name not in NO_PART - kept}
+
+
+def _draw(file: Path, results: Record) -> None:
+    steps = [line for line in results["history"] if "loss" in line]
+    scores = [line for line in results["history"] if "eval_loss" in line]
+    lines = {
+        "training": [(line["step"], line["loss"]) for line in steps],
+        "validation": [(line["step"], line["eval_loss"]) for line in scores],
+    }
+    draw_losses(file, {label: points for label, points in lines.items() if points})
+
+
+def _metadata(results: Record, options: Record, repository: str, data: DataSetFacts) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    after = results["after"]
+    base = options.get("model_name_or_path")
+    data_set = _data_set(options)
+    evaluation = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Causal language modeling",
+            dataset_type=data_set or "text",
+            dataset_name=f"{_data(options)}, documents held out",
+            metric_type=name,
+            metric_name=title,
+            metric_value=after[name],
+            verified=False,
+        )
+        for name, title in SCORES.items()
+        if after and after[name] is not None
+    ]
+    metadata = ModelCardData(
+        license=options.get("hub_license") or (_LICENSE if _is_sample(options) and not base else None),
+        language=["en"] if _is_sample(options) else data.language or None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["clm", "causal-lm"],
+        base_model=base if base and "/" in base else None,
+        datasets=[data_set] if data_set else None,
+        metrics=["perplexity", "accuracy"] if after else None,
+        model_name=repository.split("/")[-1],
+        eval_results=evaluation or None,
+    )
+    text: str = metadata.to_yaml()
+    return text
+
+
+def _body(results: Record, options: Record, repository: str, license: str | None) -> str:
+    parts = [
+        f"# {repository.split('/')[-1]}",
+        _opening(results, options),
+        _table(("", ""), _facts(results, options, license)),
+        "## Results",
+        _scores(results),
+        f"![Loss over the steps]({CURVE})",
+        "## How to use it",
+        *_uses(results["backend"], repository),
+        "## What it was trained on",
+        _ledger(results["ledger"]),
+        "## How it was trained",
+        "The options that differ from the defaults; this command repeats the training:",
+        f"```sh\n{_command(results['backend'], recipe(options))}\n```",
+        _table(("version", ""), sorted(results["versions"].items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(results: Record, options: Record) -> str:
+    base = options.get("model_name_or_path")
+    origin = f"{_link(base)}, trained on" if base else "A causal language model, trained from scratch on"
+    return f"{origin} {_data(options, link=True)} with clm, on the backend `{results['backend']}`."
+
+
+def _facts(results: Record, options: Record, license: str | None) -> Iterable[tuple[str, str]]:
+    base = options.get("model_name_or_path")
+    yield "base model", _link(base) if base else f"none: `{options.get('model_type') or options.get('config_name')}`"
+    yield "data", _data(options, link=True)
+    yield "licence of the data", license or ("Apache-2.0, that of clm" if _is_sample(options) else "not known")
+    yield "trained", f"{results['steps']:,} steps, {results['epochs']:.2f} epochs, in {results['seconds']:,.0f} s"
+    yield "tokens trained on", f"{results['tokens_trained']:,}, all epochs together"
+
+
+def _data_set(options: Record) -> str | None:
+    """The name on the Hub of what was trained on, if it has one: prepared data may, and are a folder otherwise."""
+    prepared = options.get("prepared") or ""
+    return options.get("dataset_name") or (prepared.split("@")[0] if "/" in prepared else None)
+
+
+def _is_sample(options: Record) -> bool:
+    return not any(options.get(name) for name in DATA)
+
+
+def _data(options: Record, *, link: bool = False) -> str:
+    """What the data are called."""
+    if name := options.get("dataset_name"):
+        split = options.get("dataset_split", "train")
+        return f"[{name}](https://huggingface.co/datasets/{name}), `{split}`" if link else f"{name} {split}"
+    files = [*options.get("train_file", ()), *options.get("validation_file", ())]
+    return ", ".join(files) or options.get("prepared") or "the built-in sample of clm"
+
+
+def _link(name: str) -> str:
+    return f"[{name}](https://huggingface.co/{name})" if "/" in name else f"`{name}`"
+
+
+def _scores(results: Record) -> str:
+    before, after = results["before"], results["after"]
+    if not after:
+        return "There was no validation."
+    names = {
+        "perplexity": "perplexity",
+        "loss": "loss (nats a token)",
+        "accuracy": "accuracy of the next token",
+        "bits_per_byte": "bits per byte",
+        "tokens_scored": "tokens scored",
+    }
+    rows = [(title, _figure(before and before[name]), _figure(after[name])) for name, title in names.items()]
+    return "On the documents that were held out:\n\n" + _table(("", "before", "after"), rows)
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+
+
+def _uses(backend: str, repository: str) -> list[str]:
+    """How the model is opened: as every backend says whose models are of one kind with this one's."""
+    ways = {status.name: status.backend.opens for status in list_backends() if status.backend}
+    command = f'```sh\nclm --backend {backend} generate --model-name-or-path {repository} "Once upon a time"\n```'
+    readers = [way for way in ways.values() if way] if ways.get(backend) else []
+    return [*(way.replace("{model}", repository) for way in readers), "From the command line:", command]
+
+
+def _ledger(ledger: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            split,
+            *(f"{counts[name]:,}" for name in ("documents", "tokens", "eos_added", "blocks", "tokens_dropped")),
+        )
+        for split, counts in ledger["splits"].items()
+    ]
+    head = ("split", "documents", "tokens", "EOS between documents", f"blocks of {ledger['block_size']}", "dropped")
+    counts = documents_read(ledger["documents"])
+    return f"{counts[0].upper()}{counts[1:]}.\n\n{_table(head, rows)}"
+
+
+def _command(backend: str, options: Record) -> str:
+    """The options as flags, one on a line."""
+    flags = [shlex.join(to_flags({name: value})) for name, value in options.items()]
+    return " \\\n    ".join([f"clm --backend {backend} train", *flags])
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -1,0 +1,107 @@
+"""Prepared data as a data set on the Hub: published from a folder, and fetched back into the Hub's cache."""
+
+import json
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clm_core.data.prepared import FILES, MANIFEST, PUBLICATION, Prepared
+from clm_core.errors import DataError
+from clm_core.hub.upload import Files
+from clm_core.hub_requests import explain
+from clm_core.paths import is_path
+
+
+def fetch(name: str) -> Path:
+    """The folder of prepared data: one that is here, or a data set on the Hub, `user/name` or `user/name@revision`.
+
+    What was fetched before is used where the Hub cannot be reached.
+
+    Raises:
+        DataError: there is neither.
+    """
+    if "/" not in name or is_path(name):
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    repository, _, revision = name.partition("@")
+    try:
+        # Without the card, which is no prepared data.
+        return Path(
+            snapshot_download(
+                repository, repo_type="dataset", revision=revision or None, allow_patterns=[*FILES - {PUBLICATION}]
+            )
+        )
+    except HFValidationError:
+        raise DataError(f"prepared: there is no folder {name}, and it cannot be a name on the Hub") from None
+    except Exception as error:  # Of whichever client is installed.
+        raise DataError(
+            f"prepared: there is no folder {name}, and it could not be had from the Hub: {explain(error).reason}"
+        ) from None
+
+
+def files(prepared: Prepared, repository: str, *, license: str | None = None) -> Files:
+    """What a repository has of prepared data: the files, and a card."""
+    found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})}
+    found = {name: path for name, path in found.items() if isinstance(path, Path) and path.is_file()}
+    card = _card(prepared, repository, license).encode()
+    return {**found, MANIFEST: _manifest(prepared.folder / MANIFEST), "README.md": card}
+
+
+def is_ours(path: str) -> bool:
+    """Whether a file of a repository is of prepared data."""
+    return path in FILES
+
+
+def _manifest(file: Path) -> Path | bytes:
+    """What the data were made of, without the place of the tokenizer on this machine."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    shared = _shared_name(content["tokenizer_name"])
+    if shared == content["tokenizer_name"]:
+        return file
+    return json.dumps({**content, "tokenizer_name": shared}, indent=2).encode()
+
+
+def _shared_name(name: str) -> str:
+    return Path(name).name if os.path.isabs(name) or name.startswith((".", "~")) else name  # noqa: PTH117
+
+
+def _card(prepared: Prepared, repository: str, license: str | None) -> str:
+    from huggingface_hub import DatasetCardData
+
+    manifest = replace(prepared.manifest, tokenizer_name=_shared_name(prepared.manifest.tokenizer_name))
+    tags = ["clm", "tokenized"]
+    metadata = DatasetCardData(license=license, task_categories=["text-generation"], tags=tags).to_yaml()
+    rows = [
+        f"| {split} | {record.documents:,} | {record.bytes:,} | {record.tokens:,} | {record.eos_added:,} |"
+        for split, record in manifest.splits.items()
+    ]
+    return "\n".join(
+        [
+            f"---\n{metadata}\n---\n\n# {repository.split('/')[-1]}\n",
+            f"Text as tokens of the tokenizer `{manifest.tokenizer_name}` ({manifest.vocabulary:,} entries), prepared",
+            "with clm, to train on with every backend and any length of a block:\n",
+            f"```sh\nclm train --prepared {repository} {_tokenizer(manifest.tokenizer_name)}\n```\n",
+            "| split | documents | bytes of text | tokens | EOS between documents |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+            f"\nToken ids are little-endian `{manifest.dtype}` in `*.bin`; where each document ends is in `*.ends`;",
+            f"`{MANIFEST}` says what was done, and has the SHA-256 of every file.\n",
+            f"Options: {_options(manifest.options)}.\n",
+        ]
+    )
+
+
+def _tokenizer(name: str) -> str:
+    return (
+        f"--tokenizer-name {name} --model-type gpt2"
+        if name == "sample"
+        else f"--model-name-or-path {shlex.quote(name)}"
+    )
+
+
+def _options(options: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}` {value}" for name, value in options.items() if value is not None)

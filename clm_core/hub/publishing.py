@@ -1,0 +1,174 @@
+"""Publishes a training: checkpoints while it goes on, if they are wanted, and the run at its end.
+
+The order is always the same: the run is on disk and read back, and then it is uploaded. An upload that fails leaves
+it as it is, for `clm push` to go on with.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clm_core.backend import Event, Report, Saved
+from clm_core.config import TrainConfig
+from clm_core.errors import ClmError, HubError, OptionError
+from clm_core.hub import account, run_files
+from clm_core.hub.account import Hub, Repository
+from clm_core.hub.background import Background
+from clm_core.hub.card import remove_card
+from clm_core.hub.pushing import command_for, name_of, push_run, record
+from clm_core.hub.upload import upload, without_bars
+from clm_core.results import Publication, TrainingResult
+from clm_core.runs import output
+from clm_core.screen.progress import Progress
+
+
+def publisher(config: TrainConfig, progress: Progress) -> "Publisher":
+    """What publishes a training as its options say; who you are, and whether you may, is found out at once.
+
+    Raises:
+        OptionError: the options contradict each other.
+        HubError: nobody is logged in, may not write there, or the Hub cannot be reached.
+    """
+    _check(config)
+    if not config.push_to_hub:
+        return Publisher()
+    if config.hub_offline:
+        return _Queue(config)
+    return _Live(config, progress)
+
+
+class Publisher:
+    """Publishes nothing, and is the interface of those that do."""
+
+    @contextmanager
+    def following(self, folder: Path, report: Report) -> Iterator[Report]:
+        """While the run in this folder is trained: the report that its job is to call."""
+        remove_card(folder)
+        yield report
+
+    def finish(self, result: TrainingResult) -> TrainingResult:
+        """When the run is on disk and read back: publish it, and say in the result what became of that."""
+        return result
+
+
+class _Queue(Publisher):
+    """Leaves the upload to `clm push`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def finish(self, result: TrainingResult) -> TrainingResult:
+        run = result.output_dir
+        name = self.config.hub_model_id or name_of(run)
+        queued = Publication(
+            repository=name, revision=self.config.hub_revision or "main", state="queued", command=command_for(run)
+        )
+        record(run, queued)
+        return replace(result, hub=queued)
+
+
+class _Live(Publisher):
+    """Uploads checkpoints in the background, if they are wanted, and the run at its end."""
+
+    def __init__(self, config: TrainConfig, progress: Progress) -> None:
+        self.config, self.progress = config, progress
+        try:
+            self.hub = Hub.connect(progress.say)
+            named = config.hub_model_id or config.output_dir  # Else by the folder, which is chosen later.
+            self.repository: Repository | None = self._make(Path(config.output_dir or "run")) if named else None
+        except HubError as error:
+            raise HubError(
+                f"push_to_hub: {error}; --hub-offline trains now, and leaves the upload to clm push"
+            ) from None
+
+    @contextmanager
+    def following(self, folder: Path, report: Report) -> Iterator[Report]:
+        remove_card(folder)
+        self.repository = self.repository or self._make(folder)
+        if self.config.hub_strategy == "end":
+            yield report
+            return
+        background: Background[_State] = Background(self._upload_state, _State.remove)
+
+        def follow(event: Event) -> None:
+            report(event)
+            if isinstance(event, Saved):
+                try:
+                    background.submit(_State.of(event, folder))
+                except OSError as error:  # Such as a full disk, which is not to end a training that goes on.
+                    self.progress.say(f"the checkpoint of step {event.step} is not uploaded: {error}")
+
+        with without_bars(), background.stopped_at_end():
+            yield follow
+
+    def finish(self, result: TrainingResult) -> TrainingResult:
+        assert self.repository
+        return replace(result, hub=push_run(result.output_dir, self.repository, self.progress, self.hub))
+
+    def _make(self, folder: Path) -> Repository:
+        config = self.config
+        repository = Repository(
+            id=self.hub.full_name(config.hub_model_id or name_of(folder)),
+            kind=account.MODEL,
+            revision=config.hub_revision or "main",
+            private=config.hub_private_repo,
+        )
+        address = self.hub.make(repository)
+        self.progress.say(f"to be published at {address} (user {self.hub.user})")
+        return repository
+
+    def _upload_state(self, state: "_State", stopped: threading.Event) -> None:
+        assert self.repository
+        message = f"Training in progress, step {state.step}"
+        try:
+            files = run_files.of_checkpoint(state.folder, with_state=self.config.hub_strategy == "checkpoint")
+            upload(self.hub, self.repository, files, message=message, stopped=stopped)
+        except (ClmError, OSError) as error:
+            if not stopped.is_set():
+                self.progress.say(f"the checkpoint of step {state.step} was not uploaded: {error}")
+        else:
+            self.progress.say(f"uploaded the checkpoint of step {state.step}")
+
+
+@dataclass(frozen=True)
+class _State:
+    """A checkpoint as it was when it was saved: links to its files, which outlive the checkpoint itself."""
+
+    step: int
+    folder: Path
+
+    @classmethod
+    def of(cls, event: Saved, run: Path) -> "_State":
+        """The checkpoint that was just saved."""
+        folder = Path(tempfile.mkdtemp(prefix=output.UPLOADING, dir=run))
+        for path in event.path.iterdir():
+            if path.is_file():
+                _link(path, folder / path.name)
+        return cls(event.step, folder)
+
+    def remove(self) -> None:
+        """Let the links go."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check(config: TrainConfig) -> None:
+    if config.push_to_hub and config.hub_strategy != "end":
+        if config.save_strategy == "no":
+            raise OptionError(f"hub_strategy {config.hub_strategy} uploads what is saved, and save_strategy is no")
+        if config.hub_offline:
+            raise OptionError(
+                f"hub_strategy {config.hub_strategy} uploads during the training, and hub_offline not at all"
+            )
+
+
+def _link(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):  # Not every file system has links.
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)

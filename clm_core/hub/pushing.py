@@ -1,0 +1,179 @@
+"""Pushes what is on disk to the Hub: a finished run, or prepared data, from wherever an earlier upload stopped."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from clm_core.config import PrepareConfig, PushConfig
+from clm_core.data.prepared import MANIFEST, PUBLICATION, Prepared
+from clm_core.durable import write
+from clm_core.errors import ClmError, OptionError, OutputError
+from clm_core.hub import account, prepared_data, run_files
+from clm_core.hub.account import DataSetFacts, Hub, Repository
+from clm_core.hub.card import set_license, write_card
+from clm_core.hub.upload import upload
+from clm_core.record import CARD, RESULTS_FILE, read_options, read_results
+from clm_core.results import Publication
+from clm_core.screen.endings import of_run
+from clm_core.screen.progress import Progress
+
+
+def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
+    """Make a repository equal to a finished run, or to prepared data, from wherever an earlier upload stopped.
+
+    An upload that fails raises nothing: its state says so.
+
+    Raises:
+        OptionError: an option is of the other of the two.
+        OutputError: the folder holds no finished run.
+    """
+    if (run / MANIFEST).is_file():
+        if config.hub_model_id:
+            raise OptionError(f"hub_model_id {config.hub_model_id}: {run} holds prepared data: give hub_dataset_id")
+        return push_data(Prepared.open(run), _with_names_of(run, config), progress)
+    if config.hub_dataset_id:
+        raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} holds no prepared data: give hub_model_id")
+    results, options = read_results(run), read_options(run)
+    earlier = results.get("hub") or {}
+    repository = Repository(
+        id=config.hub_model_id or earlier.get("repository") or options.get("hub_model_id") or name_of(run),
+        kind=account.MODEL,
+        revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision") or "main",
+        private=options.get("hub_private_repo") if config.hub_private_repo is None else config.hub_private_repo,
+    )
+    return push_run(run, repository, progress, license=config.hub_license)
+
+
+def push_run(
+    run: Path, repository: Repository, progress: Progress, connected: Hub | None = None, *, license: str | None = None
+) -> Publication:
+    """Publish a run that is on disk, and record in it what became of that; the card is written if there is none.
+
+    `license` goes into the card, if it is given.
+    """
+    waiting = Publication(
+        repository=repository.id, revision=repository.revision, state="queued", command=command_for(run)
+    )
+    try:
+        record(run, waiting)  # Should this process be killed.
+        with of_run(run):
+            done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say), license)
+    except (ClmError, OSError) as error:
+        done = replace(waiting, state="failed", error=str(error))
+    except KeyboardInterrupt:
+        progress.say(f"not uploaded; the run is on disk: {command_for(run)}")
+        raise
+    with contextlib.suppress(OutputError):  # A disk that is full keeps the record of before.
+        record(run, done)
+    return done
+
+
+def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Publication:
+    """Publish prepared data as a data set."""
+    name = config.hub_dataset_id or name_of(prepared.folder)
+    outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
+    command = f"{command_for(prepared.folder)} --hub-dataset-id {shlex.quote(name)}"
+    command += f" --hub-revision {shlex.quote(config.hub_revision)}" if config.hub_revision else ""
+    command += f" --hub-license {shlex.quote(config.hub_license)}" if config.hub_license else ""
+    try:
+        prepared.verify()
+        user = Hub.connect(progress.say)
+        repository = _data_repository(config, prepared.folder, user)
+        progress.say(f"uploading {prepared.folder} to the data set {repository.id}")
+        files = prepared_data.files(prepared, repository.id, license=config.hub_license)
+        done = upload(user, repository, files, owned=prepared_data.is_ours, message="Upload the data clm prepared")
+    except (ClmError, OSError) as error:
+        return replace(outcome, error=str(error), command=command)
+    return replace(outcome, repository=repository.id, state="uploaded", url=done.url, commit=done.commit)
+
+
+def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepared], Publication | None]:
+    """What publishes prepared data as the options say; who you are, and whether you may, is found out at once.
+
+    Raises:
+        OptionError: the options contradict each other, or give no name.
+        HubError: nobody is logged in, may not write there, or the Hub cannot be reached.
+    """
+    names = ("hub_dataset_id", "hub_private_repo", "hub_revision", "hub_license")
+    given = [name for name in names if getattr(config, name) is not None]
+    if not config.push_to_hub and not given:
+        return lambda prepared: None
+    name = config.hub_dataset_id or (config.output_dir and name_of(Path(config.output_dir)))
+    if config.shard or (config.push_to_hub and not name):
+        why = (
+            "a part of the data is no data set: join the parts first"
+            if config.shard
+            else "give hub_dataset_id, or output_dir"
+        )
+        raise OptionError(f"{'push_to_hub' if config.push_to_hub else given[0]}: {why}")
+    wanted = PushConfig(**{name: getattr(config, name) for name in names} | {"hub_dataset_id": name})
+    if not config.push_to_hub:
+        return lambda prepared: _queued(prepared, wanted)
+    user = Hub.connect(progress.say)
+    user.make(_data_repository(wanted, Path(name or ""), user))
+    return lambda prepared: push_data(prepared, wanted, progress)
+
+
+def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
+    """Keep where prepared data are to be published, for `clm push`."""
+    names = {name: value for name, value in asdict(wanted).items() if value is not None}
+    write(prepared.folder / PUBLICATION, json.dumps(names, indent=2) + "\n")
+    name, revision = wanted.hub_dataset_id or name_of(prepared.folder), wanted.hub_revision or "main"
+    return Publication(repository=name, revision=revision, state="queued", command=command_for(prepared.folder))
+
+
+def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
+    """The options of an upload; what is not given is as it was said when the data were prepared."""
+    file = folder / PUBLICATION
+    if not file.is_file():
+        return config
+    try:
+        kept = dict(json.loads(file.read_text(encoding="utf-8")))
+        return replace(config, **{name: value for name, value in kept.items() if getattr(config, name) is None})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise OutputError(f"{file} is damaged ({error}): remove it, and give --hub-dataset-id") from None
+
+
+def record(run: Path, publication: Publication) -> None:
+    """Say in the results of a run what became of its upload."""
+    results = read_results(run) | {"hub": asdict(publication)}
+    write(run / RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def name_of(run: Path) -> str:
+    """What a repository is called where nothing else is said: as the folder."""
+    return run.resolve().name
+
+
+def command_for(run: Path) -> str:
+    """The command that uploads it."""
+    return f"clm push {shlex.quote(str(run))}"
+
+
+def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub, license: str | None) -> Publication:
+    repository = replace(repository, id=user.full_name(repository.id))
+    if not (run / CARD).exists():
+        options = read_options(run)
+        data_set = options.get("dataset_name")
+        known = account.dataset_facts(data_set, options.get("revision")) if data_set else DataSetFacts()
+        write_card(run, repository.id, data=known, license=license)
+    elif license:
+        set_license(run, license)
+    progress.say(f"uploading {run} to {repository.id}")
+    message = f"Upload the model that clm trained, {read_results(run)['steps']} steps"
+    done = upload(user, repository, run_files.of_run(run), owned=run_files.is_ours, message=message)
+    return Publication(
+        repository=repository.id, revision=repository.revision, state="uploaded", url=done.url, commit=done.commit
+    )
+
+
+def _data_repository(config: PushConfig, folder: Path, user: Hub) -> Repository:
+    return Repository(
+        id=user.full_name(config.hub_dataset_id or name_of(folder)),
+        kind=account.DATASET,
+        revision=config.hub_revision or "main",
+        private=config.hub_private_repo,
+    )

@@ -1,0 +1,58 @@
+"""What of a run goes to the Hub: the model, its tokenizer and their record, without the places on this machine."""
+
+import json
+from pathlib import Path
+
+from clm_core.hub.card import recipe
+from clm_core.hub.upload import Files
+from clm_core.record import HISTORY_FILE, RESULTS_FILE, RUN_FILE, is_shared, read_options, read_results, shared_files
+
+LAST = "last-checkpoint"
+"""The folder of the last checkpoint in a repository, for strategy `checkpoint`; Trainer calls it so, too."""
+
+SECRET = "training_args.bin"
+"""What other programs leave in a checkpoint, with a token in it; it is never uploaded."""
+
+OF_THIS_MACHINE = ("output_dir", "checkpoint", "hub")
+"""What is said in the results of places here, and of the upload itself."""
+
+
+def of_run(run: Path) -> Files:
+    """What a repository has of a finished run, as its own options say."""
+    files: dict[str, Path | bytes] = {path.name: path for path in shared_files(run)}
+    files |= {RUN_FILE: _run_file(run), RESULTS_FILE: _results_file(run)}
+    checkpoint = read_results(run)["checkpoint"]
+    if read_options(run).get("hub_strategy") == "checkpoint" and checkpoint:
+        files |= _whole(run / Path(checkpoint).name)
+    return files
+
+
+def of_checkpoint(checkpoint: Path, *, with_state: bool) -> Files:
+    """What a repository has of a run that is still trained: a checkpoint of it, and what a resumption needs."""
+    run = checkpoint.parent
+    files: dict[str, Path | bytes] = {path.name: path for path in shared_files(checkpoint)}
+    files |= {RUN_FILE: _run_file(run), HISTORY_FILE: (run / HISTORY_FILE).read_bytes()}
+    return {**files, **(_whole(checkpoint) if with_state else {})}
+
+
+def is_ours(path: str) -> bool:
+    """Whether a file of a repository is of a run, so that one which this run has not is of an earlier one."""
+    return path.startswith(f"{LAST}/") or ("/" not in path and is_shared(path))
+
+
+def _whole(checkpoint: Path) -> Files:
+    files = checkpoint.iterdir() if checkpoint.is_dir() else ()
+    return {f"{LAST}/{path.name}": path for path in files if path.is_file() and path.name != SECRET}
+
+
+def _run_file(run: Path) -> bytes:
+    """The options of a run, without the places on this machine and without where it was published."""
+    import yaml
+
+    text: str = yaml.safe_dump(recipe(read_options(run)), sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def _results_file(run: Path) -> bytes:
+    shared = {name: value for name, value in read_results(run).items() if name not in OF_THIS_MACHINE}
+    return (json.dumps(shared, indent=2) + "\n").encode()

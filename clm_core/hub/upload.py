@@ -1,0 +1,135 @@
+"""Makes a repository on the Hub equal to files here: one commit of what differs, or none; checked afterwards.
+
+What an earlier attempt has uploaded is not uploaded again: large files are stored by their hash, before the commit.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clm_core.hub.account import Hub, Repository
+from clm_core.hub_requests import LONGEST_WAIT, persist
+
+SLOWEST = 50_000
+"""Bytes a second. An upload that is slower hangs, as it may in the code of Xet, where some requests have no timeout."""
+
+Files = Mapping[str, Path | bytes]
+"""What is to be in a repository: under each path there, a file here or its content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """A repository that is equal to the files."""
+
+    url: str
+    commit: str
+    changed: int
+    """Files that were added, replaced or removed."""
+
+
+def upload(
+    hub: Hub,
+    repository: Repository,
+    files: Files,
+    *,
+    message: str,
+    owned: Callable[[str], bool] = lambda path: False,
+    stopped: threading.Event | None = None,
+) -> Uploaded:
+    """Upload what differs, and remove what is `owned` by path and not among the files; nothing else is touched.
+
+    The repository and its branch are made where they are not there.
+
+    Raises:
+        HubError: it did not work, and would not if it were tried again now.
+    """
+
+    def attempt() -> Uploaded:
+        url = hub.make_once(repository)
+        head, remote = _remote(hub.api, repository, repository.revision)
+        changes = _changes(files, remote, owned)
+        if changes:
+            head = _commit(hub.api, repository, changes, message, head)
+            _, remote = _remote(hub.api, repository, head)
+            if left := _changes(files, remote, owned):
+                raise ConnectionError(f"{repository.id} has not what was uploaded (first {next(iter(left))})")
+        return Uploaded(url=url, commit=head, changed=len(changes))
+
+    sizes = [len(source) if isinstance(source, bytes) else source.stat().st_size for source in files.values()]
+    limit = LONGEST_WAIT + sum(sizes) / SLOWEST
+    return persist(attempt, patience=hub.patience, say=hub.say, stopped=stopped, limit=limit)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep huggingface_hub from drawing bars, where others are drawn already."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _remote(api: Any, repository: Repository, revision: str) -> tuple[str, dict[str, Any]]:
+    """The commit of a revision, and its files by their paths."""
+    at = {"repo_id": repository.id, "repo_type": repository.kind}
+    head: str = api.repo_info(**at, revision=revision).sha
+    entries = api.list_repo_tree(**at, revision=head, recursive=True)
+    return head, {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
+
+
+def _changes(files: Files, remote: Mapping[str, Any], owned: Callable[[str], bool]) -> dict[str, Path | bytes | None]:
+    """What has to be written, and, as None, what has to be removed."""
+    written = {path: source for path, source in files.items() if not _is_same(source, remote.get(path))}
+    return {**written, **{path: None for path in remote if path not in files and owned(path)}}
+
+
+def _commit(
+    api: Any, repository: Repository, changes: Mapping[str, Path | bytes | None], message: str, head: str
+) -> str:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    operations = [
+        CommitOperationDelete(path_in_repo=path)
+        if source is None
+        else CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
+        for path, source in changes.items()
+    ]
+    done = api.create_commit(
+        repo_id=repository.id,
+        repo_type=repository.kind,
+        revision=repository.revision,
+        operations=operations,
+        commit_message=message,
+        parent_commit=head,  # What changed there in between is looked at again, and not overwritten unseen.
+    )
+    oid: str = done.oid
+    return oid
+
+
+def _is_same(source: Path | bytes, entry: Any) -> bool:
+    """Whether a file on the Hub has this content, by its size and then by its hash."""
+    if entry is None or entry.size != (len(source) if isinstance(source, bytes) else source.stat().st_size):
+        return False
+    if entry.lfs is not None:
+        return bool(entry.lfs.sha256 == _hash(source, hashlib.sha256()))
+    return bool(entry.blob_id == _hash(source, hashlib.sha1(b"blob %d\0" % entry.size)))
+
+
+def _hash(source: Path | bytes, digest: Any) -> str:
+    if isinstance(source, bytes):
+        digest.update(source)
+    else:
+        with source.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    text: str = digest.hexdigest()
+    return text

@@ -1,0 +1,131 @@
+"""What commands work on: the model and the prepared data that their options name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clm_core.backend import Model
+from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.data.preparation import Listener, Recipe, check_blocks
+from clm_core.data.preparation import prepare as prepare_data
+from clm_core.data.prepared import TRAIN, VALIDATION, Prepared, documents_read
+from clm_core.data.tokenization import digest_tokenizer
+from clm_core.errors import DataError, ModelError, OptionError
+from clm_core.hub import prepared_data
+from clm_core.models.architectures import count_embeddings
+from clm_core.models.configurations import check_fits, load_architecture, new_architecture
+from clm_core.models.tokenizers import SAMPLE
+from clm_core.paths import is_path
+from clm_core.screen.progress import Progress
+
+WAYS = {
+    TRAIN: "--train-file or --dataset-name",
+    VALIDATION: "--validation-file, or a --validation-split-percentage above 0",
+}
+"""Where the documents of a split can come from."""
+
+
+def announce(config: Any, progress: Progress) -> None:
+    """Say what is looked for on the Hub, which may take a while."""
+    names = [getattr(config, name, None) for name in ("model_name_or_path", "tokenizer_name", "config_name")]
+    wanted = [name for name in names if name and name != SAMPLE and not is_path(name)]
+    if wanted or getattr(config, "dataset_name", None):
+        wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []
+        progress.say(f"from the Hub: {', '.join(dict.fromkeys(wanted))}")
+
+
+def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
+    """The model that a training starts from, existing or new."""
+    if config.model_name_or_path:
+        model = existing_model(config, progress, seed=config.seed)
+    else:
+        if config.ignore_unused_weights:
+            raise OptionError("ignore_unused_weights is of the weights of a model_name_or_path, and none is given")
+        architecture = new_architecture(config, tokenizer, progress.say)
+        model = Model(name_or_path=None, revision="main", architecture=architecture, seed=config.seed)
+    check_fits(model.architecture, tokenizer, config.block_size, new=model.name_or_path is None)
+    return model
+
+
+def existing_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progress: Progress, *, seed: int) -> Model:
+    """The model at `model_name_or_path`."""
+    return Model(
+        architecture=load_architecture(config, progress.say),
+        name_or_path=config.model_name_or_path,
+        revision=config.model_revision,
+        seed=seed,
+        ignore_unused_weights=config.ignore_unused_weights,
+    )
+
+
+def prepared_for(
+    config: TrainConfig | EvaluateConfig, model: Model, tokenizer: Any, progress: Progress, *, need: str
+) -> Prepared:
+    """Data for a command, with at least one block in the split that it needs, and in those that it would use."""
+    if config.prepared:
+        prepared = _open_prepared(prepared_data.fetch(config.prepared), tokenizer)
+    else:
+        prepared, _ = prepared_by(config, tokenizer, progress, None)
+    if not prepared.has(need):
+        raise DataError(f"there are no documents for {need}: give {WAYS[need]}")
+    used = list(prepared.manifest.splits) if need == TRAIN else [need]
+    check_blocks(prepared, config.block_size, used)
+    _check_ids(prepared, model, used)
+    return prepared
+
+
+def prepared_by(
+    config: TrainConfig | EvaluateConfig | PrepareConfig, tokenizer: Any, progress: Progress, folder: Path | None
+) -> tuple[Prepared, bool]:
+    """The data that the options describe, in this folder or the cache, and whether they were there already."""
+    with progress.bar("preparing", None, "document") as bar:
+        prepared, reused = prepare_data(
+            Recipe.make(config, tokenizer),
+            folder,
+            workers=config.preprocessing_num_workers,
+            overwrite=config.overwrite_cache,
+            listener=Listener(advance=bar.advance, say=progress.say),
+        )
+    how = "found prepared, nothing tokenized" if reused else "prepared"
+    progress.say(prepared_line(prepared, config.block_size, how))
+    return prepared, reused
+
+
+def prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
+    """What was prepared, and how it came about, in a line."""
+    ledger = prepared.ledger(block_size)
+    documents = ledger["documents"]
+    parts = [
+        f"{split}: {counts['documents']:,} documents, {counts['tokens'] + counts['eos_added']:,} tokens, "
+        f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']} tokens dropped"
+        for split, counts in ledger["splits"].items()
+    ]
+    return f"{how}: {documents_read(documents)}; " + "; ".join(parts)
+
+
+def open_whole(folder: Path) -> Prepared:
+    """Prepared data that are no part of others.
+
+    Raises:
+        DataError: there are none, or they are a part.
+    """
+    prepared = Prepared.open(folder)
+    if prepared.shard:
+        raise DataError(f"{folder} is part {prepared.shard} of the data: join all parts with `clm prepare --merge`")
+    return prepared
+
+
+def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
+    prepared = open_whole(folder)
+    prepared.verify()
+    if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
+        raise ModelError(f"{folder} was prepared with another tokenizer than the model's: prepare it again")
+    return prepared
+
+
+def _check_ids(prepared: Prepared, model: Model, splits: Sequence[str]) -> None:
+    """Make sure that every id in the data has an embedding."""
+    rows = count_embeddings(model.architecture)
+    largest = max(prepared.manifest.splits[split].largest_id for split in splits)
+    if rows is not None and largest >= rows:
+        raise ModelError(f"the data hold the token {largest}, the model has embeddings for {rows}")

@@ -1,0 +1,73 @@
+"""No token may see those that follow it: set where a configuration decides about it, checked where a model is loaded.
+
+An encoder that is trained to predict the next token without this learns to copy it: its loss falls to nothing, and so
+does its use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.errors import ModelError
+from clm_core.models.architectures import count_embeddings, count_positions
+
+ENCODERS = (
+    *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
+    *("qdqbert", "reformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta"),
+    *("xlm-roberta-xl", "xmod"),
+)
+SETTINGS: dict[str, dict[str, Any]] = {
+    **{kind: {"is_decoder": True} for kind in ENCODERS},
+    "mega": {"is_decoder": True, "bidirectional": False},
+    "xlm": {"causal": True},
+    "xlnet": {"attn_type": "uni"},
+}
+"""By model type: the fields that decide whether a token sees those after it, and the values with which it does not."""
+
+GENERATE_PLAINLY = frozenset(("mega", "open-llama", "prophetnet", "xlm", "xlm-prophetnet", "xlnet"))
+"""The model types of which transformers asks something else to generate (a mask token, a second stream of queries) than
+what they learn here, or whose cache fails; they are to be given the text, and nothing else, for each token."""
+
+LENGTH = 8
+MOVED = 1e-5
+"""Relative to the largest logit. Rounding differs with how tokens are grouped, as a mixture of experts does it."""
+
+
+def make_causal(architecture: Any) -> str | None:
+    """Set a configuration so that no token sees those after it; the sentence that says what was changed, if it was."""
+    wanted = SETTINGS.get(architecture.model_type, {})
+    changed = {name: value for name, value in wanted.items() if getattr(architecture, name, None) != value}
+    for name, value in changed.items():
+        setattr(architecture, name, value)
+    settings = " and ".join(f"{name}={value}" for name, value in changed.items())
+    sentence = f"{architecture.model_type}: with {settings} from here on, so that no token sees what it is to predict"
+    return sentence if changed else None
+
+
+def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]], architecture: Any) -> None:
+    """Change the last token of a text, and see whether the logits before it stay.
+
+    `logits` takes token ids of shape (1, length) and returns (1, length, vocabulary), in inference mode.
+
+    Raises:
+        ModelError: they do not, or the model cannot be asked with text alone.
+    """
+    length, rows = count_positions(architecture) or LENGTH, count_embeddings(architecture) or LENGTH
+    ids = np.arange(min(LENGTH, length), dtype=np.int64)[None] % rows
+    changed = ids.copy()
+    changed[0, -1] = (changed[0, -1] + 1) % rows
+    kind = architecture.model_type
+    try:
+        one, other = logits(ids), logits(changed)
+    except Exception as error:  # Whatever a class may raise that was not made for text, or not for text alone.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"model type {kind} cannot be asked with text alone: {reason}") from error
+    if np.abs(one - other)[0, :-1].max() > MOVED * np.abs(one).max():
+        raise ModelError(
+            f"model type {kind} is no causal language model as it is configured: its tokens see those that they are "
+            "to predict"
+        )

@@ -1,0 +1,153 @@
+"""Configurations of models: loaded, or made for a model from scratch, and checked against a tokenizer."""
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clm_core.backend import Model
+from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
+from clm_core.errors import ModelError, OptionError
+from clm_core.models.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
+from clm_core.models.causality import make_causal
+from clm_core.models.loading import loaded
+from clm_core.models.overrides import add_aliases, overridden, width_of_heads
+from clm_core.models.presence import look_for
+from clm_core.models.series import translated
+from clm_core.models.vocabulary import count_ids
+
+Say = Callable[[str], None]
+
+ADAPTER = "adapter_config.json"
+
+
+def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -> Any:
+    """The configuration of the model at `model_name_or_path`, as a causal language model; `say` hears of a change.
+
+    Raises:
+        OptionError: no model is named.
+        ModelError: it cannot be found or read.
+    """
+    if options.model_name_or_path is None:
+        raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
+    _check_folder(Path(options.model_name_or_path))
+    return _as_causal(load_config("model", options.model_name_or_path, options.model_revision), say)
+
+
+def existing_model(place: Model | str | os.PathLike[str]) -> Model:
+    """A model as a backend takes it, of a folder or of a name on the Hub; one that is such a model already as it is.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    if isinstance(place, Model):
+        return place
+    name = os.fspath(place)
+    look_for("model", name)
+    architecture = load_architecture(TokenizerOptions(model_name_or_path=name))
+    return Model(name_or_path=name, revision="main", architecture=architecture, seed=GenerateConfig().seed)
+
+
+def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:
+    """The configuration of a model from scratch, with an embedding for every id of the tokenizer.
+
+    It is that of a causal language model; `say` hears where that is not the architecture's default.
+
+    Raises:
+        OptionError: neither config_name nor model_type is given, or the overrides do not fit.
+        ModelError: the configuration cannot be found or read.
+    """
+    if options.config_name:
+        architecture = load_config("configuration", options.config_name, "main")
+    else:
+        architecture = _default_config(options.model_type)
+    _fit_tokenizer(text_part(architecture), tokenizer)
+    if overrides := options.config_overrides:
+        architecture = overridden(architecture, overrides)
+        if note := width_of_heads(architecture, overrides):
+            say(note)
+    add_aliases(architecture)
+    return _as_causal(architecture, say)
+
+
+def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool = False) -> None:
+    """Make sure that every id has an embedding, and every place in a block a position.
+
+    Raises:
+        ModelError: the tokenizer makes larger ids than the model has embeddings.
+        OptionError: block_size is above the positions of the model.
+    """
+    rows, needed = count_embeddings(architecture), count_ids(tokenizer)
+    if rows is not None and needed > rows:
+        own = "use the model's own tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
+        way_out = f"leave vocab_size out of --config-overrides, or give vocab_size={needed}" if new else own
+        raise ModelError(f"the tokenizer makes ids up to {needed - 1}, the model has embeddings for {rows}: {way_out}")
+    positions = count_positions(architecture)
+    if positions is not None and positions < block_size:
+        raise OptionError(f"block_size {block_size} is above the {positions} positions of the model: use {positions}")
+
+
+def load_config(what: str, name: str, revision: str) -> Any:
+    """The configuration in a folder or on the Hub.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+
+    def load() -> Any:
+        written, _ = PretrainedConfig.get_config_dict(name, revision=revision)
+        fields = translated(written)
+        if fields == written or fields["model_type"] not in CONFIG_MAPPING:
+            return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        return CONFIG_MAPPING[fields["model_type"]].from_dict(fields, name_or_path=name)
+
+    return loaded(what, name, load)
+
+
+def _check_folder(folder: Path) -> None:
+    """Make sure that a folder, if it is one, is that of a whole model."""
+    if (folder / ADAPTER).is_file():
+        raise ModelError(
+            f"{folder} holds an adapter ({ADAPTER}), without which it is another model, and which clm does not read: "
+            "merge it into its model, with merge_and_unload of peft, and save that"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
+        hint = f"; did you mean {inside[0]}?" if inside else ""
+        raise ModelError(f"{folder} is no model: there is no config.json in it{hint}")
+
+
+def _default_config(model_type: str | None) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if model_type is None:
+        raise OptionError("a model from scratch needs --model-type, such as gpt2, or --config-name")
+    if model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(model_type, list(CONFIG_MAPPING.keys()), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise OptionError(f"model_type {model_type!r} is unknown to transformers{hint}")
+    return AutoConfig.for_model(model_type)
+
+
+def _fit_tokenizer(text: Any, tokenizer: Any) -> None:
+    text.vocab_size = count_ids(tokenizer)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        token = getattr(tokenizer, name)
+        if token is None and name == "pad_token_id" and text.model_type in COUNT_FROM_PADDING:
+            continue
+        if token and name == "pad_token_id" and text.model_type == "xglm" and token > 1:
+            token = None  # Its class blanks the position of that number; the first two are nobody's.
+        try:
+            setattr(text, name, token)
+        except Exception:  # transformers 5 has types for them, and some architectures insist on a number.
+            if token is not None:
+                raise
+            setattr(text, name, tokenizer.eos_token_id or 0)
+
+
+def _as_causal(architecture: Any, say: Say) -> Any:
+    if changed := make_causal(architecture):
+        say(changed)
+    return architecture

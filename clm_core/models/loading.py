@@ -1,0 +1,33 @@
+"""Loads from a folder here or from the Hub, and says in one line what failed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from clm_core.errors import ModelError
+
+T = TypeVar("T")
+
+
+def loaded(what: str, name: str, load: Callable[[], T]) -> T:
+    """What `load` gives for a folder or a name on the Hub.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return load()
+    except ModelError as error:
+        raise ModelError(f"{what} {name}: {error}") from None
+    except HFValidationError:
+        raise ModelError(f"{what}: there is no folder {name}, and it cannot be a name on the Hub") from None
+    except Exception as error:  # Whatever a damaged file makes a loader raise; tokenizers raises plain Exception.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if Path(name).exists():
+            raise ModelError(f"{what}: cannot read {name}: {reason}") from None
+        raise ModelError(
+            f"{what} {name!r} is no folder here, and could not be had from the Hub: {reason} "
+            "(check the name and the network; the built-in sample needs neither: --config sample)"
+        ) from None

@@ -1,0 +1,81 @@
+"""Tokenizers: loaded from a folder, from the Hub or from the sample, and the tokens that end a text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clm_core import sample
+from clm_core.config import TokenizerOptions
+from clm_core.errors import ModelError, OptionError
+from clm_core.models.loading import loaded
+from clm_core.models.series import tokenizer_of_5
+from clm_core.models.vocabulary import check_tokenizer
+
+SAMPLE = "sample"
+"""What `tokenizer_name` calls the tokenizer of the built-in sample."""
+
+GENERATION_CONFIG = "generation_config.json"
+
+
+def load_tokenizer(options: TokenizerOptions) -> Any:
+    """The tokenizer that the options name, or the one of the model.
+
+    Raises:
+        OptionError: the options name neither.
+        ModelError: it cannot be found or read.
+    """
+    from transformers import AutoTokenizer
+
+    name = str(sample.TOKENIZER) if options.tokenizer_name == SAMPLE else options.tokenizer_name
+    revision = "main" if name else options.model_revision
+    name = name or options.model_name_or_path
+    if name is None:
+        raise OptionError("a tokenizer is needed: --tokenizer-name with a folder, a name on the Hub, or `sample`")
+    more = {"tokenizer_type": "gpt2"} if _is_bare_gpt2(Path(name)) else {}
+    tokenizer = loaded(
+        "tokenizer",
+        name,
+        lambda: (
+            tokenizer_of_5(name, revision)
+            or AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, **more)
+        ),
+    )
+    check_tokenizer(tokenizer, name)
+    return tokenizer
+
+
+def load_ends(options: TokenizerOptions, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that a generated text ends with: the tokenizer's, and all that generation_config.json names.
+
+    Raises:
+        ModelError: that file is damaged.
+    """
+    from transformers.utils import cached_file
+
+    missing = ("gated_repo", "missing_entries", "connection_errors")
+    at: dict[str, Any] = {f"_raise_exceptions_for_{what}": False for what in missing}
+    path = cached_file(options.model_name_or_path, GENERATION_CONFIG, revision=options.model_revision, **at)
+    named = _eos_of(Path(path)) if path else []
+    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return tuple(dict.fromkeys([*own, *named]))
+
+
+def _eos_of(path: Path) -> list[int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged, or cannot be read: {error}") from None
+    ids = [] if found is None else found if isinstance(found, list) else [found]
+    if wrong := [token for token in ids if type(token) is not int or token < 0]:
+        raise ModelError(f"{path}: eos_token_id names {wrong[0]!r}, which is no token id")
+    return ids
+
+
+def _is_bare_gpt2(folder: Path) -> bool:
+    """Whether a folder has a byte-level BPE as GPT-2 published it, with nothing that says so."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {"vocab.json", "merges.txt"} <= present and not {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "config.json",
+    } & present

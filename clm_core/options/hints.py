@@ -1,0 +1,89 @@
+"""What a name that nobody knows may have meant: an option, of another verb or backend perhaps, or one elsewhere."""
+
+import difflib
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("elsewhere.yaml")
+
+CLOSE = 0.75
+"""How alike two names are (`difflib`) for the one to be a slip of the other; `batch_size` is no `block_size`."""
+
+DATA = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst")
+
+
+def table() -> dict[str, dict[str, Any]]:
+    """Names of other programs: of options, each with what to use or to know, and of verbs, each with the command."""
+    import yaml
+
+    found: dict[str, dict[str, Any]] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return found
+
+
+def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
+    """What to use instead of an option that does not exist, after a semicolon; empty where nothing is like it."""
+    known, written = list(known), (_flag if as_flag else str)
+    elsewhere = table()["options"].get(name.lower(), {})
+    if "say" in elsewhere:
+        return f"; {elsewhere['say']}"
+    uses = elsewhere.get("use", "").split(" or ")
+    if here := [option for option in uses if option in known]:
+        return f"; here it is {written(here[0])}"
+    if not elsewhere and (near := _near(name, known)):
+        return f"; did you mean {' or '.join(map(written, near))}?"
+    if place := _of_backend(name, known, as_flag=as_flag):
+        return f"; did you mean {place}?"
+    meant = uses[0] or name
+    verbs = _others().get(meant)
+    return f"; {written(meant)} is an option of clm {', clm '.join(verbs)}" if verbs else ""
+
+
+def of_verb(name: str, verbs: Iterable[str]) -> str:
+    """What to run instead of a verb that does not exist, after a semicolon."""
+    if Path(name).is_file() or name.lower().endswith(DATA):
+        return f"; to train on a file: clm train --train-file {shlex.quote(name)}"
+    if Path(name, "config.json").is_file():
+        return f"; to use a model: clm generate --model-name-or-path {shlex.quote(name)}"
+    if command := table()["verbs"].get(name.lower()):
+        return f"; here it is `{command}`"
+    near = difflib.get_close_matches(name, list(verbs), n=1, cutoff=0.6)
+    return f"; did you mean clm {near[0]}?" if near else f"; there are {', '.join(verbs)}"
+
+
+def _near(name: str, known: list[str]) -> list[str]:
+    """The options that this may be a slip of, or a part of the name of."""
+    slips = difflib.get_close_matches(name, known, n=3, cutoff=CLOSE)
+    words = set(name.split("_"))
+    whole = [option for option in known if len(words) > 1 and words <= set(option.split("_"))]
+    return list(dict.fromkeys([*slips, *whole]))[:3]
+
+
+def _of_backend(name: str, known: list[str], *, as_flag: bool) -> str | None:
+    """The same option of a backend alone, for a verb that has those."""
+    from clm_core.options import list_options
+    from clm_core.registry import list_backends
+
+    if "num_train_epochs" not in known:
+        return None
+    for status in list_backends():
+        if status.backend and name in {option.name for option in list_options(status.backend.options)}:
+            return _flag(f"{status.name}_{name}") if as_flag else f"{name} under {status.name}"
+    return None
+
+
+def _others() -> Mapping[str, list[str]]:
+    """Of every option, the verbs that have it."""
+    from clm_core.config import COMMANDS
+    from clm_core.options import list_options
+
+    found: dict[str, list[str]] = {}
+    for name, command in COMMANDS.items():
+        for option in list_options(command.config) if command.config else ():
+            found.setdefault(option.name, []).append(name)
+    return found
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

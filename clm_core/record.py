@@ -1,0 +1,74 @@
+"""The record of a run: the names of the files in its folder, which of them are shared, and what reads them back."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from clm_core.errors import OutputError
+from clm_core.screen.endings import ERROR_LOG
+
+RUN_FILE = "run.yaml"
+"""The options of the run, as a configuration file."""
+
+RESULTS_FILE = "results.json"
+HISTORY_FILE = "history.jsonl"
+CARD = "README.md"
+CURVE = "losses.png"
+LOGS = "logs"
+
+WRITTEN = {
+    *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE, ERROR_LOG),
+}
+"""The names of the files that a run writes, besides weights."""
+
+Record = dict[str, Any]
+
+
+def read_results(run: Path) -> Record:
+    """What a finished run has written of itself.
+
+    Raises:
+        OutputError: it has written nothing, or nothing that can be read.
+    """
+    try:
+        found: Record = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
+        return found
+    except FileNotFoundError:
+        why = f"there is no {RESULTS_FILE} in it" if run.is_dir() else "there is no such folder"
+        raise OutputError(f"{run} is no run that came to its end: {why}") from None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{run / RESULTS_FILE} cannot be read: {error}") from None
+
+
+def read_options(run: Path) -> Record:
+    """The options of a run, as they stand in its file; of a path on this machine the last name only.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load((run / RUN_FILE).read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise OutputError(f"{run / RUN_FILE} cannot be read: {error}") from None
+    return {name: _without_folder(value) for name, value in found.items()}
+
+
+def shared_files(folder: Path) -> list[Path]:
+    """The files of a run, or of a checkpoint, that are worth sharing: the model, its tokenizer and their record."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_shared(path.name)]
+
+
+def is_shared(name: str) -> bool:
+    """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
+    return name in WRITTEN - {ERROR_LOG} or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+
+
+def _without_folder(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folder(item) for item in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value  # noqa: PTH117

@@ -1,0 +1,217 @@
+"""Follows a training by its events: keeps the history, on disk and for the result, and shows it to the person."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
+from clm_core.errors import TrainingError
+from clm_core.screen.progress import Bar, Progress
+from clm_core.record import HISTORY_FILE
+from clm_core.results import Metrics
+from clm_core.schedule import Schedule
+
+PENDING_FILE = "pending_losses.json"
+"""In a checkpoint: the losses of the steps since the last line of the history, for the mean in the next one."""
+
+
+class Recorder:
+    """The `report` of a training job."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        folder: Path,
+        progress: Progress,
+        *,
+        block_size: int,
+        validation_blocks: int,
+        bytes_per_token: float,
+        curves: Any = None,
+        resume_from: Path | None = None,
+        start_step: int = 0,
+    ) -> None:
+        self.schedule, self.progress, self.curves = schedule, progress, curves
+        self.predicted = block_size - 1
+        self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
+        self.step = self.start_step = start_step
+        self.history = _history_until(resume_from.parent / HISTORY_FILE, start_step) if resume_from else []
+        self.pending, self.pending_auxiliary = _pending_losses(resume_from)
+        self.checkpoint: Path | None = resume_from
+        self.started = time.monotonic()
+        self._reported, self._reported_at = start_step, 0.0
+        """The last step whose rate is known, and the seconds of training when it was done."""
+        self.seconds = 0.0
+        """From the first step to the last, validations and checkpoints included."""
+        self.validating = 0.0
+        """Seconds spent on validation, which do not count for the speed of the training."""
+        self._file = folder / HISTORY_FILE
+        self._evaluation: tuple[ExitStack, Bar] | None = None
+        self._evaluation_started = 0.0
+        self._handlers = {
+            StepDone: self._step_done,
+            BatchScored: self._batch_scored,
+            Evaluated: self._evaluated,
+            Saved: self._saved,
+        }
+
+    @contextmanager
+    def recording(self) -> Iterator["Recorder"]:
+        """Show a bar, and add to the history file, for as long as the training takes."""
+        self._file.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
+        with self.progress.bar("training", self.schedule.total_steps, "step") as self._bar:
+            self._bar.advance(self.start_step)
+            self.started = time.monotonic()
+            yield self
+        self.seconds = time.monotonic() - self.started
+        if self.curves:
+            self.curves.close()
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event.
+
+        Raises:
+            TrainingError: the loss of a step is not a number any more.
+        """
+        self._handlers[type(event)](event)  # type: ignore[operator]
+
+    def add_to_checkpoint(self, folder: Path) -> None:
+        """Write what the next line of the history needs."""
+        pending = {"loss": self.pending, "auxiliary_loss": self.pending_auxiliary}
+        (folder / PENDING_FILE).write_text(json.dumps(pending), encoding="utf-8")
+
+    @property
+    def before(self) -> Metrics | None:
+        """The metrics of the validation before the first step."""
+        return self._metrics_at(0)
+
+    @property
+    def after(self) -> Metrics | None:
+        """The metrics of the validation after the last step."""
+        return self._metrics_at(self.schedule.total_steps)
+
+    @property
+    def tokens_trained(self) -> int:
+        """Predicted tokens of the steps so far."""
+        return self._tokens_until(self.step)
+
+    def _step_done(self, event: StepDone) -> None:
+        self._check_finite("loss", event.loss, event.step)
+        self._check_finite("norm of the gradient", event.grad_norm or 0.0, event.step)
+        self.step = event.step
+        self.pending.append(event.loss)
+        if event.auxiliary_loss is not None:
+            self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
+            self.pending_auxiliary.append(event.auxiliary_loss)
+        self._bar.advance()
+        if self.schedule.logs_at(event.step):
+            self._log(event)
+        elif event.step == self.start_step + 1:
+            self._measure_from(event.step)  # A framework traces or compiles in its first step, and never again.
+
+    def _log(self, event: StepDone) -> None:
+        loss = _taken_mean(self.pending)
+        auxiliary = {"auxiliary_loss": _taken_mean(self.pending_auxiliary)} if self.pending_auxiliary else {}
+        tokens = self._tokens_until(event.step)
+        rate = (tokens - self._tokens_until(self._reported)) / max(self._training_seconds() - self._reported_at, 1e-9)
+        self._measure_from(event.step)
+        self._record(
+            {
+                "step": event.step,
+                "epoch": round(event.step / self.schedule.steps_per_epoch, 4),
+                "loss": loss,
+                **auxiliary,
+                "learning_rate": self.schedule.learning_rate_at(event.step - 1),
+                "grad_norm": event.grad_norm,
+                "tokens": tokens,
+                "tokens_per_second": round(rate, 1),
+            }
+        )
+        added = "".join(f"auxiliary loss {value:.3f}, " for value in auxiliary.values())
+        self._bar.note(f"loss {loss:.3f}, {added}{rate:,.0f} tokens/s")
+
+    def _training_seconds(self) -> float:
+        return time.monotonic() - self.started - self.validating
+
+    def _measure_from(self, step: int) -> None:
+        """The rate of the next report is that of the steps after this one."""
+        self._reported, self._reported_at = step, self._training_seconds()
+
+    def _batch_scored(self, event: BatchScored) -> None:
+        if self._evaluation is None:
+            stack, self._evaluation_started = ExitStack(), time.monotonic()
+            bar = stack.enter_context(self.progress.bar("validating", self.validation_blocks, "block"))
+            self._evaluation = stack, bar
+        self._evaluation[1].advance(event.blocks)
+
+    def _evaluated(self, event: Evaluated) -> None:
+        if self._evaluation:
+            self._evaluation[0].close()
+            self.validating += time.monotonic() - self._evaluation_started
+            self._evaluation = None
+        self._check_finite("validation loss", event.score.loss, event.step)
+        metrics = self._metrics(event.score)
+        self._record({"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}})
+        when = "before training" if event.step == 0 else f"step {event.step} of {self.schedule.total_steps}"
+        self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
+
+    def _saved(self, event: Saved) -> None:
+        self.checkpoint = event.path
+
+    def _check_finite(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            rate = self.schedule.learning_rate_at(max(0, step - 1))
+            raise TrainingError(
+                f"the {name} is {value} at step {step}, where the learning rate was {rate:g}: a lower "
+                "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite"
+            )
+
+    def _metrics(self, score: Score) -> Metrics:
+        from clm_core.metrics import compute
+
+        return compute(score, bytes_per_token=self.bytes_per_token)
+
+    def _record(self, line: dict[str, Any]) -> None:
+        self.history.append(line)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.curves:
+            self.curves.write(line)
+
+    def _metrics_at(self, step: int) -> Metrics | None:
+        for line in self.history:
+            if line["step"] == step and "eval_loss" in line:
+                return {name.removeprefix("eval_"): value for name, value in line.items() if name != "step"}
+        return None
+
+    def _tokens_until(self, step: int) -> int:
+        schedule = self.schedule
+        epochs, rest = divmod(step, schedule.steps_per_epoch)
+        per_step = schedule.batch_size * schedule.accumulation
+        return (epochs * schedule.blocks_per_epoch + rest * per_step) * self.predicted
+
+
+def _history_until(file: Path, step: int) -> list[dict[str, Any]]:
+    """What an interrupted run had recorded up to the checkpoint it is resumed from."""
+    if not file.is_file():
+        return []
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return [line for line in lines if line["step"] <= step]
+
+
+def _pending_losses(checkpoint: Path | None) -> tuple[list[float], list[float]]:
+    """The losses and auxiliary losses that `add_to_checkpoint` wrote; an earlier clm wrote a list of losses alone."""
+    file = checkpoint / PENDING_FILE if checkpoint else None
+    read = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else []
+    return (read["loss"], read["auxiliary_loss"]) if isinstance(read, dict) else (read, [])
+
+
+def _taken_mean(values: list[float]) -> float:
+    """The mean of values, which are taken out of their list."""
+    mean = math.fsum(values) / len(values)
+    values.clear()
+    return mean

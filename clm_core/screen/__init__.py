@@ -1,0 +1,1 @@
+"""What a person sees: progress, the end of a command, and nothing from the machinery."""

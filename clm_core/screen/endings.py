@@ -1,0 +1,121 @@
+"""The end of a command that an error ended: one line, an exit code, and a file with the traceback nobody expected."""
+
+import platform
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from clm_core.errors import ClmError
+from clm_core.redaction import without_secrets
+from clm_core.screen.exit_codes import ExitCode, chain, code_of, is_disk_full, is_not_allowed
+from clm_core.screen.standard_streams import abandon, complain
+
+ERROR_LOG = "error.log"
+"""In the folder of a run that an error nobody foresaw has ended: its traceback."""
+
+LONGEST = 500
+"""Characters of a message that is not ours."""
+
+FOLDER = "clm_run"
+"""The attribute of an error that says in which run's folder its traceback is kept."""
+
+
+@contextmanager
+def of_run(folder: Path) -> Iterator[None]:
+    """An error that ends the block has to do with the run in this folder."""
+    try:
+        yield
+    except Exception as error:
+        mark(error, folder)
+        raise
+
+
+def mark(error: BaseException, folder: Path) -> None:
+    """Say of an error that it has to do with the run in this folder, which stays."""
+    vars(error).setdefault(FOLDER, folder)
+
+
+def end(error: BaseException, argv: list[str], *, verbose: bool) -> ExitCode:
+    """Say in one line on standard error what ended a command, keep the traceback where it may help; return the code."""
+    code = code_of(error)
+    if code is ExitCode.PIPE_CLOSED:
+        abandon(sys.stdout)
+        abandon(sys.stderr)
+    elif code is ExitCode.INTERRUPTED:
+        complain("clm: interrupted")
+    else:
+        line = without_secrets(line_of(error))
+        if code is ExitCode.CRASHED:
+            log = _log(error, argv)
+            if verbose:
+                complain(log.rstrip())
+            line += f" ({_kept(log, vars(error).get(FOLDER))})"
+        complain(f"clm: error: {line}")
+    return code
+
+
+def line_of(error: BaseException) -> str:
+    """What ended a command, in a line."""
+    if isinstance(error, ClmError):
+        return " ".join(str(error).splitlines())
+    if is_disk_full(error):
+        return f"the disk is full: {_full_place(error)}: free some space, or choose a folder on another disk"
+    if is_not_allowed(error):
+        return _not_allowed(error)
+    if isinstance(error, MemoryError):
+        said = "there is not enough memory: a smaller batch size or --block-size needs less"
+    elif isinstance(error, RecursionError):
+        said = "something is nested too deeply"
+    else:
+        said = " ".join((str(error).strip().splitlines() or [""])[0].split())[:LONGEST]
+    return f"unexpected {type(error).__name__}{': ' * bool(said)}{said}"
+
+
+def _not_allowed(error: BaseException) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: {error.strerror}"
+    return "no temporary folder can be written: set TMPDIR to one that can"
+
+
+def _full_place(error: BaseException) -> str:
+    """The file that could not be written, or what is known of where it was to be."""
+    named = (link.filename for link in chain(error) if isinstance(link, OSError) and link.filename)
+    return str(next(named, None) or vars(error).get(FOLDER) or f"{Path.cwd()} or {tempfile.gettempdir()}")
+
+
+def _log(error: BaseException, argv: list[str]) -> str:
+    lines = [
+        f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}",
+        f"clm {metadata.version('clm')}, python {platform.python_version()}, {platform.platform()}",
+        f"clm {shlex.join(argv)}",
+        "",
+        *traceback.format_exception(error),
+    ]
+    return without_secrets("\n".join(line.rstrip("\n") for line in lines)) + "\n"
+
+
+def _kept(log: str, run: Path | None) -> str:
+    """Keep a traceback, and say where."""
+    for place in (run, None):
+        try:
+            return f"traceback: {_write(log, place)}"
+        except OSError:
+            continue
+    return "its traceback could not be kept: --verbose prints it"
+
+
+def _write(log: str, run: Path | None) -> Path:
+    if run is not None:
+        (run / ERROR_LOG).write_text(log, encoding="utf-8", errors="backslashreplace")
+        return run / ERROR_LOG
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="clm-error-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(log)
+    return Path(file.name)
