@@ -12,8 +12,8 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import clm_core as clm
 from clm_core.commands.generate import prompt_ids
+from clm_core.commands.inspect import inspect
 from clm_core.config import GenerateConfig, InspectConfig
-from clm_core.data.inspection import inspect
 from clm_core.errors import ModelError
 from clm_core.models.decoding import continuation
 from clm_core.models.tokenizers import load_ends

@@ -117,8 +117,8 @@ def test_a_part_is_not_trained_on_as_if_it_were_the_whole(parts, train):
 
 
 def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
+    from clm_core.commands.inspect import inspect
     from clm_core.config import InspectConfig
-    from clm_core.data.inspection import inspect
 
     found = inspect(parts(30)[29], InspectConfig(split="validation"))
     assert (found.document_lengths["validation"]["longest"], found.block) == (0, None)
