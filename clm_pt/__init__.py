@@ -8,7 +8,7 @@ score                                the loss of a model on blocks
 from clm_core.lazy import lazy_names
 
 _HOMES = {
-    "ScheduledTrainer": "training",
+    "ScheduledTrainer": "trainer",
     "create_trainer": "training",
     "load": "modeling",
     "save": "modeling",

@@ -20,7 +20,7 @@ from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_pt.repairs import repair
-from clm_pt.weight_files import WEIGHTS, check_all_used
+from clm_pt.weights import WEIGHTS, check_all_used
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
 """Of quantisation, that transformers knows; of another, it takes the numbers as they stand."""

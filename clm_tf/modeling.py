@@ -27,7 +27,7 @@ from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_tf import weights
-from clm_tf.classes import CLASSES
+from clm_tf.repairs import CLASSES
 
 WITHOUT_BF16 = {"ctrl", "mistral"}
 HEAD = re.compile(r"(lm_head|decoder)\.weight$")

@@ -11,7 +11,7 @@ from small_models import KINDS, new_model
 from clm_core.config import TrainConfig
 from clm_core.schedule import Schedule
 from clm_pt import modeling as pytorch
-from clm_pt.training import ScheduledTrainer
+from clm_pt.trainer import ScheduledTrainer
 from clm_tf import modeling as tensorflow
 from clm_tf import weights
 from clm_tf.optimization import create_optimizer

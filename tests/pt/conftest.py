@@ -91,7 +91,7 @@ def by_hand() -> Callable[..., dict[str, Any]]:
     import torch
 
     from clm_pt import modeling
-    from clm_pt.clipping import clip
+    from clm_pt.optimization import clip
 
     def train_by_hand(*phases: tuple[TrainingJob, int]) -> dict[str, Any]:
         model = modeling.load(phases[0][0].model)

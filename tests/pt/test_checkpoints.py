@@ -11,7 +11,9 @@ from clm_core import checkpoints
 from clm_core.backend import Model, Saved, StepDone
 from clm_core.errors import ModelError
 from clm_core.models.causality import make_causal
-from clm_pt.training import STATE, ScheduledTrainer, train
+from clm_pt.checkpoints import STATE
+from clm_pt.trainer import ScheduledTrainer
+from clm_pt.training import train
 
 SAVING = {"save_strategy": "steps", "save_steps": 3}
 
@@ -151,7 +153,7 @@ def test_a_checkpoint_that_is_written_again_is_whole_again(new_job, stopped):
 
 def test_all_files_are_on_the_disk_before_the_marker(new_job, monkeypatch):
     order = []
-    monkeypatch.setattr("clm_pt.training.sync", lambda folder: order.append((folder.name, sorted(folder.iterdir()))))
+    monkeypatch.setattr("clm_pt.trainer.sync", lambda folder: order.append((folder.name, sorted(folder.iterdir()))))
     job = new_job(max_steps=3, **SAVING)
     steps = [event.step for event in run(job) if isinstance(event, StepDone)]
     ((name, files),) = order

@@ -22,7 +22,7 @@ def scheduled(schedule, start=0):
 def fed(monkeypatch):
     """The batches that the model gets in a training."""
     found = []
-    from clm_pt.training import ScheduledTrainer
+    from clm_pt.trainer import ScheduledTrainer
 
     step = ScheduledTrainer.training_step
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clm_pt.clipping import clip
+from clm_pt.optimization import clip
 
 
 def parameters(*gradients):

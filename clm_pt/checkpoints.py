@@ -1,0 +1,81 @@
+"""The state of a training beside its weights: AdamW's moments, and what Trainer needs to read a checkpoint."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+
+from clm_core import checkpoints
+from clm_core.errors import ModelError
+
+STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
+"""What is in a checkpoint beside the weights; Trainer would go on without."""
+
+
+def write(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Write the moments as every backend reads them; the rest is Trainer's, or the schedule's at this step."""
+    moments = {name: _moments(optimizer.state.get(parameter)) for name, parameter in _trained(model).items()}
+    checkpoints.write_moments(folder, moments)
+
+
+def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Set the moments of a checkpoint, whichever backend wrote it.
+
+    Raises:
+        ModelError: the moments are missing, damaged or another model's.
+    """
+    trained = _trained(model)
+    shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
+    for name, moments in checkpoints.read_moments(folder, shapes).items():
+        if moments:
+            optimizer.state[trained[name]] = _state(moments, trained[name])
+
+
+def check_complete(folder: Path) -> None:
+    """Make sure that a checkpoint of this backend has its state, since Trainer would go on without.
+
+    Raises:
+        ModelError: a file is missing.
+    """
+    if checkpoints.backend_of(folder) != "pt":
+        return
+    if absent := [name for name in STATE if not (folder / name).is_file()]:
+        raise ModelError(f"{folder} lacks {', '.join(absent)}: use another checkpoint")
+
+
+@contextmanager
+def readable(checkpoint: Path | None, trainer: Trainer) -> Iterator[str | None]:
+    """A checkpoint as Trainer reads it: with its own record of the step, which another backend does not write."""
+    if checkpoint is None or (checkpoint / TRAINER_STATE_NAME).is_file():
+        yield str(checkpoint) if checkpoint else None
+        return
+    with tempfile.TemporaryDirectory(prefix="clm-checkpoint-") as folder:
+        for path in checkpoint.iterdir():
+            (Path(folder) / path.name).symlink_to(path.absolute())
+        size = trainer.args.per_device_train_batch_size
+        state = replace(trainer.state, global_step=checkpoints.step_of(checkpoint), train_batch_size=size)
+        state.save_to_json(str(Path(folder) / TRAINER_STATE_NAME))
+        yield folder
+
+
+def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | None:
+    """What torch's AdamW keeps of a parameter, which is nothing as long as there was no gradient."""
+    if not state:
+        return None
+    first, second = (state[key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
+    return checkpoints.Moments(first, second, int(state["step"]))
+
+
+def _state(moments: checkpoints.Moments, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+    # Of the parameter's own type, which is bfloat16 for those of an activation of Apertus in any model.
+    first, second = (torch.zeros_like(parameter).copy_(torch.tensor(it)) for it in (moments.first, moments.second))
+    return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}

@@ -1,0 +1,73 @@
+"""The guide's PyTorch tab as it was published, with Trainer's own order of the blocks, loss, decay and clipping."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from transformers import DataCollatorForLanguageModeling, EvalPrediction, Trainer
+
+from clm_core.backend import BatchScored, Evaluated, Score, TrainingJob
+from clm_core.data.guide import GuideRows
+from clm_pt.datasets import IGNORED, BlockDataset
+from clm_pt.trainer import ScheduledTrainer
+
+
+class GuideTrainer(ScheduledTrainer):
+    """Trainer as the guide's PyTorch tab has it, on its collator; only when to evaluate and save is the schedule's.
+
+    Its losses are those that the guide's script reports. transformers 4.57 divides them by all tokens of the blocks,
+    the first of each included, which nothing predicts.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        rows = GuideRows(job.config)
+        collator = DataCollatorForLanguageModeling(tokenizer=rows.tokenizer, mlm=False)
+        super().__init__(
+            job,
+            data_collator=lambda blocks: collator(rows(blocks)),
+            compute_loss_func=None,
+            compute_metrics=_hits,
+            preprocess_logits_for_metrics=_likeliest,
+        )
+        self.adds = False  # What a model adds is in its own loss, which Trainer takes.
+
+    _get_train_sampler = Trainer._get_train_sampler
+    get_decay_parameter_names = Trainer.get_decay_parameter_names
+    compute_loss = Trainer.compute_loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Keep each batch's share of the step's loss, which Trainer would round."""
+        loss = super().training_step(*args, **kwargs)
+        self.losses.append(loss)
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Take the norm of the gradient from Trainer, which clips."""
+        self.grad_norm = logs.get("grad_norm")
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Report what Trainer finds; the evaluation before the first step is not in the guide, and draws no numbers."""
+        step = self.state.global_step
+        with nullcontext() if step else torch.random.fork_rng(devices=[]):
+            metrics: dict[str, float] = Trainer.evaluate(self, BlockDataset(self.job.validation))
+        tokens = int(metrics["eval_tokens"])
+        found = Score(loss_sum=metrics["eval_loss"] * tokens, correct=int(metrics["eval_correct"]), tokens=tokens)
+        self.job.report(Evaluated(step=step, score=found))
+        return metrics
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Report each batch."""
+        found = super().prediction_step(*args, **kwargs)
+        self.job.report(BatchScored(blocks=len(found[2])))
+        return found
+
+
+def _likeliest(logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    """What Trainer is to keep of the logits, (batch, block_size); some models give more than logits."""
+    return (logits[0] if isinstance(logits, tuple) else logits).argmax(-1)
+
+
+def _hits(found: EvalPrediction) -> dict[str, int]:
+    predicted, labels = found.predictions[:, :-1], found.label_ids[:, 1:]
+    return {"tokens": int((labels != IGNORED).sum()), "correct": int((predicted == labels).sum())}

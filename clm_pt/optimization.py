@@ -1,0 +1,45 @@
+"""What AdamW is given in training: the parameters that decay, clipped gradients, and the learning rate on resuming."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from clm_core.models.decay import decays
+
+
+def decaying(model: torch.nn.Module) -> list[str]:
+    """The names of the parameters that decay, by the rule of every backend.
+
+    Trainer goes by names alone, and takes a RoBERTa-PreLayerNorm for a norm.
+    """
+    return [name for name, parameter in model.named_parameters() if decays(name, parameter.ndim)]
+
+
+@torch.no_grad()
+def clip(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> float:
+    """Scale gradients to this global norm at most, if it is above 0, and return what the norm was.
+
+    As `torch.nn.utils.clip_grad_norm_`, but summed row by row, and the rows in float64: PyTorch sums all squares of a
+    tensor in float32, and is off by 1e-3 where the gradient of an embedding has millions of small ones (2.13, CPU).
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    rows = [torch.linalg.vector_norm(gradient, dim=-1).flatten().float().cpu() for gradient in gradients]
+    norm = math.sqrt(float(torch.cat(rows).double().square().sum()))
+    if 0 < max_norm < norm + 1e-6:
+        for gradient in gradients:
+            gradient.mul_(max_norm / (norm + 1e-6))
+    return norm
+
+
+def resume_schedule(scheduler: LambdaLR, step: int) -> None:
+    """Set the learning rates of the next update after `step` updates, as this training's options have them.
+
+    A scheduler's own `load_state_dict` would bring back those of the training that wrote the checkpoint.
+    """
+    scheduler.last_epoch = step
+    factors = [factor(step) for factor in scheduler.lr_lambdas]
+    scheduler._last_lr = [rate * factor for rate, factor in zip(scheduler.base_lrs, factors, strict=True)]
+    for group, rate in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
+        group["lr"] = rate

@@ -1,0 +1,174 @@
+"""transformers' Trainer as the schedule has it: the order of the blocks, the losses it reports, the checkpoints."""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from transformers import PreTrainedModel, Trainer
+
+from clm_core.backend import Evaluated, Model, StepDone, TrainingJob
+from clm_core.checkpoints import MARKER, step_of
+from clm_pt import checkpoints
+from clm_pt.arguments import training_arguments
+from clm_pt.auxiliary import adds_to_loss, only_what_is_added
+from clm_pt.datasets import BlockDataset, EpochSampler, collate
+from clm_pt.modeling import load, sync
+from clm_pt.optimization import decaying, resume_schedule
+from clm_pt.scoring import score, share_of_step, token_loss
+
+
+class ScheduledTrainer(Trainer):
+    """A Trainer that takes the order of the blocks from the schedule, and reports to the job."""
+
+    def __init__(self, job: TrainingJob, **changes: Any) -> None:
+        self.job = job
+        self.grad_norm: float | None = None
+        """Of the last step, before clipping."""
+        self.losses: list[Any] = []
+        """Of each batch of the step: its share of the step's loss."""
+        self.added: list[Any] = []
+        """The same of what the model adds to the loss, such as for the balance of its experts."""
+        model = _aligned(_trainable_as_new(load(_source(job))))
+        self._uses_cache = getattr(model.config, "use_cache", None)
+        self.adds = adds_to_loss(model, job.train)
+        super().__init__(
+            args=training_arguments(job),
+            model=model,
+            train_dataset=BlockDataset(job.train),
+            **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
+        )
+
+    def validates_at(self, step: int) -> bool:
+        """Whether there is something to validate on, and it is the time for it."""
+        return self.job.validation is not None and self.job.schedule.evaluates_at(step)
+
+    @contextmanager
+    def own_cache(self) -> Iterator[None]:
+        """Give the model its own `use_cache`, to be saved with it; Trainer of transformers 5 sets its own for all."""
+        config = self.accelerator.unwrap_model(self.model).config
+        trained_with = vars(config).pop("use_cache", None)
+        if self._uses_cache is not None:
+            config.use_cache = self._uses_cache
+        try:
+            yield
+        finally:
+            if trained_with is not None:
+                config.use_cache = trained_with
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with self.own_cache():
+            super()._save(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return EpochSampler(self.job.schedule)
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """By the rule of every backend."""
+        return decaying(model)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        checkpoints.write(Path(output_dir), self._whole_model(), self.optimizer)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the weights are the checkpoint's already. Trainer would go on where some are missing.
+
+        It also reads the configuration as one of no architecture, and fails in that of some (transformers 5).
+        """
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Take the moments from a checkpoint, and all else from the job."""
+        if checkpoint is not None:
+            checkpoints.restore(Path(checkpoint), self._whole_model(), self.optimizer)
+            resume_schedule(self.lr_scheduler, step_of(Path(checkpoint)))
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint that does not count as whole until all of it is on disk."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        (folder / MARKER).unlink(missing_ok=True)  # Of the run before, which this one does again.
+        super()._save_checkpoint(*args, **kwargs)
+        # A pickle, in which a token may be; no resumption reads it.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        sync(folder)
+
+    def _whole_model(self) -> PreTrainedModel:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of a batch, and what the model adds to it, weighted by the batch's share of the step's tokens.
+
+        Both are kept as they are, because Trainer would round them.
+        """
+        if not self.adds:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            self.losses.append(loss.detach())
+            return (loss, outputs) if return_outputs else loss
+        with only_what_is_added(self.accelerator.unwrap_model(model, keep_torch_compile=False)):
+            outputs = model(**inputs)
+        loss = token_loss(outputs, inputs["labels"], num_items_in_batch)
+        added = outputs.loss * share_of_step(inputs["labels"], num_items_in_batch)
+        self.losses.append(loss.detach())
+        self.added.append(added.detach())
+        return (loss + added, outputs) if return_outputs else loss + added
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Report a step, which Trainer is made to log each time; its own callbacks hear of it where it is scheduled."""
+        if "loss" not in logs:
+            super().log(logs, *args, **kwargs)
+            return
+        step = self.state.global_step
+        logs["loss"] = math.fsum(map(float, self.losses))
+        added = math.fsum(map(float, self.added)) if self.adds else None
+        self.losses.clear()
+        self.added.clear()
+        logs["grad_norm"] = self.grad_norm
+        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=self.grad_norm, auxiliary_loss=added))
+        if self.job.schedule.logs_at(step):
+            super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the validation blocks, each token counting once; Trainer's own is a mean of means."""
+        model = self.accelerator.unwrap_model(self.model)
+        found = score(model, self.job.validation, self.job.config, self.job.report)
+        self.job.report(Evaluated(step=self.state.global_step, score=found))
+        metrics = {"eval_loss": found.loss}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def _source(job: TrainingJob) -> Model:
+    """What to load: the weights of the checkpoint, if there is one."""
+    return replace(job.model, name_or_path=str(job.resume_from)) if job.resume_from else job.model
+
+
+def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with what its class does not train, such as computed positions, frozen: from_pretrained forgets it."""
+    try:
+        with torch.device("meta"):
+            new = type(model)(copy.deepcopy(model.config))
+    except NotImplementedError:  # A few read numbers of theirs while they are made, and take more time this way.
+        with init_empty_weights():
+            new = type(model)(copy.deepcopy(model.config))
+    frozen = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    return model
+
+
+def _aligned(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with tensors of its own, where those read lie in the mapped file, in which they begin anywhere.
+
+    What a product of matrices is rounded to depends on that, and a continued training would part from the first.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+    return model
