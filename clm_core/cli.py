@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from clm_core import options
 from clm_core.config import COMMANDS, Command
 from clm_core.errors import OptionError
+from clm_core.options import hints
 from clm_core.options.recipes import list_recipes
 from clm_core.registry import VARIABLE, list_backends
 from clm_core.screen.standard_streams import escaped_output, open_closed, show
@@ -41,8 +42,6 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.dest == "verb" and value not in COMMANDS:
-            from clm_core.options import hints
-
             raise OptionError(f"unknown verb {value!r}{hints.of_verb(value, COMMANDS)}")
         super()._check_value(action, value)
 

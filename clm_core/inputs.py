@@ -6,12 +6,12 @@ from typing import Any
 
 from clm_core.backend import Model
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.data.fetching import fetch
 from clm_core.data.preparation import Listener, Recipe, check_blocks
 from clm_core.data.preparation import prepare as prepare_data
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared, documents_read
 from clm_core.data.tokenization import digest_tokenizer
 from clm_core.errors import DataError, ModelError, OptionError
-from clm_core.hub import prepared_data
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import check_fits, load_architecture, new_architecture
 from clm_core.models.tokenizers import SAMPLE
@@ -63,7 +63,7 @@ def prepared_for(
 ) -> Prepared:
     """Data for a command, with at least one block in the split that it needs, and in those that it would use."""
     if config.prepared:
-        prepared = _open_prepared(prepared_data.fetch(config.prepared), tokenizer)
+        prepared = _open_prepared(fetch(config.prepared), tokenizer)
     else:
         prepared, _ = prepared_by(config, tokenizer, progress, None)
     if not prepared.has(need):

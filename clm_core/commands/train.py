@@ -16,11 +16,12 @@ from clm_core.commands import summary
 from clm_core.commands.call import Call, code_of_upload
 from clm_core.commands.generate import generate
 from clm_core.config import TrainConfig
+from clm_core.data.fetching import fetch
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.data.readers.remote import is_remote
 from clm_core.durable import write
 from clm_core.errors import ClmError, OptionError, OutputError
-from clm_core.hub import prepared_data, publishing
+from clm_core.hub import publishing
 from clm_core.inputs import announce, model_to_train, open_whole, prepared_for
 from clm_core.installation import install_extra
 from clm_core.models import model_folder
@@ -145,7 +146,7 @@ def check_output(config: TrainConfig) -> Path | None:
     if config.report_to != "none" and find_spec(config.report_to) is None:
         raise OptionError(f"report_to {config.report_to}: it is not installed: {install_extra(config.report_to)}")
     if config.prepared:
-        open_whole(prepared_data.fetch(config.prepared))
+        open_whole(fetch(config.prepared))
     if config.output_dir:
         folder = Path(config.output_dir)
         output.check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)

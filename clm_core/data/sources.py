@@ -17,7 +17,6 @@ from clm_core.data.columns import arrow_texts, check_column, row_text
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import File, kind
 from clm_core.errors import DataError, OptionError
-from clm_core.options import list_options
 
 FILES = ("train_file", "validation_file")
 OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")
@@ -117,7 +116,7 @@ def _check_together(options: DataOptions) -> None:
     by_file = any(getattr(options, name) for name in FILES)
     if options.dataset_name and by_file:
         raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
-    for option in list_options(DataOptions):
+    for option in fields(DataOptions):
         value = getattr(options, option.name)
         if value == option.default:
             continue

@@ -1,4 +1,4 @@
-"""Prepared data as a data set on the Hub: published from a folder, and fetched back into the Hub's cache."""
+"""Prepared data as a dataset on the Hub: its files and its card."""
 
 import json
 import os
@@ -8,39 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.data.prepared import FILES, MANIFEST, PUBLICATION, Prepared
-from clm_core.errors import DataError
 from clm_core.hub.upload import Files
-from clm_core.hub_requests import explain
-from clm_core.paths import is_path
-
-
-def fetch(name: str) -> Path:
-    """The folder of prepared data: one that is here, or a data set on the Hub, `user/name` or `user/name@revision`.
-
-    What was fetched before is used where the Hub cannot be reached.
-
-    Raises:
-        DataError: there is neither.
-    """
-    if "/" not in name or is_path(name):
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    repository, _, revision = name.partition("@")
-    try:
-        # Without the card, which is no prepared data.
-        return Path(
-            snapshot_download(
-                repository, repo_type="dataset", revision=revision or None, allow_patterns=[*FILES - {PUBLICATION}]
-            )
-        )
-    except HFValidationError:
-        raise DataError(f"prepared: there is no folder {name}, and it cannot be a name on the Hub") from None
-    except Exception as error:  # Of whichever client is installed.
-        raise DataError(
-            f"prepared: there is no folder {name}, and it could not be had from the Hub: {explain(error).reason}"
-        ) from None
 
 
 def files(prepared: Prepared, repository: str, *, license: str | None = None) -> Files:

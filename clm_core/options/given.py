@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from clm_core.errors import OptionError
+from clm_core.options import hints
 from clm_core.options.declared import Option, list_options
 
 
@@ -58,8 +59,6 @@ def build(cls: type[Config], layers: Sequence[Layer]) -> Config:
 
 def unknown(name: str, known: Iterable[str], place: str) -> OptionError:
     """The error for an option that does not exist, with the nearest ones that do."""
-    from clm_core.options import hints
-
     hint = hints.of_option(name, known, as_flag=place.startswith("--"))
     return OptionError(f"unknown option {place if place.startswith('--') else f'{name} ({place})'}{hint}")
 

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clm_core.config import COMMANDS
+from clm_core.options.declared import list_options
+from clm_core.registry import list_backends
+
 TABLE = Path(__file__).with_name("elsewhere.yaml")
 
 CLOSE = 0.75
@@ -62,9 +66,6 @@ def _near(name: str, known: list[str]) -> list[str]:
 
 def _of_backend(name: str, known: list[str], *, as_flag: bool) -> str | None:
     """The same option of a backend alone, for a verb that has those."""
-    from clm_core.options import list_options
-    from clm_core.registry import list_backends
-
     if "num_train_epochs" not in known:
         return None
     for status in list_backends():
@@ -75,9 +76,6 @@ def _of_backend(name: str, known: list[str], *, as_flag: bool) -> str | None:
 
 def _others() -> Mapping[str, list[str]]:
     """Of every option, the verbs that have it."""
-    from clm_core.config import COMMANDS
-    from clm_core.options import list_options
-
     found: dict[str, list[str]] = {}
     for name, command in COMMANDS.items():
         for option in list_options(command.config) if command.config else ():
