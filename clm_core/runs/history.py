@@ -10,10 +10,10 @@ from typing import Any
 
 from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
 from clm_core.errors import TrainingError
-from clm_core.screen.progress import Bar, Progress
 from clm_core.record import HISTORY_FILE
 from clm_core.results import Metrics
 from clm_core.schedule import Schedule
+from clm_core.screen.progress import Bar, Progress
 
 PENDING_FILE = "pending_losses.json"
 """In a checkpoint: the losses of the steps since the last line of the history, for the mean in the next one."""

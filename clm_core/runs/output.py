@@ -12,11 +12,11 @@ from pathlib import Path
 
 from clm_core.checkpoints import NAME
 from clm_core.config import TrainConfig
+from clm_core.data.readers.remote import RemoteFile, is_remote
+from clm_core.durable import share
+from clm_core.errors import OutputError
 from clm_core.record import LOGS, RUN_FILE, WRITTEN
 from clm_core.screen.endings import ERROR_LOG, mark
-from clm_core.errors import OutputError
-from clm_core.durable import share
-from clm_core.data.readers.remote import RemoteFile, is_remote
 
 UPLOADING = ".upload-"
 """Begins the name of a folder that holds a checkpoint as long as it is uploaded."""
