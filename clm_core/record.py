@@ -16,6 +16,8 @@ HISTORY_FILE = "history.jsonl"
 CARD = "README.md"
 CURVE = "losses.png"
 LOGS = "logs"
+UPLOADING = ".upload-"
+"""Begins the name of a folder that holds a checkpoint as long as it is uploaded."""
 
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),

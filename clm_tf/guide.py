@@ -14,7 +14,7 @@ from clm_core.backend import BatchScored, Evaluated, Report, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.hub.pushing import name_of
-from clm_core.runs.output import UPLOADING
+from clm_core.record import UPLOADING
 from clm_core.schedule import Schedule
 from clm_tf import modeling
 from clm_tf.callbacks import StepCallback, StepReport

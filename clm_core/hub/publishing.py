@@ -23,8 +23,8 @@ from clm_core.hub.background import Background
 from clm_core.hub.card import remove_card
 from clm_core.hub.pushing import command_for, name_of, push_run, record
 from clm_core.hub.upload import upload, without_bars
+from clm_core.record import UPLOADING
 from clm_core.results import Publication, TrainingResult
-from clm_core.runs import output
 from clm_core.screen.progress import Progress
 
 
@@ -146,7 +146,7 @@ class _State:
     @classmethod
     def of(cls, event: Saved, run: Path) -> "_State":
         """The checkpoint that was just saved."""
-        folder = Path(tempfile.mkdtemp(prefix=output.UPLOADING, dir=run))
+        folder = Path(tempfile.mkdtemp(prefix=UPLOADING, dir=run))
         for path in event.path.iterdir():
             if path.is_file():
                 _link(path, folder / path.name)

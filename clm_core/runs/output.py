@@ -15,11 +15,9 @@ from clm_core.config import TrainConfig
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import share
 from clm_core.errors import OutputError
-from clm_core.record import LOGS, RUN_FILE, WRITTEN
+from clm_core.record import LOGS, RUN_FILE, UPLOADING, WRITTEN
 from clm_core.screen.endings import ERROR_LOG, mark
 
-UPLOADING = ".upload-"
-"""Begins the name of a folder that holds a checkpoint as long as it is uploaded."""
 STANDARD_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2")
 
 TEMPORARY = (".model-", ".checkpoint-", UPLOADING)

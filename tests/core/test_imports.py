@@ -1,11 +1,11 @@
 """What the core imports, and when: no framework ever, and nothing slow to say what it can do."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.imports import imported_names
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "clm_core").rglob("*.py"))
@@ -18,17 +18,8 @@ OWN += " found(**group) if p.value.startswith('clm_') and p.dist.name == 'clm'];
 HELP = "from contextlib import suppress; from clm_core.cli import main\nwith suppress(SystemExit): main({})"
 
 
-def imports(path):
-    """The modules that a file imports, at the top and within functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module
-
-
 def top(path):
-    return {name.split(".")[0] for name in imports(path)}
+    return {name.split(".")[0] for name in imported_names(path)}
 
 
 @pytest.mark.parametrize(
