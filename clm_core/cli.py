@@ -41,8 +41,8 @@ class _Parser(argparse.ArgumentParser):
         raise OptionError(f"{message} (see {self.prog} --help)")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.dest == "verb" and value not in COMMANDS:
-            raise OptionError(f"unknown verb {value!r}{hints.of_verb(value, COMMANDS)}")
+        if action.dest == "command" and value not in COMMANDS:
+            raise OptionError(f"unknown command {value!r}{hints.of_command(value, COMMANDS)}")
         super()._check_value(action, value)
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 def _run(argv: list[str]) -> int:
     parser = _parser(argv)
     namespace, unknown = parser.parse_known_args(argv)
-    name = getattr(namespace, "verb", None)
+    name = getattr(namespace, "command", None)
     if unknown:
         raise _unknown_argument(unknown[0], COMMANDS[name].config if name else None)
     if name is None:
@@ -62,7 +62,7 @@ def _run(argv: list[str]) -> int:
     _set_environment()
     backend = getattr(namespace, "backend", None)
     if backend and not COMMANDS[name].with_backend:
-        raise OptionError(f"--backend {backend}: {name} has no use for one, leave it out")
+        raise OptionError(f"--backend {backend}: {name} takes no backend, leave it out")
     from clm_core.commands.call import Call
 
     code: int = import_module(f"clm_core.commands.{name}").run(Call.parsed(namespace))
@@ -84,13 +84,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="clm",
         description="Causal language models: one recipe, two frameworks.",
-        epilog="`clm train` alone, with --backend where there are several, trains a small model on the built-in sample "
+        epilog="`clm train` alone, with --backend if there are several, trains a small model on the built-in sample "
         "in a minute, without a network.",
         parents=[common],
         allow_abbrev=False,
     )
     parser.add_argument("-V", "--version", action="version", version=f"clm {version('clm')}")
-    commands = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         description = command.help[0].upper() + command.help[1:] + "."
         sub = commands.add_parser(
@@ -107,9 +107,11 @@ def _common_flags() -> _Parser:
         "--backend",
         action=options.Once,
         metavar="NAME",
-        help=f"the framework (or {VARIABLE}; default: the only one here)",
+        help=f"the framework (or {VARIABLE}; default: the only one installed)",
     )
-    common.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    common.add_argument(
+        "--json", action="store_true", help="print one JSON object on standard output, and nothing else"
+    )
     common.add_argument("--verbose", action="store_true", help="show what the framework prints")
     return common
 
@@ -139,15 +141,18 @@ def _add_backend_flags(parser: argparse.ArgumentParser, *, interpreters: bool) -
             flag = parser.add_argument(
                 f"--python-{status.name}", action=options.Once, dest=f"python.{status.name}", metavar="PATH"
             )
-            flag.default, flag.help = argparse.SUPPRESS, f"the Python that has backend {status.name}; default: this"
+            flag.default, flag.help = (
+                argparse.SUPPRESS,
+                f"the Python interpreter with backend {status.name}; default: this one",
+            )
         if status.backend is not None:
-            title = f"Options of backend {status.name} alone"
+            title = f"Options of backend {status.name} only"
             options.add_flags(parser, status.backend.options, prefix=f"{status.name}-", group=title)
 
 
 def _unknown_argument(argument: str, config: type | None) -> OptionError:
     if not argument.startswith("-"):
-        return OptionError(f"unexpected argument {argument!r}: options begin with --, text with spaces is in quotes")
+        return OptionError(f"unexpected argument {argument!r}: options begin with --; put text with spaces in quotes")
     known = [option.name for option in options.list_options(config)] if config else []
     flag = argument.split("=")[0]
     name = flag.lstrip("-").replace("-", "_")

@@ -17,7 +17,7 @@ from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress, terminal_progress
 from clm_core.screen.standard_streams import print_json, show
 
-NOT_OPTIONS = {"verb", "backend", "json", "verbose", "config", "prompt", "folder"}
+NOT_OPTIONS = {"command", "backend", "json", "verbose", "config", "prompt", "folder"}
 """What a command line holds besides the options of the command."""
 
 

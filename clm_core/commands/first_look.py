@@ -36,24 +36,24 @@ def look(config: Any, backend: str = "") -> None:
 
 def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
     if config.config_name and config.model_type:
-        raise OptionError("config_name and model_type were both given: keep one of them")
+        raise OptionError("config_name and model_type cannot be combined: give one of them")
     scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
     if config.model_name_or_path and scratch:
         raise OptionError(
-            f"{' and '.join(scratch)} say to train from scratch, model_name_or_path to start from "
-            f"{config.model_name_or_path}: keep one of them"
+            f"{' and '.join(scratch)} train from scratch, but model_name_or_path starts from "
+            f"{config.model_name_or_path}: give one of them"
         )
     if not any(getattr(config, name) for name in DECIDING):
         raise OptionError(_ways_to_a_model(config, backend))
 
 
 def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:
-    verb = "train" if isinstance(config, TrainConfig) else "parity"
-    start = f"clm --backend {backend} {verb}" if backend else f"clm {verb}"
+    command = "train" if isinstance(config, TrainConfig) else "parity"
+    start = f"clm --backend {backend} {command}" if backend else f"clm {command}"
     given = options.changed(config)
     ready = {name: value for name, value in given.items() if name != "config_overrides"}  # Of a new model alone.
     return (
-        "no model is named: "
+        "no model is given: "
         f"`{start} {shlex.join(options.to_flags(ready))} --model-name-or-path distilbert/distilgpt2` fine-tunes one, "
         f"`{start} --config sample {shlex.join(options.to_flags(given))}` trains a small one from scratch, offline"
     )

@@ -32,7 +32,7 @@ class TrainConfig(
 class EvaluateConfig(
     EvaluationOptions, PreparedOptions, PreprocessingOptions, DataOptions, WeightsOptions, TokenizerOptions
 ):
-    """The options of `evaluate`; what is not given comes from the run that is evaluated, where it is one."""
+    """The options of `evaluate`; what is not given comes from the run that is evaluated, if it is one."""
 
     output_file: str | None = option(None, "also write the result to this JSON file", metavar="FILE")
 
@@ -47,12 +47,15 @@ class PrepareConfig(DatasetRepositoryOptions, PublishingOptions, PreprocessingOp
     """The options of `prepare`."""
 
     output_dir: str | None = option(
-        None, "write the prepared folder here, instead of into the cache", metavar="DIR", short="-o"
+        None, "write the prepared data to this folder instead of the cache", metavar="DIR", short="-o"
     )
     shard: str | None = option(
-        None, "prepare only this part of the documents, such as 1/4 on one machine of four", metavar="I/N", check=shard
+        None,
+        "prepare only this shard of the documents, such as 1/4 on the first of four machines",
+        metavar="I/N",
+        check=shard,
     )
-    merge: tuple[str, ...] = option((), "join the folders of all parts, instead of preparing", metavar="DIR")
+    merge: tuple[str, ...] = option((), "merge the folders of all shards, instead of preparing", metavar="DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +69,22 @@ class ParityConfig(
     WeightsOptions,
     TokenizerOptions,
 ):
-    """The options of `parity`; those of the training are the same for both backends."""
+    """The options of `parity`; the training options are the same for both backends."""
 
-    backends: tuple[str, ...] = option((), "the two to compare; default: the two that are ready here", metavar="NAME")
-    max_steps: int = option(10, "updates of the weights, whatever num_train_epochs", check=positive_or_unlimited)
+    backends: tuple[str, ...] = option(
+        (), "the two backends to compare; default: the two that are installed", metavar="NAME"
+    )
+    max_steps: int = option(10, "number of steps; overrides num_train_epochs", check=positive_or_unlimited)
     compare_steps: int = option(
-        1, "updates between comparisons of weights and logits, which take their place on the disk", check=at_least(1)
+        1, "steps between comparisons of weights and logits; each one takes disk space", check=at_least(1)
     )
-    tolerance: float = option(1.0, "how many times the usual differences count as agreement", check=positive)
-    output_dir: str | None = option(
-        None, "keep here what both have written, and a picture of their losses", metavar="DIR"
-    )
+    tolerance: float = option(1.0, "multiply the default tolerances by this", check=positive)
+    output_dir: str | None = option(None, "keep both sides' output here, with a plot of the losses", metavar="DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PushConfig(DatasetRepositoryOptions, ModelRepositoryOptions):
-    """The options of `push`; what is not given is as it was published before, or as the run's own options say."""
+    """The options of `push`; what is not given stays as it was last published, or as the run's options say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +92,14 @@ class InspectConfig:
     """The options of `inspect`."""
 
     block_size: int | None = option(
-        None, "tokens in a block; default: that which the data were packed for, else 128", check=at_least(2)
+        None, "tokens per block; default: what the data was packed for, otherwise 128", check=at_least(2)
     )
-    split: Literal["train", "validation"] = option("train", "the split that the block is shown of")
-    block: int | None = option(0, "decode the block of this number, from 0; `none` for no block", check=at_least(0))
-    verify: bool = option(False, "check every byte against what was written")
-    tokenizer_name: str | None = option(None, "decode with this tokenizer; default: the one used, if it is still there")
+    split: Literal["train", "validation"] = option("train", "split to show a block from")
+    block: int | None = option(0, "decode the block with this number, from 0; `none` for no block", check=at_least(0))
+    verify: bool = option(False, "check every byte against its checksum")
+    tokenizer_name: str | None = option(
+        None, "decode with this tokenizer; default: the one the data was prepared with, if it can still be found"
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Command:
 
 COMMANDS = {
     "train": Command(TrainConfig, "fine-tune a model, or train one from scratch"),
-    "evaluate": Command(EvaluateConfig, "loss, perplexity, accuracy and bits per byte on a validation split"),
+    "evaluate": Command(EvaluateConfig, "compute loss, perplexity, accuracy and bits per byte on a validation split"),
     "generate": Command(
         GenerateConfig,
         "continue a prompt",
@@ -125,19 +130,19 @@ COMMANDS = {
     "prepare": Command(PrepareConfig, "tokenize data once, for every backend"),
     "inspect": Command(
         InspectConfig,
-        "look at prepared data",
+        "show what prepared data contains",
         with_backend=False,
         reads_config=False,
         argument=("folder", "a folder written by `clm prepare`"),
     ),
     "push": Command(
         PushConfig,
-        "publish a run or prepared data on the Hub, or go on where an upload stopped",
+        "publish a run or prepared data on the Hub, or continue an upload that stopped",
         with_backend=False,
         reads_config=False,
         argument=("folder", "the folder of a run, or one written by `clm prepare`"),
     ),
-    "parity": Command(ParityConfig, "the same training through two backends, compared step by step"),
-    "backends": Command(None, "the frameworks that are here, and how to get the others", with_backend=False),
+    "parity": Command(ParityConfig, "run one training on two backends and compare them step by step"),
+    "backends": Command(None, "list installed backends and how to install the rest", with_backend=False),
 }
 """Every command, in the order of the help."""

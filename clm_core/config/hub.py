@@ -9,9 +9,9 @@ from clm_core.config.values import license_name
 
 @dataclass(frozen=True, kw_only=True)
 class PublishingOptions:
-    """Publishing on the Hub; `clm push` does it at any time later."""
+    """Publishing on the Hub; `clm push` can do it later."""
 
-    push_to_hub: bool = option(False, "upload what was made to the Hub; log in with `hf auth login`, or set HF_TOKEN")
+    push_to_hub: bool = option(False, "upload the result to the Hub; log in with `hf auth login`, or set HF_TOKEN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +19,14 @@ class RepositoryOptions:
     """The repository on the Hub."""
 
     hub_private_repo: bool | None = option(
-        None, "make the repository a private one, or a public one; default: as its owner's settings say"
+        None, "create a private repository (`--no-hub-private-repo`: public); default: the owner's setting"
     )
     hub_revision: str | None = option(
-        None, "the branch to upload to; made if it is not there; default: main", metavar="BRANCH"
+        None, "the branch to upload to, created if missing; default: main", metavar="BRANCH"
     )
     hub_license: str | None = option(
         None,
-        "the licence, for the card, as the Hub calls it, such as `mit`; default: none, but for the built-in sample's",
+        "the licence for the card, by its name on the Hub, such as `mit`; default: none, or the built-in sample's",
         metavar="NAME",
         check=license_name,
     )
@@ -34,28 +34,30 @@ class RepositoryOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRepositoryOptions(RepositoryOptions):
-    """The name of a model on the Hub."""
+    """The model on the Hub."""
 
     hub_model_id: str | None = option(
-        None, "the repository, such as `user/name`; default: the name of the run's folder, under your own", metavar="ID"
+        None,
+        "the repository, such as `user/name`; default: the name of the run's folder, in your account",
+        metavar="ID",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRepositoryOptions(RepositoryOptions):
-    """The name of prepared data on the Hub."""
+    """The prepared data on the Hub."""
 
     hub_dataset_id: str | None = option(
-        None, "the data set, such as `user/name`; default: the name of the folder, under your own", metavar="ID"
+        None, "the dataset, such as `user/name`; default: the name of the folder, in your account", metavar="ID"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions(ModelRepositoryOptions, PublishingOptions):
-    """What of a training is published, and when."""
+    """What is uploaded, and when."""
 
     hub_strategy: Literal["end", "every_save", "checkpoint"] = option(
         "end",
-        "what to upload: the trained model at the end; each checkpoint's model as well; and its state, to resume from",
+        "what to upload: the model at the end, the model of each checkpoint as well, or also its state, to resume from",
     )
-    hub_offline: bool = option(False, "ask the Hub for nothing now, and leave the upload to `clm push`")
+    hub_offline: bool = option(False, "do not contact the Hub; upload later with `clm push`")

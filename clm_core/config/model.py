@@ -7,23 +7,24 @@ from clm_core.config.declaration import option
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
-    """Which tokenizer, and which model it goes with."""
+    """The model and its tokenizer."""
 
     model_name_or_path: str | None = option(
-        None, "a model to start from: a folder, or a name on the Hub; its tokenizer is used with it"
+        None, "a model to start from, with its tokenizer: a folder, or a name on the Hub"
     )
     model_revision: str = option("main", "the branch, tag or commit of the model on the Hub")
     tokenizer_name: str | None = option(
-        None, "a tokenizer of its own: a folder, a name on the Hub, or `sample`; default: the model's"
+        None,
+        "a tokenizer to use instead of the model's: a folder, a name on the Hub, or `sample`; default: the model's",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions:
-    """How the weights of `model_name_or_path` are read."""
+    """Reading the weights of `model_name_or_path`."""
 
     ignore_unused_weights: bool = option(
-        False, "take a model whose files also hold tensors that it does not use, such as those of an adapter"
+        False, "accept a model whose files contain tensors that it does not use, such as those of an adapter"
     )
 
 

@@ -11,10 +11,10 @@ class SamplingOptions:
     """How the next token is chosen."""
 
     max_new_tokens: int = option(100, "tokens to add to the prompt", check=at_least(1))
-    do_sample: bool = option(False, "draw the next token at random instead of taking the likeliest")
-    top_k: int = option(50, "draw from so many of the likeliest tokens; 0 for all", check=at_least(0))
+    do_sample: bool = option(False, "sample the next token instead of taking the most likely one")
+    top_k: int = option(50, "sample from this many of the most likely tokens; 0 for all", check=at_least(0))
     top_p: float = option(
-        1.0, "draw from the likeliest tokens that have this probability together", check=between(0, 1, open_low=True)
+        1.0, "sample from the most likely tokens whose probabilities add up to this", check=between(0, 1, open_low=True)
     )
-    temperature: float = option(1.0, "above 1 more varied, below 1 less", check=positive)
-    seed: int = option(42, "of the draws", check=between(0, 2**32 - 1))
+    temperature: float = option(1.0, "softmax temperature: higher is more varied", check=positive)
+    seed: int = option(42, "random seed for sampling", check=between(0, 2**32 - 1))

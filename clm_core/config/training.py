@@ -9,51 +9,51 @@ from clm_core.config.values import at_least, between, not_negative, positive, po
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """How the validation blocks are scored."""
+    """Evaluation."""
 
-    per_device_eval_batch_size: int = option(8, "blocks in a batch of the evaluation", check=at_least(1))
-    bf16: bool = option(False, "compute in bfloat16 where that is safe, and keep the weights in float32")
+    per_device_eval_batch_size: int = option(8, "blocks per batch in an evaluation", check=at_least(1))
+    bf16: bool = option(False, "compute in bfloat16 where that is safe; the weights stay in float32")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationOptions:
-    """How the weights are updated."""
+    """The schedule and the optimizer."""
 
-    num_train_epochs: float = option(3.0, "epochs to train; a fraction ends within one", check=positive)
-    max_steps: int = option(-1, "updates of the weights, whatever num_train_epochs", check=positive_or_unlimited)
-    per_device_train_batch_size: int = option(8, "blocks in a batch", check=at_least(1))
-    gradient_accumulation_steps: int = option(1, "batches in one update of the weights", check=at_least(1))
-    dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch where it is not full")
-    learning_rate: float = option(2e-5, "the learning rate after the warmup", check=positive)
+    num_train_epochs: float = option(3.0, "epochs to train; may be fractional", check=positive)
+    max_steps: int = option(-1, "number of steps; overrides num_train_epochs", check=positive_or_unlimited)
+    per_device_train_batch_size: int = option(8, "blocks per batch", check=at_least(1))
+    gradient_accumulation_steps: int = option(1, "batches per step", check=at_least(1))
+    dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch if it is not full")
+    learning_rate: float = option(2e-5, "the learning rate after warmup", check=positive)
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = option(
-        "linear", "how the learning rate goes on after the warmup"
+        "linear", "learning-rate schedule after warmup"
     )
-    warmup_steps: int = option(0, "updates over which the learning rate rises from 0", check=at_least(0))
-    warmup_ratio: float = option(0.0, "the same, as a fraction of all updates", check=between(0, 1, open_high=True))
-    weight_decay: float = option(0.01, "decoupled decay of weights; norms and biases have none", check=not_negative)
+    warmup_steps: int = option(0, "steps over which the learning rate rises from 0", check=at_least(0))
+    warmup_ratio: float = option(0.0, "the same, as a fraction of all steps", check=between(0, 1, open_high=True))
+    weight_decay: float = option(0.01, "decoupled weight decay; not applied to norms and biases", check=not_negative)
     adam_beta1: float = option(0.9, "AdamW's decay of the first moment", check=between(0, 1, open_high=True))
     adam_beta2: float = option(0.999, "AdamW's decay of the second moment", check=between(0, 1, open_high=True))
-    adam_epsilon: float = option(1e-8, "AdamW's epsilon, outside the root", check=positive)
-    max_grad_norm: float = option(1.0, "clip gradients to this global norm; 0 for no clipping", check=not_negative)
+    adam_epsilon: float = option(1e-8, "AdamW's epsilon, added outside the square root", check=positive)
+    max_grad_norm: float = option(1.0, "clip gradients to this global norm; 0 disables clipping", check=not_negative)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What is written, and when."""
+    """Output, checkpoints and evaluations."""
 
     output_dir: str | None = option(
-        None, "where the run is written; default: the first free runs/NAME-BACKEND", metavar="DIR"
+        None, "folder for the run; default: the first free runs/NAME-BACKEND", metavar="DIR"
     )
     overwrite_output_dir: bool = option(False, "delete what an earlier run left in output_dir")
     resume_from_checkpoint: str | None = option(
-        None, "go on from this checkpoint, or from the last one of this run, with the options of the run", metavar="DIR"
+        None, "resume from this checkpoint, or from the run's latest, with the run's options", metavar="DIR"
     )
     eval_strategy: Literal["no", "steps", "epoch"] = option(
-        "epoch", "when to validate during the training; unless `no`, also before it and after it"
+        "epoch", "when to evaluate during training; unless `no`, also before and after it"
     )
-    eval_steps: int = option(500, "updates between validations, for eval_strategy `steps`", check=at_least(1))
+    eval_steps: int = option(500, "steps between evaluations, for eval_strategy `steps`", check=at_least(1))
     save_strategy: Literal["no", "steps", "epoch"] = option("epoch", "when to write a checkpoint")
-    save_steps: int = option(500, "updates between checkpoints, for save_strategy `steps`", check=at_least(1))
-    save_total_limit: int | None = option(2, "checkpoints to keep; `none` for all", check=at_least(1))
-    logging_steps: int = option(10, "updates between reports of the loss", check=at_least(1))
-    report_to: Literal["none", "tensorboard"] = option("none", "also write the curves for this program, in output_dir")
+    save_steps: int = option(500, "steps between checkpoints, for save_strategy `steps`", check=at_least(1))
+    save_total_limit: int | None = option(2, "checkpoints to keep; `none` keeps all", check=at_least(1))
+    logging_steps: int = option(10, "steps between reports of the loss", check=at_least(1))
+    report_to: Literal["none", "tensorboard"] = option("none", "also log curves for this tracker, under output_dir")

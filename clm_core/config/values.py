@@ -51,14 +51,14 @@ def shard(value: str) -> str | None:
     try:
         Shard.parse(value)
     except ValueError:
-        return "a part of several, such as 1/4"
+        return "a shard of several, such as 1/4"
     return None
 
 
 def license_name(value: str) -> str | None:
     """The value can be the Hub's name of a licence."""
     named = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value)
-    return None if named else "a licence as the Hub calls it, in small letters, such as apache-2.0"
+    return None if named else "a licence by its name on the Hub, in lower case, such as apache-2.0"
 
 
 def encoding(value: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What is known of an option, read from the field that declares it."""
+"""Options, read from the fields that declare them."""
 
 import dataclasses
 import inspect
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What is known of an option, from its field."""
+    """An option, as its field declares it."""
 
     name: str
     type: Any
@@ -38,10 +38,15 @@ class Option:
         return self.kind is not self.type
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The values to choose from; empty if there is no such list."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    @property
     def metavar(self) -> str:
-        """What stands for the value in the help."""
-        if get_origin(self.kind) is Literal:
-            return "{" + ",".join(get_args(self.kind)) + "}"
+        """The placeholder for the value in the help."""
+        if self.choices:
+            return "{" + ",".join(self.choices) + "}"
         return self.metadata.get("metavar") or {int: "INT", float: "FLOAT"}.get(self.kind, "TEXT")
 
 

@@ -68,34 +68,34 @@ def _eval_strategy(config: TrainConfig) -> str | None:
 
 def _percentage(config: Any) -> str | None:
     if config.validation_split_percentage and config.validation_file:
-        return "has no effect beside validation_file: leave one of them out"
+        return "has no effect with validation_file: leave one of them out"
     return None
 
 
 def _revision(config: Any) -> str | None:
     name = config.model_name_or_path
     if name is None:
-        return "has no effect without the model_name_or_path it belongs to"
-    return f"has no effect on {name}, which is a folder here" if Path(name).is_dir() else None
+        return "has no effect without model_name_or_path"
+    return f"has no effect on {name}, which is a local folder" if Path(name).is_dir() else None
 
 
 def _overwriting(config: TrainConfig) -> str | None:
     if config.overwrite_output_dir and not config.output_dir:
-        return "has no effect without output_dir: a new folder is chosen where none is named"
+        return "has no effect without output_dir, because a new folder is chosen then"
     return None
 
 
 def _of_push(config: TrainConfig) -> str | None:
     wanted = config.hub_offline or config.hub_strategy != "end"
-    return "was given without push_to_hub, which it belongs to" if wanted and not config.push_to_hub else None
+    return "has no effect without push_to_hub" if wanted and not config.push_to_hub else None
 
 
 def _of_draws(config: GenerateConfig) -> str | None:
-    return None if config.do_sample else "has no effect on the likeliest token: give --do-sample with it"
+    return None if config.do_sample else "has no effect without sampling: give --do-sample with it"
 
 
 def _epochs(config: ParityConfig) -> str | None:
-    return f"has no effect beside max_steps {config.max_steps}: give --max-steps -1" if config.max_steps > 0 else None
+    return f"has no effect with max_steps {config.max_steps}: give --max-steps -1" if config.max_steps > 0 else None
 
 
 def _of_block(config: InspectConfig) -> str | None:

@@ -73,5 +73,5 @@ def _plain(node: Any, place: str) -> Any:
     """A text, or a list of texts."""
     items = [item.value for item in node.value] if node.id == "sequence" else [node.value]
     if not all(isinstance(item, str) for item in items):
-        raise OptionError(f"{place} must be a value, or a list of values, and nothing nested")
+        raise OptionError(f"{place} must be a value or a list of values, without nesting")
     return items if node.id == "sequence" else node.value

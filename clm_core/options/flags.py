@@ -48,7 +48,7 @@ class Once(argparse.Action):
         """
         if self.given and self.given[1] != value:
             ways = [name if isinstance(text, bool) else f"{name} {text}" for name, text in (self.given, (flag, value))]
-            raise OptionError(f"{' and '.join(ways)} were both given: keep one of them")
+            raise OptionError(f"{' and '.join(ways)} cannot be combined: give one of them")
         self.given = flag, value
 
 

@@ -40,20 +40,20 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     if place := _of_backend(name, known, as_flag=as_flag):
         return f"; did you mean {place}?"
     meant = uses[0] or name
-    verbs = _others().get(meant)
-    return f"; {written(meant)} is an option of clm {', clm '.join(verbs)}" if verbs else ""
+    commands = _others().get(meant)
+    return f"; {written(meant)} is an option of clm {', clm '.join(commands)}" if commands else ""
 
 
-def of_verb(name: str, verbs: Iterable[str]) -> str:
+def of_command(name: str, commands: Iterable[str]) -> str:
     """What to run instead of a verb that does not exist, after a semicolon."""
     if Path(name).is_file() or name.lower().endswith(DATA):
         return f"; to train on a file: clm train --train-file {shlex.quote(name)}"
     if Path(name, "config.json").is_file():
         return f"; to use a model: clm generate --model-name-or-path {shlex.quote(name)}"
-    if command := table()["verbs"].get(name.lower()):
+    if command := table()["commands"].get(name.lower()):
         return f"; here it is `{command}`"
-    near = difflib.get_close_matches(name, list(verbs), n=1, cutoff=0.6)
-    return f"; did you mean clm {near[0]}?" if near else f"; there are {', '.join(verbs)}"
+    near = difflib.get_close_matches(name, list(commands), n=1, cutoff=0.6)
+    return f"; did you mean clm {near[0]}?" if near else f"; the commands are {', '.join(commands)}"
 
 
 def _near(name: str, known: list[str]) -> list[str]:

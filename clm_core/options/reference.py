@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from clm_core.config import COMMANDS
 from clm_core.options import Option, list_options, shown
@@ -11,25 +12,25 @@ from clm_core.screen.exit_codes import ExitCode
 
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 OURS = "clm"
-"""The distribution whose backends are listed; a reader's page is not to depend on what else is installed."""
+"""The distribution whose backends are listed, so that the page does not depend on what else is installed."""
 
 
 def reference() -> str:
-    """All options, as Markdown tables: those of `train` first, of the other verbs what they have besides."""
-    known: set[tuple[str, str]] = set()
+    """All options as Markdown tables: those of `train` first, then the other or different ones of each command."""
+    known: set[tuple[str, str, Any]] = set()
     parts = [
         table for name, command in COMMANDS.items() if command.config for table in _tables(name, command.config, known)
     ]
     for status in list_backends():
         if status.distribution == OURS and status.backend:
             options = list_options(status.backend.options)
-            title = f"`train`, on backend `{status.name}` alone (in a file: under the key `{status.name}`)"
+            title = f"`train`, on backend `{status.name}` only (in a file: under the key `{status.name}`)"
             parts.append(_table(title, options, prefix=f"{status.name}-"))
     return "\n".join(parts)
 
 
 def insert(page: str) -> str:
-    """A page with the reference of today between the marks."""
+    """The page with the current reference between the marks."""
     for name, text in (("options", reference()), ("exit codes", exit_codes())):
         begin, end = BEGIN.format(name), END.format(name)
         before, rest = page.split(begin)
@@ -43,19 +44,31 @@ def exit_codes() -> str:
     return "\n".join(["| exit code | |", "| --- | --- |", *rows, ""])
 
 
-def _tables(verb: str, config: type, known: set[tuple[str, str]]) -> Iterator[str]:
-    options = [option for option in list_options(config) if (option.name, option.help) not in known]
+def _tables(command: str, config: type, known: set[tuple[str, str, Any]]) -> Iterator[str]:
+    options = [option for option in list_options(config) if _identity(option) not in known]
     for group in dict.fromkeys(option.group for option in options):
-        yield _table(f"`{verb}`: {group[0].lower()}{group[1:]}", [o for o in options if o.group == group])
-    known.update((option.name, option.help) for option in options)
+        yield _table(f"`{command}`: {group[0].lower()}{group[1:]}", [o for o in options if o.group == group])
+    known.update(map(_identity, options))
+
+
+def _identity(option: Option) -> tuple[str, str, Any]:
+    """What a reader sees of an option: one that differs in any of it is listed again."""
+    return option.name, option.help, option.default
 
 
 def _table(title: str, options: list[Option], prefix: str = "") -> str:
     rows = [
-        f"| `--{prefix}{option.flag[2:]}` | {_default(option)} | {option.help.replace('|', chr(92) + '|')} |"
+        f"| `--{prefix}{option.flag[2:]}` | {_values(option)} | {_default(option)} "
+        f"| {option.help.replace('|', chr(92) + '|')} |"
         for option in options
     ]
-    return "\n".join([f"**{title}**", "", "| option | default | |", "| --- | --- | --- |", *rows, ""])
+    return "\n".join([f"**{title}**", "", "| option | values | default | |", "| --- | --- | --- | --- |", *rows, ""])
+
+
+def _values(option: Option) -> str:
+    if option.kind is bool:
+        return "`yes`, `no`"
+    return ", ".join(f"`{value}`" for value in option.choices or (option.metavar,))
 
 
 def _default(option: Option) -> str:

@@ -122,7 +122,9 @@ def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> 
     check_effects(config, given)
     places = {name: found.place for layer in layers for name, found in layer.items()}
     if apart := [place for name, place in places.items() if name.partition(".")[2] in _apart()]:
-        raise OptionError(f"{apart[0]}: an option for one backend alone, and both sides of a comparison have the same")
+        raise OptionError(
+            f"{apart[0]}: this option is for one backend only, but both sides of a comparison need the same options"
+        )
     backends = _two(config.backends, pythons, anywhere)
     for backend in backends:
         for layer in layers:
@@ -140,7 +142,9 @@ def _two(names: Sequence[str], pythons: Mapping[str, str], anywhere: bool) -> tu
     if not names:
         names = [status.name for status in list_backends() if status.name in pythons or _is_comparable(status)]
     if len(set(names)) != 2 or len(names) != 2:
-        raise OptionError(f"two backends are compared, not {', '.join(names) or 'none'}: name them, as --backends A B")
+        raise OptionError(
+            f"parity needs exactly two backends, got: {', '.join(names) or 'none'}; name them, as --backends A B"
+        )
     one, other = (get_backend(name, elsewhere=anywhere or name in pythons) for name in names)
     for backend in (one, other):
         if backend.incomparable:
@@ -167,7 +171,7 @@ def _joining(layers: list[Layer]) -> PrepareConfig:
     used = {"merge", "output_dir", "overwrite_cache", "block_size"}
     used |= {*_option_names(DatasetRepositoryOptions), *_option_names(PublishingOptions)}
     if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
-        raise OptionError(f"{', '.join(clash)}: merge joins parts that are prepared already, leave it out")
+        raise OptionError(f"{', '.join(clash)}: merge takes shards that are prepared already, leave it out")
     return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])
 
 
@@ -199,7 +203,7 @@ def _prepared_wins(layers: list[Layer]) -> list[Layer]:
         return layers
     unused = {*_option_names(DataOptions), *_option_names(PreprocessingOptions)} - {"seed", "block_size"}
     if clash := [value.place for name, value in given.items() if name in unused and value.value not in EMPTY]:
-        raise OptionError(f"{', '.join(clash)}: prepared names data that are prepared already, leave it out")
+        raise OptionError(f"{', '.join(clash)}: the data that prepared names is prepared already, leave it out")
     return [{name: value for name, value in file.items() if name not in unused}, given]
 
 
@@ -273,7 +277,7 @@ def _check_sections(layers: Sequence[Layer], *backends: Backend, used: bool) -> 
             options.build(TrainConfig, [apart])
             options.build(classes[section], [{name: values[name] for name in values.keys() - apart.keys()}])
             if layer is layers[-1] and not (used and section in names):
-                where = f"this run is on {' and '.join(names)}" if used else "only train has such options"
+                where = f"this run is on {' and '.join(names)}" if used else "only train takes such options"
                 raise OptionError(f"{place} is an option of backend {section}, and {where}")
 
 

@@ -22,14 +22,14 @@ class ExitCode(IntEnum):
         member._value_, member.meaning = code, meaning
         return member
 
-    DONE = 0, "all that was asked for is done"
-    DIFFERENT = 1, "it is done, and what was compared differs, or what was looked at is not as it should be"
-    INPUT = 2, "something given cannot be used as asked: an option, data, a model, a backend, a folder, an account"
-    NOT_UPLOADED = 3, "all that was asked for is on disk, and the upload to the Hub failed"
-    DISK_FULL = 4, "the disk is full, or what it has for you is used up"
-    CRASHED = 70, "an error that nobody foresaw; the line names the file that has its traceback"
-    INTERRUPTED = 130, "Ctrl-C ended it (128 + the number of the signal, as for every other signal)"
-    PIPE_CLOSED = 141, "whoever read what it prints, such as `head`, wanted no more (128 + SIGPIPE)"
+    DONE = 0, "success"
+    DIFFERENT = 1, "finished, but the compared runs differ, or what was checked is not as it should be"
+    INPUT = 2, "an option, data, a model, a backend, a folder or an account cannot be used as requested"
+    NOT_UPLOADED = 3, "the result is on disk, but the upload to the Hub failed"
+    DISK_FULL = 4, "the disk is full, or your quota is used up"
+    CRASHED = 70, "unexpected error; the message names the file with the traceback"
+    INTERRUPTED = 130, "interrupted by Ctrl-C (128 + the number of the signal, as for every other signal)"
+    PIPE_CLOSED = 141, "the reader of standard output, such as `head`, closed it (128 + SIGPIPE)"
 
 
 def code_of(error: BaseException) -> ExitCode:

@@ -14,14 +14,14 @@ OF_BACKENDS = {option.name for it in list_backends() if it.backend for option in
 NAMES = table()["options"]
 
 
-def test_no_name_of_the_table_is_an_option_or_a_verb_here():
+def test_no_name_of_the_table_is_an_option_or_a_command_here():
     assert NAMES.keys() & (OPTIONS | OF_BACKENDS | {"config", "backend", "json", "verbose"}) == set()
-    assert table()["verbs"].keys() & COMMANDS.keys() == set()
+    assert table()["commands"].keys() & COMMANDS.keys() == set()
 
 
 def test_what_the_table_leads_to_is_here():
     assert {use for entry in NAMES.values() if "use" in entry for use in entry["use"].split(" or ")} <= OPTIONS
-    assert {command.split()[1] for command in table()["verbs"].values()} <= {*COMMANDS, "--help", "--version"}
+    assert {command.split()[1] for command in table()["commands"].values()} <= {*COMMANDS, "--help", "--version"}
     assert all(entry.keys() in ({"use"}, {"say"}) for entry in NAMES.values())
 
 
@@ -36,11 +36,11 @@ def test_every_name_of_the_table_is_answered(refused, name):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["trian"], "unknown verb 'trian'; did you mean clm train?"),
+        (["trian"], "unknown command 'trian'; did you mean clm train?"),
         (["doctor"], "here it is `clm backends`"),
         (["help"], "here it is `clm --help`"),
         (["my data.csv"], "to train on a file: clm train --train-file 'my data.csv'"),
-        (["zzz"], "there are train, evaluate, generate"),
+        (["zzz"], "the commands are train, evaluate, generate"),
         (["train", "--gradient-checkpointing"], "did you mean --pt-gradient-checkpointing?"),
         (["train", "--device-train-batch-size", "3"], "did you mean --per-device-train-batch-size or"),
         (["generate", "--lr", "1"], "--learning-rate is an option of clm train, clm parity"),
@@ -49,7 +49,7 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["train", "--xyzzy"], "unknown option --xyzzy\n"),
     ],
 )
-def test_verbs_and_options_of_other_places_are_found(refused, argv, says):
+def test_commands_and_options_of_other_places_are_found(refused, argv, says):
     assert says in refused(*argv)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from clm_core.options.reference import insert
+from clm_core.options.reference import insert, reference
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 
@@ -10,3 +10,13 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 def test_the_option_reference_is_that_of_the_declarations():
     page = REFERENCE.read_text(encoding="utf-8")
     assert insert(page) == page, "run: python -m clm_core.options.reference docs/reference.md"
+
+
+def test_an_option_with_another_default_is_listed_again():
+    defaults = [row.split(" | ")[2] for row in reference().splitlines() if row.startswith("| `--max-steps`")]
+    assert defaults == ["`-1`", "`10`"]
+
+
+def test_the_values_to_choose_from_are_listed():
+    row = next(row for row in reference().splitlines() if row.startswith("| `--save-strategy`"))
+    assert row.split(" | ")[1] == "`no`, `steps`, `epoch`"

@@ -25,7 +25,7 @@ def find_recipe(name: str | Path) -> Path:
     if Path(name).is_file():
         return Path(name)
     raise OptionError(
-        f"--config {name}: no such file, and the bundled recipes are {', '.join(list_recipes())}{_hint(str(name))}"
+        f"--config {name}: no such file; the bundled recipes are {', '.join(list_recipes())}{_hint(str(name))}"
     )
 
 
