@@ -102,11 +102,11 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
     expected = {f"{kind}.{name}" for name, count in updates.items() if count for kind in "mv"}
     expected |= {f"t.{name}" for name in shapes if counted}
     if different := sorted(tensors.keys() ^ expected):
-        raise ModelError(f"{file} is not the state of this model: {different[0]} is only in one of them")
+        raise ModelError(f"{file} does not belong to this model: only one of them has {different[0]}")
     for name, array in tensors.items():
         shape = () if name.startswith("t.") else shapes[name[2:]]
         if array.shape != shape:
-            raise ModelError(f"{file}: {name} has shape {array.shape}, the model's is {shape}")
+            raise ModelError(f"{file}: {name} has shape {array.shape}, but the model needs {shape}")
     return {
         name: Moments(tensors[f"m.{name}"], tensors[f"v.{name}"], count) if count else None
         for name, count in updates.items()
@@ -152,8 +152,8 @@ def find(place: Path) -> Path:
     if found := list_complete(place):
         return found[-1]
     started = sorted(path.name for path in place.iterdir() if NAME.fullmatch(path.name))
-    why = f"{', '.join(started)} never got complete" if started else f"no {MARKER} in it, and no checkpoint-STEP folder"
-    raise ModelError(f"resume_from_checkpoint: {place} is neither a checkpoint nor a run that has one ({why})")
+    why = f"{', '.join(started)} never completed" if started else f"no {MARKER} and no checkpoint-STEP folder in it"
+    raise ModelError(f"resume_from_checkpoint: {place} is neither a checkpoint nor a run with a checkpoint ({why})")
 
 
 def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> int:
@@ -166,7 +166,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
     record = _record(checkpoint)
     if record["backend"] != backend and not (checkpoint / MOMENTS).is_file():
         raise ModelError(
-            f"{checkpoint} was written by backend {record['backend']}, which leaves no {MOMENTS} for others: resume "
+            f"{checkpoint} was written by backend {record['backend']}, which writes no {MOMENTS} for others: resume "
             f"with --backend {record['backend']}, or start a new training from its weights with --model-name-or-path "
             f"{shlex.quote(str(checkpoint))}"
         )
@@ -178,7 +178,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
     step: int = record["step"]
     if step >= schedule.total_steps:
         raise ModelError(
-            f"{checkpoint} is at the end of its {schedule.total_steps} steps already: "
+            f"{checkpoint} has already finished its {schedule.total_steps} steps: "
             "raise --max-steps or --num-train-epochs"
         )
     return step

@@ -153,7 +153,7 @@ def _within(seconds: float, attempt: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not outcome:
-        raise HubError(f"there was no end to it in {seconds:.0f} s")
+        raise HubError(f"it did not finish within {seconds:.0f} s")
     return outcome[0]
 
 

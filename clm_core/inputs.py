@@ -31,7 +31,7 @@ def announce(config: Any, progress: Progress) -> None:
     wanted = [name for name in names if name and name != SAMPLE and not is_path(name)]
     if wanted or getattr(config, "dataset_name", None):
         wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []
-        progress.say(f"from the Hub: {', '.join(dict.fromkeys(wanted))}")
+        progress.say(f"loading {', '.join(dict.fromkeys(wanted))} from the Hub")
 
 
 def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
@@ -40,7 +40,7 @@ def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> M
         model = existing_model(config, progress, seed=config.seed)
     else:
         if config.ignore_unused_weights:
-            raise OptionError("ignore_unused_weights is of the weights of a model_name_or_path, and none is given")
+            raise OptionError("ignore_unused_weights has no effect without model_name_or_path")
         architecture = new_architecture(config, tokenizer, progress.say)
         model = Model(name_or_path=None, revision="main", architecture=architecture, seed=config.seed)
     check_fits(model.architecture, tokenizer, config.block_size, new=model.name_or_path is None)
@@ -86,7 +86,7 @@ def prepared_by(
             overwrite=config.overwrite_cache,
             listener=Listener(advance=bar.advance, say=progress.say),
         )
-    how = "found prepared, nothing tokenized" if reused else "prepared"
+    how = "using prepared data from the cache" if reused else "prepared"
     progress.say(prepared_line(prepared, config.block_size, how))
     return prepared, reused
 
@@ -111,7 +111,7 @@ def open_whole(folder: Path) -> Prepared:
     """
     prepared = Prepared.open(folder)
     if prepared.shard:
-        raise DataError(f"{folder} is part {prepared.shard} of the data: join all parts with `clm prepare --merge`")
+        raise DataError(f"{folder} is shard {prepared.shard} of the data: merge all shards with `clm prepare --merge`")
     return prepared
 
 
@@ -119,7 +119,7 @@ def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
     prepared = open_whole(folder)
     prepared.verify()
     if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
-        raise ModelError(f"{folder} was prepared with another tokenizer than the model's: prepare it again")
+        raise ModelError(f"{folder} was prepared with a different tokenizer than the model's: prepare the data again")
     return prepared
 
 
@@ -128,4 +128,4 @@ def _check_ids(prepared: Prepared, model: Model, splits: Sequence[str]) -> None:
     rows = count_embeddings(model.architecture)
     largest = max(prepared.manifest.splits[split].largest_id for split in splits)
     if rows is not None and largest >= rows:
-        raise ModelError(f"the data hold the token {largest}, the model has embeddings for {rows}")
+        raise ModelError(f"the data contains token id {largest}, but the model has only {rows} embeddings")

@@ -48,8 +48,8 @@ def warning(found: list[str]) -> str:
     """What to do about strangers; what was written over has to be written again."""
     names = " ".join(stranger.split()[0] for stranger in found)
     return (
-        f"{', '.join(found)} ships a package {PACKAGE} of the same name, which may have replaced files of clm: "
-        f"pip uninstall {names}, and install clm again with --force-reinstall"
+        f"{', '.join(found)} also ships a package {PACKAGE}, which may have replaced files of clm: "
+        f"pip uninstall {names}, then install clm again with --force-reinstall"
     )
 
 

@@ -39,8 +39,8 @@ def read_results(run: Path) -> Record:
         found: Record = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
         return found
     except FileNotFoundError:
-        why = f"there is no {RESULTS_FILE} in it" if run.is_dir() else "there is no such folder"
-        raise OutputError(f"{run} is no run that came to its end: {why}") from None
+        why = f"it has no {RESULTS_FILE}" if run.is_dir() else "there is no such folder"
+        raise OutputError(f"{run} is not a finished run: {why}") from None
     except (OSError, ValueError) as error:
         raise OutputError(f"{run / RESULTS_FILE} cannot be read: {error}") from None
 

@@ -101,9 +101,9 @@ def _only_usable(found: list[Status]) -> Backend:
         return usable[0]
     if usable:
         names = ", ".join(backend.name for backend in usable)
-        raise BackendError(f"several backends can run here: choose one of {names} with --backend, or in {VARIABLE}")
+        raise BackendError(f"several backends are installed: choose one of {names} with --backend, or in {VARIABLE}")
     ways = [_way(status.backend) for status in found if status.backend]
-    raise BackendError(f"no backend can run here yet: {' or '.join(ways) or 'none is installed'}")
+    raise BackendError(f"no backend can run yet: {' or '.join(ways) or 'none is installed'}")
 
 
 def _unknown(name: str, found: list[Status]) -> str:

@@ -152,10 +152,10 @@ class Schedule:
 
 def _warmup_steps(config: TrainConfig, total: int) -> int:
     if config.warmup_steps and config.warmup_ratio:
-        raise OptionError("warmup_steps and warmup_ratio were both given: keep one of them")
+        raise OptionError("warmup_steps and warmup_ratio cannot be combined: give one of them")
     steps = config.warmup_steps or math.ceil(total * config.warmup_ratio)
     if config.lr_scheduler_type == "constant" and steps:
-        raise OptionError("lr_scheduler_type constant has no warmup: use constant_with_warmup, or drop the warmup")
+        raise OptionError("lr_scheduler_type constant has no warmup: use constant_with_warmup, or leave the warmup out")
     if steps > total:
         raise OptionError(f"warmup_steps {steps} is more than the {total} steps of this training")
     return steps

@@ -28,7 +28,7 @@ def training_arguments(job: TrainingJob) -> TrainingArguments:
     try:
         arguments = TrainingArguments(**_common(job), **_versioned(job))
     except ValueError as error:  # Such as bf16 on an accelerator that has none.
-        raise OptionError(f"transformers refuses these options: {error}") from None
+        raise OptionError(f"transformers rejects these options: {error}") from None
     # With more, Trainer would make a batch of one for each of them, and the schedule's steps would be others.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
@@ -54,7 +54,7 @@ def _check_alone() -> None:
     names = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
     if (processes := get_int_from_env(names, 1)) > 1:
         raise OptionError(
-            f"the training was started as {processes} processes, and clm trains in one, on one device: start it "
+            f"the training was started as {processes} processes, but clm trains in one, on one device: start it "
             "without torchrun, accelerate launch or mpirun"
         )
 

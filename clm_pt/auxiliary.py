@@ -30,8 +30,8 @@ def adds_to_loss(model: PreTrainedModel, blocks: Blocks) -> bool:
         return True
     if asked := asks_for_more_loss(model.config):
         raise ModelError(
-            f"{asked} in the configuration asks for more than the loss of the next token, which is not to be had "
-            f"from {type(model).__name__} of transformers {transformers.__version__}: change it in config.json, or "
+            f"{asked} in the configuration adds to the loss of the next token what {type(model).__name__} "
+            f"cannot compute in transformers {transformers.__version__}: change it in config.json, or "
             "with --config-overrides"
         )
     return False

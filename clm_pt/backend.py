@@ -14,11 +14,11 @@ class PyTorchOptions:
     """The options that only PyTorch has."""
 
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
-    gradient_checkpointing: bool = option(False, "compute activations twice, to need less memory")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory")
     guide: bool = option(
         False,
-        "train as the guide's PyTorch tab: Trainer's own order of the blocks, its loss, what decays, and clipping; "
-        "EOS is no label, as the guide's collator pads with it",
+        "train like the guide's PyTorch tab: with Trainer's block order, loss, weight decay and clipping; EOS is not a "
+        "label, because the guide's collator pads with it",
     )
 
 

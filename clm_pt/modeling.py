@@ -45,8 +45,8 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
     loaded = _from_pretrained(model) if model.name_or_path else _new(model)
     if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
         raise ModelError(
-            f"model type {model.architecture.model_type}: transformers makes a {loaded.config.model_type} of it, and "
-            "would find no model for that again if it was saved"
+            f"model type {model.architecture.model_type}: transformers turns it into a {loaded.config.model_type}, "
+            "for which it has no model, so it could not be opened again once saved"
         )
     repair(loaded)
     _check_causal(loaded)
@@ -70,12 +70,12 @@ def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any 
     try:
         found = _from_pretrained(Model(name_or_path=str(folder), revision="main", architecture=architecture, seed=0))
     except ModelError as error:
-        raise OutputError(f"the weights in {folder} were not written as they should be: {error}") from None
+        raise OutputError(f"the weights in {folder} were not written correctly: {error}") from None
     read = found.state_dict()
     wrong = [name for name, tensor in model.state_dict().items() if not _equal(read[name], tensor)]
     if wrong:
         raise OutputError(
-            f"the weights read back from {folder} are not those of the model (first in {wrong[0]}): is the disk full "
+            f"the weights read back from {folder} differ from the model's (first in {wrong[0]}): is the disk full "
             "or failing?"
         )
     if tokenizer is not None:
@@ -130,7 +130,7 @@ def _from_config(architecture: Any) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
     except Exception as error:  # A class may raise anything about numbers that do not fit together.
         kind = architecture.model_type
-        raise ModelError(f"transformers cannot make a {kind} that predicts tokens: {_head(error)}") from error
+        raise ModelError(f"transformers cannot build a {kind} that predicts tokens: {_head(error)}") from error
 
 
 def _from_pretrained(model: Model) -> PreTrainedModel:
@@ -156,7 +156,7 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
     empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
     if lost := sorted({*report["missing_keys"], *misshapen, *empty}):
         raise ModelError(
-            f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
+            f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in a different "
             f"shape: {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}"
         )
     check_all_used(model, loaded, report["unexpected_keys"])
@@ -170,7 +170,7 @@ def _check_weights(model: Model) -> None:
         return
     if pickled := [file for file in PICKLED if has_file(name, file, **at)]:
         raise ModelError(
-            f"{name} has only pickled weights ({pickled[0]}), and clm loads no pickle, which can run anything: "
+            f"{name} has only pickled weights ({pickled[0]}), which clm does not load, since a pickle can run code: "
             f"it needs {WEIGHTS[0]}, as save_pretrained writes it"
         )
     raise ModelError(f"there is no {WEIGHTS[0]} in {name}, or it cannot be reached")

@@ -16,12 +16,15 @@ from clm_core.screen.quiet import silenced
 class TensorFlowOptions:
     """The options that only this backend has."""
 
-    jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays on a GPU")
-    decay_all: bool = option(False, "decay norms and biases too, as transformers' AdamWeightDecay does by itself")
+    jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays off on a GPU")
+    decay_all: bool = option(
+        False, "apply weight decay to norms and biases too, as transformers' AdamWeightDecay does by default"
+    )
     guide: bool = option(
         False,
-        "train as the guide's TensorFlow tab: model.prepare_tf_dataset, transformers' own AdamWeightDecay with Keras' "
-        "epsilon, and fit, with PushToHubCallback if push_to_hub; EOS is no label, as the collator pads with it",
+        "train like the guide's TensorFlow tab: model.prepare_tf_dataset, transformers' own AdamWeightDecay with "
+        "Keras' epsilon, and fit, with PushToHubCallback if push_to_hub; EOS is not a label, because the collator pads "
+        "with it",
     )
 
 

@@ -63,7 +63,7 @@ def _restore_dropout(file: Path, generators: dict[str, tf.Variable]) -> None:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
     if states.keys() != generators.keys():
-        raise ModelError(f"{file} is not the state of this model, which has {len(generators)} layers with dropout")
+        raise ModelError(f"{file} does not belong to this model, which has {len(generators)} layers with dropout")
     for name, variable in generators.items():
         variable.assign(states[name])
 

@@ -83,7 +83,7 @@ def prepare_tf_dataset(
         raise DataError(f"{data.folder} has no split {split!r}: it has {', '.join(data.manifest.splits)}")
     asked = prepared.ledger["block_size"] if isinstance(prepared, PreparationResult) else data.packed_for
     if not (size := block_size or asked):
-        raise OptionError(f"block_size: {data.folder} can be cut into blocks of any size, say of which")
+        raise OptionError(f"block_size: {data.folder} can be cut into blocks of any size: give one")
     return dataset_of_rows(model, data.blocks(split, size), batch_size=batch_size, shuffle=shuffle, **arguments)
 
 

@@ -161,13 +161,13 @@ def _published(job: TrainingJob, rows: GuideRows) -> Iterator[list[PushToHubCall
 def _check(job: TrainingJob) -> None:
     config = job.config
     if not job.options.decay_all:
-        raise OptionError("tf guide: transformers' AdamWeightDecay decays all: say so with --tf-decay-all")
+        raise OptionError("tf guide: transformers' AdamWeightDecay decays all variables: give --tf-decay-all")
     if job.resume_from is not None:
         raise OptionError(
-            "tf guide: the order of model.prepare_tf_dataset cannot be gone on with: start again, or without --tf-guide"
+            "tf guide: the order of model.prepare_tf_dataset cannot be resumed: start again, or leave --tf-guide out"
         )
     if config.gradient_accumulation_steps != 1:
-        raise OptionError("tf guide: it has no gradient_accumulation_steps: leave it out")
+        raise OptionError("tf guide: gradient_accumulation_steps is not supported: leave it out")
     if config.save_strategy != "no":
         raise OptionError(
             f"tf guide: save_strategy {config.save_strategy}: it writes no checkpoints, use --save-strategy no; with "

@@ -130,7 +130,7 @@ def _build(model: Model) -> TFPreTrainedModel:
         raise ModelError(f"model type {kind}: its configuration cannot be built: {reason}") from error
     if not _predicts_next_token(built):
         raise ModelError(
-            f"model type {kind}: its TensorFlow class cannot generate, or has no loss for predicting the next token; "
+            f"model type {kind}: its TensorFlow class cannot generate, or has no next-token loss; "
             "another backend may do both"
         )
     if kind in WITHOUT_BF16 and keras.mixed_precision.global_policy().compute_dtype == "bfloat16":
@@ -141,7 +141,7 @@ def _build(model: Model) -> TFPreTrainedModel:
     if own_head == model.architecture.tie_word_embeddings:
         raise ModelError(
             f"tie_word_embeddings {str(own_head).lower()}: {type(built).__name__} {'always' if own_head else 'never'} "
-            "has output weights of its own; another backend may leave the choice"
+            "has separate output weights; another backend may support both"
         )
     return built
 

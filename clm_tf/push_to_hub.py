@@ -85,7 +85,7 @@ class PushToHubCallback(TransformersCallback):
         keras.callbacks.Callback.__init__(self)  # transformers' own would clone a repository.
         self.save_strategy = IntervalStrategy(save_strategy)
         if checkpoint and self.save_strategy != IntervalStrategy.EPOCH:
-            raise ValueError("checkpoint is for save_strategy 'epoch' alone")
+            raise ValueError("checkpoint needs save_strategy 'epoch'")
         if self.save_strategy == IntervalStrategy.STEPS and not (isinstance(save_steps, int) and save_steps > 0):
             raise ValueError(f"save_strategy 'steps' needs save_steps, a whole number above 0, not {save_steps!r}")
         self.save_steps, self.tokenizer, self.checkpoint = save_steps, tokenizer, checkpoint
@@ -201,5 +201,5 @@ class PushToHubCallback(TransformersCallback):
 
 def _save_model(model: keras.Model, folder: Path) -> None:
     if not isinstance(model, TFPreTrainedModel):
-        raise TypeError(f"{type(model).__name__} is no model of transformers, and PushToHubCallback saves no others")
+        raise TypeError(f"{type(model).__name__} is not a transformers model, and PushToHubCallback saves no others")
     save(model, folder)

@@ -23,8 +23,8 @@ class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         if getattr(config, "rope_scaling", None):
             raise ModelError(
-                f"rope_scaling {config.rope_scaling}: transformers' TensorFlow class for mistral has no such thing; "
-                "another backend may have it"
+                f"rope_scaling {config.rope_scaling}: transformers' TensorFlow class for mistral does not support it; "
+                "another backend may"
             )
         width = config.hidden_size // config.num_attention_heads
         if config.head_dim not in (None, width):
@@ -140,8 +140,8 @@ class TFXLMWithLMHeadModel(transformers.TFXLMWithLMHeadModel, TFCausalLanguageMo
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         if config.sinusoidal_embeddings:
             raise ModelError(
-                "sinusoidal_embeddings True: transformers' TensorFlow class for xlm has no such thing; another backend "
-                "may have it"
+                "sinusoidal_embeddings True: transformers' TensorFlow class for xlm does not support it; another "
+                "backend may"
             )
         super().__init__(config, *args, **kwargs)
 

@@ -25,8 +25,8 @@ def train(job: TrainingJob) -> None:
         source = replace(source, name_or_path=str(job.resume_from))
     if asked := asks_for_more_loss(source.architecture):
         raise ModelError(
-            f"{asked} in the configuration asks for more than the loss of the next token, and no TensorFlow class "
-            "computes it: change it in config.json, or with --config-overrides"
+            f"{asked} in the configuration adds to the loss of the next token what no TensorFlow class "
+            "computes: change it in config.json, or with --config-overrides"
         )
     if job.options.guide:
         guide.train(job)

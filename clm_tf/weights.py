@@ -216,10 +216,10 @@ def _refuse_other_formats(name: str, revision: str) -> None:
     for file in ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5.index.json", "flax_model.msgpack"):
         if _has_file(name, file, revision):
             raise ModelError(
-                f"{name}: its only weights are {file}, and this backend reads no pickled or converted weights: "
+                f"{name}: its only weights are {file}, and this backend does not read pickled or converted weights: "
                 f"it needs {WEIGHTS}, as save_pretrained writes it"
             )
-    raise ModelError(f"{name}: there is no {WEIGHTS} in it")
+    raise ModelError(f"{name}: it has no {WEIGHTS}")
 
 
 def _has_file(name: str, filename: str, revision: str) -> bool:
@@ -264,7 +264,7 @@ def _check_written(weights: dict[str, np.ndarray], file: Path) -> None:
         same = sorted(written.keys()) == sorted(weights)
         wrong = [name for name in weights if not (same and _identical(written.get_tensor(name), weights[name]))]
     if wrong:
-        raise OutputError(f"{file} was not written as it should be (first in {wrong[0]}): is the disk full or failing?")
+        raise OutputError(f"{file} was not written correctly (first in {wrong[0]}): is the disk full or failing?")
 
 
 def _identical(one: np.ndarray, other: np.ndarray) -> bool:

@@ -72,7 +72,7 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     ids = ids[: len(ids) - len(template_of(tokenizer).after)]
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if not ids and start is None:
-        raise OptionError("the prompt is empty, and this tokenizer has no token to begin a text with")
+        raise OptionError("the prompt is empty, and this tokenizer has no token to start a text with")
     return ids or [start]
 
 
@@ -93,8 +93,10 @@ def _check_room(architecture: Any, prompt: int, new: int) -> None:
     if positions is None or prompt + new <= positions:
         return
     if prompt >= positions:
-        raise OptionError(f"the prompt has {prompt} tokens, the model {positions} positions: use a shorter prompt")
+        raise OptionError(
+            f"the prompt has {prompt} tokens, but the model only {positions} positions: use a shorter prompt"
+        )
     raise OptionError(
-        f"max_new_tokens {new} and the {prompt} tokens of the prompt are above the {positions} positions of the model: "
+        f"max_new_tokens {new} and the {prompt} tokens of the prompt exceed the {positions} positions of the model: "
         f"use --max-new-tokens {positions - prompt}"
     )

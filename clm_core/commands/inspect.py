@@ -36,7 +36,7 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
     Raises:
         DataError: it holds none, or, where `verify` is asked for, not what was written there.
         ModelError: the tokenizer cannot be found, or is another one.
-        OptionError: there is no such block, or the data were packed for blocks of another size.
+        OptionError: there is no such block, or the data were packed in blocks of another size.
     """
     prepared = Prepared.open(folder)
     size = config.block_size or prepared.packed_for or PreprocessingOptions().block_size
@@ -112,5 +112,5 @@ def _tokenizer(prepared: Prepared, config: InspectConfig) -> Any:
     name = config.tokenizer_name or prepared.manifest.tokenizer_name
     tokenizer = load_tokenizer(TokenizerOptions(tokenizer_name=name))
     if digest_tokenizer(tokenizer) != prepared.manifest.tokenizer:
-        raise ModelError(f"the tokenizer {name} is not the one that the data were prepared with: give --tokenizer-name")
+        raise ModelError(f"the tokenizer {name} is not the one the data was prepared with: give --tokenizer-name")
     return tokenizer

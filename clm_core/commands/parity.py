@@ -12,7 +12,7 @@ from clm_core.screen.exit_codes import ExitCode
 def run(call: Call) -> ExitCode:
     """Carry out the command line."""
     if call.backend:
-        raise OptionError("--backend: parity compares two: name them as --backends A B")
+        raise OptionError("--backend: parity needs two backends: name them as --backends A B")
     request = resolve.parity(call.given, file=call.config)
     look(request.config)
     with call.progress() as progress:

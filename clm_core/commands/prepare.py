@@ -39,7 +39,9 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
     if config.merge:
         parts = [Path(part) for part in config.merge]
         prepared, reused = merge(parts, folder, overwrite=config.overwrite_cache, say=progress.say)
-        progress.say(prepared_line(prepared, config.block_size, "found joined" if reused else "joined"))
+        progress.say(
+            prepared_line(prepared, config.block_size, "using merged data from the cache" if reused else "joined")
+        )
     else:
         announce(config, progress)
         prepared, reused = prepared_by(config, load_tokenizer(config), progress, folder)

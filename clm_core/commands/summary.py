@@ -88,7 +88,7 @@ def of_preparation(config: PrepareConfig, result: PreparationResult, backend: st
     train = f"{command_with(backend)} train --prepared"
     folder = shlex.quote(str(result.folder))
     if config.shard:
-        follows = "clm prepare --merge FOLDER-OF-EACH-PART --output-dir DIR, once all parts are there"
+        follows = "clm prepare --merge FOLDER-OF-EACH-SHARD --output-dir DIR, once all shards are prepared"
     elif on_sample(config) and not config.merge:
         follows = f"{train} {folder} --config sample"
     elif config.model_name_or_path:
@@ -98,7 +98,7 @@ def of_preparation(config: PrepareConfig, result: PreparationResult, backend: st
         follows = f"{train} {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
     if not config.shard and (size := _block_size(config, result.ledger)) != BLOCK_SIZE:
         follows += f" --block-size {size}"
-    lines = [f"{'found' if result.reused else 'written'}    {folder}", f"next     {follows}"]
+    lines = [f"{'cached ' if result.reused else 'written'}  {folder}", f"next     {follows}"]
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
 
 

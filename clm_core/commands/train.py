@@ -107,7 +107,9 @@ def plan(request: Request[TrainConfig], progress: Progress) -> Plan:
     )
     first_step = checkpoints.check_continues(resume_from, schedule, backend=backend.name) if resume_from else 0
     if resume_from and (writer := checkpoints.backend_of(resume_from)) != backend.name:
-        progress.say(f"{resume_from} is of backend {writer}: all goes on but its dropout, which is drawn anew")
+        progress.say(
+            f"{resume_from} was written by backend {writer}: everything is resumed except dropout, which is drawn anew"
+        )
     return Plan(
         request=request,
         tokenizer=tokenizer,
@@ -142,9 +144,9 @@ def check_output(config: TrainConfig) -> Path | None:
     """
     resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
     if resume_from and config.overwrite_output_dir:
-        raise OptionError("overwrite_output_dir and resume_from_checkpoint were both given: keep one of them")
+        raise OptionError("overwrite_output_dir and resume_from_checkpoint cannot be combined: give one of them")
     if config.report_to != "none" and find_spec(config.report_to) is None:
-        raise OptionError(f"report_to {config.report_to}: it is not installed: {install_extra(config.report_to)}")
+        raise OptionError(f"report_to {config.report_to}: not installed: {install_extra(config.report_to)}")
     if config.prepared:
         open_whole(fetch(config.prepared))
     if config.output_dir:
@@ -161,7 +163,7 @@ def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
         for path in filter(_is_place, _listed(getattr(config, name))):
             place = Path(path).resolve()
             if folder.resolve() in (place, *place.parents):
-                raise OutputError(f"output_dir {folder} is to be overwritten, but {name} {path} is in it")
+                raise OutputError(f"output_dir {folder} would be overwritten, but {name} {path} is in it")
 
 
 def _recorder(plan: Plan, folder: Path, progress: Progress) -> Recorder:

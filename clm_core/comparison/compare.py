@@ -107,7 +107,7 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
     dropout = without_dropout(model.architecture)
     if dropout:
         was = ", ".join(f"{name} {value:g}" for name, value in dropout.items())
-        progress.say(f"without dropout, which every framework draws differently (here: {was})")
+        progress.say(f"dropout is set to 0, because each framework draws it differently (was: {was})")
     model.architecture.save_pretrained(folder / ARCHITECTURE)
     place = request.config.model_name_or_path
     shared = replace(
@@ -145,7 +145,7 @@ def _failure(name: str, python: str, code: int, said: str) -> Exception:
     if code == ExitCode.INPUT and last == said:
         return BackendError(f"backend {name}: {last}")
     if "No module named" in last:
-        return BackendError(f"backend {name}: {python} has no clm of this version ({last}): install it there")
+        return BackendError(f"backend {name}: {python} does not have this version of clm ({last}): install it there")
     how = f"backend {name} failed in {python} with exit code {code}"
     return SideError(f"{how}: {last}\n\n{said}") if said else BackendError(how)
 
@@ -154,7 +154,7 @@ def _check_versions(names: list[str], records: list[dict[str, Any]]) -> None:
     found = [record["versions"]["clm"] for record in records]
     if len(set(found)) > 1:
         both = " and ".join(f"{name} {version}" for name, version in zip(names, found, strict=True))
-        raise BackendError(f"the interpreters have different versions of clm ({both}): install the same")
+        raise BackendError(f"the interpreters have different versions of clm ({both}): install the same version")
 
 
 def differences(folder: Path, names: list[str], records: list[dict[str, Any]], factor: float) -> Iterator[Difference]:
@@ -196,7 +196,7 @@ def _of_weights(step: int, one: dict[str, Any], other: dict[str, Any], factor: f
     squares = {name: float(np.square(one[name].astype(float) - other[name]).sum()) for name in one}
     whole = sum(float(np.square(array.astype(float)).sum()) for array in one.values())
     worst = max(squares, key=squares.__getitem__)
-    return _difference(WEIGHTS, step, (sum(squares.values()) / whole) ** 0.5, factor, where=f"most of it in {worst}")
+    return _difference(WEIGHTS, step, (sum(squares.values()) / whole) ** 0.5, factor, where=f"largest in {worst}")
 
 
 def _difference(quantity: str, step: int, relative: float, factor: float, **more: Any) -> Difference:

@@ -58,6 +58,6 @@ def _verdict(result: ParityResult) -> str:
     values = f": {found.values[0]:.9g} and {found.values[1]:.9g}" if found.values else ""
     where = f" ({found.where})" if found.where else ""
     return (
-        f"{one} and {other} part at step {found.step}, in the {found.quantity}{values}, "
-        f"{found.relative:.1e} apart where {found.tolerance:.0e} is tolerated{where}"
+        f"{one} and {other} diverge at step {found.step}, in the {found.quantity}{values}: the relative difference is "
+        f"{found.relative:.1e}, the tolerance {found.tolerance:.0e}{where}"
     )

@@ -86,7 +86,7 @@ def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared
         prepared = Prepared.open(folder)
         prepared.verify()
     except DataError as error:
-        say(f"{str(error).removesuffix(f': {AGAIN}')}: it was damaged, and is prepared again")
+        say(f"{str(error).removesuffix(f': {AGAIN}')}: the cached data is damaged; preparing it again")
         return None
     return prepared
 
@@ -128,12 +128,12 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
     if not target.exists():
         return
     if target.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise OutputError(f"output_dir {target} is the folder you are in, or holds it: name one that is to be made")
+        raise OutputError(f"output_dir {target} is the current folder, or contains it: choose a new folder")
     names = {path.name for path in target.iterdir()} if target.is_dir() else None
     if names is None or names - FILES or (names and MANIFEST not in names):
-        raise OutputError(f"{target} is there already and is no folder of prepared data alone: choose another folder")
+        raise OutputError(f"{target} exists already and contains more than prepared data: choose another folder")
     if names and not overwrite:
-        raise OutputError(f"{target} holds other prepared data: choose another folder, or --overwrite-cache")
+        raise OutputError(f"{target} contains other prepared data: choose another folder, or give --overwrite-cache")
 
 
 def _is_of(content: Content, folder: Path) -> bool:

@@ -126,7 +126,7 @@ def _encodable(text: str | None, place: str) -> str | None:
             text.encode()
         except UnicodeEncodeError as error:
             half = f"\\u{ord(text[error.start]):04x}"
-            raise DataError(f"{place}: {half} is half of a surrogate pair, which is not a character") from None
+            raise DataError(f"{place}: {half} is half of a surrogate pair, not a character") from None
     return text
 
 
@@ -138,14 +138,14 @@ def _joined(value: Any, column: str, place: str) -> str | None:
     if isinstance(value, list) and all(item is None or isinstance(item, str | bytes) for item in value):
         texts = (_decoded(item, column, place) if isinstance(item, bytes) else item for item in value)
         return JOINER.join(text for text in texts if text is not None)
-    raise DataError(f"{place}: column {column!r} holds {type(value).__name__} {str(value)[:40]!r}, not text")
+    raise DataError(f"{place}: column {column!r} contains {type(value).__name__} {str(value)[:40]!r}, not text")
 
 
 def _decoded(value: bytes, column: str, place: str) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise DataError(f"{place}: column {column!r} holds bytes {value[:20]!r}, which are not text in UTF-8") from None
+        raise DataError(f"{place}: column {column!r} contains bytes {value[:20]!r}, which are not UTF-8 text") from None
 
 
 def _member(value: Any, name: str) -> Any:

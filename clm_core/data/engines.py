@@ -66,7 +66,7 @@ def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
 
         engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer, split_special_tokens=split_special_tokens))
     except Exception as error:  # Whatever it does not support, in a tokenizer or a system.
-        raise EngineDiffersError(f"it does not take it ({error})") from None
+        raise EngineDiffersError(f"fastokens does not support it ({error})") from None
 
     def encode(texts: list[str]) -> Tokens:
         try:

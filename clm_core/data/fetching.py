@@ -33,5 +33,5 @@ def fetch(name: str) -> Path:
         raise DataError(f"prepared: there is no folder {name}, and it cannot be a name on the Hub") from None
     except Exception as error:  # Of whichever client is installed.
         raise DataError(
-            f"prepared: there is no folder {name}, and it could not be had from the Hub: {explain(error).reason}"
+            f"prepared: there is no folder {name}, and it could not be downloaded from the Hub: {explain(error).reason}"
         ) from None

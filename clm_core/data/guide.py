@@ -23,11 +23,11 @@ class GuideRows:
     def __init__(self, options: TokenizerOptions) -> None:
         self.tokenizer = load_tokenizer(options)
         if self.tokenizer.eos_token is None:
-            raise OptionError("guide: this tokenizer has no end-of-sequence token, which the guide pads with")
+            raise OptionError("guide: the guide pads with the end-of-sequence token, and this tokenizer has none")
         self.tokenizer.pad_token = self.tokenizer.eos_token
         types = self.tokenizer("a").get(TYPES)
         if any(types or ()):
-            raise OptionError(f"guide: this tokenizer gives {TYPES} other than 0, which prepared data do not keep")
+            raise OptionError(f"guide: this tokenizer returns {TYPES} other than 0, which prepared data does not store")
         self.has_types = types is not None
 
     def __call__(self, blocks: Blocks) -> list[dict[str, Any]]:

@@ -40,16 +40,16 @@ def _in_order(folders: Sequence[Path]) -> list[Prepared]:
         part = Prepared.open(folder)
         part.verify()
         if part.shard is None:
-            raise DataError(f"{folder} is not a part of prepared data: parts come from `clm prepare --shard`")
+            raise DataError(f"{folder} is not a shard of prepared data: `clm prepare --shard` writes shards")
         first = next(iter(found.values()), part)
         if _of_whole(part.manifest) != _of_whole(first.manifest):
-            raise DataError(f"{folder} and {first.folder} are not parts of one whole: {_difference(part, first)}")
+            raise DataError(f"{folder} and {first.folder} are not shards of the same data: {_difference(part, first)}")
         if other := found.get(part.shard.number):
-            raise DataError(f"{folder} and {other.folder} are both part {part.shard}")
+            raise DataError(f"{folder} and {other.folder} are both shard {part.shard}")
         found[part.shard.number] = part
     count = max((part.shard.count for part in found.values() if part.shard), default=1)
     if absent := [str(Shard(number, count)) for number in range(1, count + 1) if number not in found]:
-        raise DataError(f"of the {count} parts, {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+        raise DataError(f"of the {count} shards, {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing")
     return [found[number] for number in sorted(found)]
 
 

@@ -66,9 +66,13 @@ class Recipe:
             DataError: the data cannot be found or read.
         """
         if getattr(options, "shard", None) and options.max_train_tokens:
-            raise OptionError("shard and max_train_tokens: a part cannot know how many tokens the others have")
+            raise OptionError(
+                "shard cannot be combined with max_train_tokens: a shard cannot know how many tokens the others have"
+            )
         if getattr(options, "shard", None) and options.packing == GUIDE:
-            raise OptionError("shard and packing guide: a part cannot know which documents share a batch in the whole")
+            raise OptionError(
+                "shard cannot be combined with packing guide: a shard cannot know which documents share a batch"
+            )
         sources = open_sources(options)
         return cls(
             sources=sources,
@@ -156,8 +160,8 @@ def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None
         return
     if prepared.packed_for:
         raise DataError(
-            f"no 1,000 documents for {short} that one process has fill one block of {block_size}: use a smaller "
-            "--block-size, fewer --preprocessing-num-workers, or --packing stream, or more text is needed"
+            f"no batch of 1,000 documents for {short} fills one block of {block_size}: use a smaller --block-size, "
+            "fewer --preprocessing-num-workers, --packing stream, or more text"
         )
     tokens = {split: prepared.manifest.splits[split].tokens_written for split in splits}
     largest = min(tokens.values())
@@ -183,7 +187,7 @@ def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener
         engine = choose_engine(recipe.tokenizer, workers, listener.say, split_special_tokens=not recipe.is_guide)
         _fill(recipe, target, engine, listener)
     except EngineDiffersError as error:
-        listener.say(f"fastokens is not used, and all is tokenized again without it: {error}")
+        listener.say(f"fastokens is not used; tokenizing everything again without it: {error}")
         engine = reference_engine(recipe.tokenizer, workers, split_special_tokens=not recipe.is_guide)
         _fill(recipe, target, engine, listener)
 
@@ -221,7 +225,7 @@ def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> N
         for split, writer in writers.items():
             if isinstance(writer, GuideWriter) and writer.short:
                 listener.say(
-                    f"{split}: {writer.short:,} tokens are dropped of batches that do not fill one block of "
+                    f"{split}: {writer.short:,} tokens dropped from batches that do not fill one block of "
                     f"{writer.block_size}; the guide makes a shorter row of each, which its collator pads"
                 )
 

@@ -37,8 +37,8 @@ FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin",
 
 LEFT_OUT = {
     "empty": "without text",
-    "skipped": "above the numbers that were wanted",
-    "elsewhere": "in other parts",
+    "skipped": "over the limits",
+    "elsewhere": "in other shards",
 }
 """Why a document is in no split, as the manifest and the ledger name it, and as a person reads it."""
 
@@ -113,7 +113,7 @@ class Prepared:
         """Read the manifest and check that the files have the size it says.
 
         Raises:
-            DataError: the folder holds no prepared data, another format, or files of another size.
+            DataError: the folder contains no prepared data, another format, or files of another size.
         """
         manifest = read_manifest(folder)
         prepared = cls(folder=folder, manifest=manifest)
@@ -173,11 +173,11 @@ class Prepared:
         """How many blocks there are, and how many tokens that keeps and drops.
 
         Raises:
-            OptionError: the data were packed for blocks of another size.
+            OptionError: the data were packed in blocks of another size.
         """
         if self.packed_for not in (None, block_size):
             raise OptionError(
-                f"block_size {block_size}: {self.folder} was packed for blocks of {self.packed_for}: give --block-size "
+                f"block_size {block_size}: {self.folder} is packed in blocks of {self.packed_for}: give --block-size "
                 f"{self.packed_for}, or prepare the data again"
             )
         record = self.manifest.splits[split]
@@ -244,12 +244,12 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise DataError(f"{folder} has format {content['format']}, this version reads {FORMAT}: {AGAIN}")
+            raise DataError(f"{folder} has format {content['format']}, but this version reads {FORMAT}: {AGAIN}")
         splits = {split: SplitRecord(**record) for split, record in content.pop("splits").items()}
         return Manifest(splits=splits, **content)
     except OSError:
         raise DataError(
-            f"{folder} holds no prepared data ({MANIFEST} is missing): write some with `clm prepare`"
+            f"{folder} contains no prepared data ({MANIFEST} is missing): prepare some with `clm prepare`"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{folder / MANIFEST} is damaged ({error}): {AGAIN}") from None
@@ -258,13 +258,13 @@ def read_manifest(folder: Path) -> Manifest:
 def _check_size(path: Path, expected: int) -> None:
     size = path.stat().st_size if path.is_file() else 0
     if size != expected:
-        raise DataError(f"{path} has {size} bytes where {MANIFEST} says {expected}: {AGAIN}")
+        raise DataError(f"{path} has {size} bytes, but {MANIFEST} says {expected}: {AGAIN}")
 
 
 def _check_hash(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-            raise DataError(f"{path} is not what was written there: {AGAIN}")
+            raise DataError(f"{path} does not match its checksum: {AGAIN}")
 
 
 def _name_again(path: Path, other: Path) -> None:

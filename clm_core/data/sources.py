@@ -115,15 +115,15 @@ def _check_together(options: DataOptions) -> None:
     """Refuse options that contradict each other, or say nothing about these data."""
     by_file = any(getattr(options, name) for name in FILES)
     if options.dataset_name and by_file:
-        raise OptionError("dataset_name and train_file or validation_file were both given: choose one source of data")
+        raise OptionError("dataset_name cannot be combined with train_file or validation_file: give one of them")
     for option in fields(DataOptions):
         value = getattr(options, option.name)
         if value == option.default:
             continue
         if option.name in OF_HUB and not options.dataset_name:
-            raise OptionError(f"{option.name} {value!r} was given without the dataset_name it belongs to")
+            raise OptionError(f"{option.name} {value!r} has no effect without dataset_name")
         if option.name in OF_KINDS and not by_file:
-            raise OptionError(f"{option.name} {value!r} was given without the train_file it belongs to")
+            raise OptionError(f"{option.name} {value!r} has no effect without train_file")
 
 
 def _named_files(options: DataOptions) -> dict[str, list[File]]:
@@ -135,7 +135,7 @@ def _named_files(options: DataOptions) -> dict[str, list[File]]:
     layout = files.Layout(text_column=options.text_column)
     for name, known in OF_KINDS.items():
         if getattr(options, name) != getattr(layout, name) and not kinds & {*known}:
-            raise OptionError(f"{name} {getattr(options, name)}: for {', '.join(known)} files, and there are none here")
+            raise OptionError(f"{name} {getattr(options, name)} is for {', '.join(known)} files, and none is given")
     return found
 
 
@@ -206,7 +206,7 @@ def _builder(options: DataOptions) -> Any:
     import datasets
 
     name = options.dataset_name
-    with _hub_errors(f"cannot load data set {name!r} from the Hub"):
+    with _hub_errors(f"cannot load dataset {name!r} from the Hub"):
         builder = datasets.load_dataset_builder(name, options.dataset_config_name, revision=options.revision)
         if not options.streaming:
             builder.download_and_prepare()
@@ -232,7 +232,7 @@ def _splits(builder: Any) -> list[str]:
 
 
 def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
-    name = f"data set {options.dataset_name} {split}"
+    name = f"dataset {options.dataset_name} {split}"
     try:
         dataset = builder.as_dataset(split=split)
     except ValueError as error:
@@ -247,10 +247,10 @@ def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
 
 
 def _streamed_source(builder: Any, split: str, options: DataOptions) -> Source:
-    name = f"data set {options.dataset_name} {split}"
+    name = f"dataset {options.dataset_name} {split}"
     if "[" in split:
         raise OptionError(
-            f"dataset_split {split!r}: a stream has no slices; name a whole split, and use max_train_samples"
+            f"dataset_split {split!r}: a stream cannot be sliced; name a whole split, and use max_train_samples"
         )
     try:
         dataset = builder.as_streaming_dataset(split=split)
@@ -266,7 +266,7 @@ def _streamed_source(builder: Any, split: str, options: DataOptions) -> Source:
 
 def _no_split(builder: Any, split: str, options: DataOptions, error: ValueError) -> DataError:
     known = ", ".join(map(str, _splits(builder)))
-    return DataError(f"data set {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})")
+    return DataError(f"dataset {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})")
 
 
 def _arrow_documents(table: Any, column: str, name: str) -> Iterator[str | None]:

@@ -67,7 +67,7 @@ class SplitWriter:
         """The ids in the type of the file, which would change those that are too large for it without a word."""
         largest = int(ids.max()) if len(ids) else -1
         if largest > np.iinfo(self.dtype).max:
-            raise RuntimeError(f"the token {largest} is too large for a file of {self.dtype}")
+            raise RuntimeError(f"token id {largest} is too large for {self.dtype}")
         self.largest_id = max(self.largest_id, largest)
         return ids.astype(self.dtype)
 

@@ -99,7 +99,7 @@ def encoder(tokenizer: Any, *, split_special_tokens: bool = True) -> Encode:
         except Exception as error:
             if type(error) is not Exception:  # The library has no class of its own.
                 raise
-            raise ModelError(f"the tokenizer cannot take a text: {error}") from None
+            raise ModelError(f"the tokenizer fails on a text: {error}") from None
 
     return encode_batch
 

@@ -91,11 +91,13 @@ class Hub:
         except Exception as error:
             failure = explain(error)
             if failure.status in (401, 403):
-                raise HubError(f"user {self.user} may not make {repository.id} on the Hub: {failure.reason}") from None
+                raise HubError(
+                    f"user {self.user} may not create {repository.id} on the Hub: {failure.reason}"
+                ) from None
             raise
         if repository.private and not self.api.repo_info(**at).private:
             raise HubError(
-                f"{repository.id} is public already, and was to be private: make it private at {address}/settings, or "
+                f"{repository.id} is public, but should be private: make it private at {address}/settings, or "
                 "choose another name"
             )
         if repository.revision != "main" and not repository.revision.startswith("refs/"):
@@ -114,8 +116,8 @@ class Hub:
         if token.get("role") == "read" or places[namespace] == "read":
             whose = "the token" if token.get("role") == "read" else f"user {self.user} in {namespace}"
             raise HubError(
-                f"{whose} may only read, and {full} is to be written (user {self.user}): "
-                f"make a token that may write at {self.api.endpoint}/settings/tokens, and {WAYS_IN}"
+                f"{whose} has read access only, and {full} needs write access (user {self.user}): "
+                f"create a token with write access at {self.api.endpoint}/settings/tokens, and {WAYS_IN}"
             )
         if token.get("role") == "fineGrained" and not _covers(token.get("fineGrained"), {namespace, full}):
             raise HubError(

@@ -185,7 +185,7 @@ def _link(name: str) -> str:
 def _scores(results: Record) -> str:
     before, after = results["before"], results["after"]
     if not after:
-        return "There was no validation."
+        return "The model was not evaluated."
     names = {
         "perplexity": "perplexity",
         "loss": "loss (nats a token)",

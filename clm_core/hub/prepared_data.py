@@ -51,13 +51,13 @@ def _card(prepared: Prepared, repository: str, license: str | None) -> str:
         [
             f"---\n{metadata}\n---\n\n# {repository.split('/')[-1]}\n",
             f"Text as tokens of the tokenizer `{manifest.tokenizer_name}` ({manifest.vocabulary:,} entries), prepared",
-            "with clm, to train on with every backend and any length of a block:\n",
+            "with clm, for training with every backend and any block size:\n",
             f"```sh\nclm train --prepared {repository} {_tokenizer(manifest.tokenizer_name)}\n```\n",
             "| split | documents | bytes of text | tokens | EOS between documents |",
             "| --- | --- | --- | --- | --- |",
             *rows,
             f"\nToken ids are little-endian `{manifest.dtype}` in `*.bin`; where each document ends is in `*.ends`;",
-            f"`{MANIFEST}` says what was done, and has the SHA-256 of every file.\n",
+            f"`{MANIFEST}` lists the options and the SHA-256 of every file.\n",
             f"Options: {_options(manifest.options)}.\n",
         ]
     )

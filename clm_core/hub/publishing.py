@@ -84,7 +84,7 @@ class _Live(Publisher):
             self.repository: Repository | None = self._make(Path(config.output_dir or "run")) if named else None
         except HubError as error:
             raise HubError(
-                f"push_to_hub: {error}; --hub-offline trains now, and leaves the upload to clm push"
+                f"push_to_hub: {error}; to train now and upload later, give --hub-offline, then run clm push"
             ) from None
 
     @contextmanager
@@ -120,7 +120,7 @@ class _Live(Publisher):
             private=config.hub_private_repo,
         )
         address = self.hub.make(repository)
-        self.progress.say(f"to be published at {address} (user {self.hub.user})")
+        self.progress.say(f"will upload to {address} (user {self.hub.user})")
         return repository
 
     def _upload_state(self, state: "_State", stopped: threading.Event) -> None:
@@ -160,10 +160,12 @@ class _State:
 def _check(config: TrainConfig) -> None:
     if config.push_to_hub and config.hub_strategy != "end":
         if config.save_strategy == "no":
-            raise OptionError(f"hub_strategy {config.hub_strategy} uploads what is saved, and save_strategy is no")
+            raise OptionError(
+                f"hub_strategy {config.hub_strategy} uploads checkpoints, but save_strategy no writes none"
+            )
         if config.hub_offline:
             raise OptionError(
-                f"hub_strategy {config.hub_strategy} uploads during the training, and hub_offline not at all"
+                f"hub_strategy {config.hub_strategy} uploads during training, but hub_offline uploads nothing"
             )
 
 

@@ -32,10 +32,10 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
     """
     if (run / MANIFEST).is_file():
         if config.hub_model_id:
-            raise OptionError(f"hub_model_id {config.hub_model_id}: {run} holds prepared data: give hub_dataset_id")
+            raise OptionError(f"hub_model_id {config.hub_model_id}: {run} contains prepared data: give hub_dataset_id")
         return push_data(Prepared.open(run), _with_names_of(run, config), progress)
     if config.hub_dataset_id:
-        raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} holds no prepared data: give hub_model_id")
+        raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} contains no prepared data: give hub_model_id")
     results, options = read_results(run), read_options(run)
     earlier = results.get("hub") or {}
     repository = Repository(
@@ -82,9 +82,9 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
         prepared.verify()
         user = Hub.connect(progress.say)
         repository = _data_repository(config, prepared.folder, user)
-        progress.say(f"uploading {prepared.folder} to the data set {repository.id}")
+        progress.say(f"uploading {prepared.folder} to the dataset {repository.id}")
         files = prepared_data.files(prepared, repository.id, license=config.hub_license)
-        done = upload(user, repository, files, owned=prepared_data.is_ours, message="Upload the data clm prepared")
+        done = upload(user, repository, files, owned=prepared_data.is_ours, message="Upload data prepared with clm")
     except (ClmError, OSError) as error:
         return replace(outcome, error=str(error), command=command)
     return replace(outcome, repository=repository.id, state="uploaded", url=done.url, commit=done.commit)
@@ -104,7 +104,7 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
     name = config.hub_dataset_id or (config.output_dir and name_of(Path(config.output_dir)))
     if config.shard or (config.push_to_hub and not name):
         why = (
-            "a part of the data is no data set: join the parts first"
+            "one shard of the data is not a dataset: merge the shards first"
             if config.shard
             else "give hub_dataset_id, or output_dir"
         )
@@ -163,7 +163,7 @@ def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub, 
     elif license:
         set_license(run, license)
     progress.say(f"uploading {run} to {repository.id}")
-    message = f"Upload the model that clm trained, {read_results(run)['steps']} steps"
+    message = f"Upload a model trained with clm, {read_results(run)['steps']} steps"
     done = upload(user, repository, run_files.of_run(run), owned=run_files.is_ours, message=message)
     return Publication(
         repository=repository.id, revision=repository.revision, state="uploaded", url=done.url, commit=done.commit

@@ -56,7 +56,9 @@ def upload(
             head = _commit(hub.api, repository, changes, message, head)
             _, remote = _remote(hub.api, repository, head)
             if left := _changes(files, remote, owned):
-                raise ConnectionError(f"{repository.id} has not what was uploaded (first {next(iter(left))})")
+                raise ConnectionError(
+                    f"{repository.id} does not have what was uploaded (first missing: {next(iter(left))})"
+                )
         return Uploaded(url=url, commit=head, changed=len(changes))
 
     sizes = [len(source) if isinstance(source, bytes) else source.stat().st_size for source in files.values()]

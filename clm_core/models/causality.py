@@ -44,7 +44,7 @@ def make_causal(architecture: Any) -> str | None:
     for name, value in changed.items():
         setattr(architecture, name, value)
     settings = " and ".join(f"{name}={value}" for name, value in changed.items())
-    sentence = f"{architecture.model_type}: with {settings} from here on, so that no token sees what it is to predict"
+    sentence = f"{architecture.model_type}: set {settings}, so that no token can attend to the tokens it should predict"
     return sentence if changed else None
 
 
@@ -65,9 +65,9 @@ def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float3
         one, other = logits(ids), logits(changed)
     except Exception as error:  # Whatever a class may raise that was not made for text, or not for text alone.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model type {kind} cannot be asked with text alone: {reason}") from error
+        raise ModelError(f"model type {kind} does not work with text alone: {reason}") from error
     if np.abs(one - other)[0, :-1].max() > MOVED * np.abs(one).max():
         raise ModelError(
-            f"model type {kind} is no causal language model as it is configured: its tokens see those that they are "
-            "to predict"
+            f"model type {kind} is not a causal language model as configured: its tokens can attend to the tokens they "
+            "should predict"
         )

@@ -30,7 +30,7 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
         ModelError: it cannot be found or read.
     """
     if options.model_name_or_path is None:
-        raise OptionError("a model is needed: --model-name-or-path with a folder, or a name on the Hub")
+        raise OptionError("no model is given: give --model-name-or-path a folder, or a name on the Hub")
     _check_folder(Path(options.model_name_or_path))
     return _as_causal(load_config("model", options.model_name_or_path, options.model_revision), say)
 
@@ -82,10 +82,12 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool 
     if rows is not None and needed > rows:
         own = "use the model's own tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
         way_out = f"leave vocab_size out of --config-overrides, or give vocab_size={needed}" if new else own
-        raise ModelError(f"the tokenizer makes ids up to {needed - 1}, the model has embeddings for {rows}: {way_out}")
+        raise ModelError(
+            f"the tokenizer has ids up to {needed - 1}, but the model has only {rows} embeddings: {way_out}"
+        )
     positions = count_positions(architecture)
     if positions is not None and positions < block_size:
-        raise OptionError(f"block_size {block_size} is above the {positions} positions of the model: use {positions}")
+        raise OptionError(f"block_size {block_size} exceeds the {positions} positions of the model: use {positions}")
 
 
 def load_config(what: str, name: str, revision: str) -> Any:
@@ -110,13 +112,13 @@ def _check_folder(folder: Path) -> None:
     """Make sure that a folder, if it is one, is that of a whole model."""
     if (folder / ADAPTER).is_file():
         raise ModelError(
-            f"{folder} holds an adapter ({ADAPTER}), without which it is another model, and which clm does not read: "
-            "merge it into its model, with merge_and_unload of peft, and save that"
+            f"{folder} contains an adapter ({ADAPTER}), which clm does not support: "
+            "merge it into its model, with peft's merge_and_unload, and save the result"
         )
     if folder.is_dir() and not (folder / "config.json").is_file():
         inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
         hint = f"; did you mean {inside[0]}?" if inside else ""
-        raise ModelError(f"{folder} is no model: there is no config.json in it{hint}")
+        raise ModelError(f"{folder} is not a model: it has no config.json{hint}")
 
 
 def _default_config(model_type: str | None) -> Any:

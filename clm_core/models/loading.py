@@ -28,6 +28,6 @@ def loaded(what: str, name: str, load: Callable[[], T]) -> T:
         if Path(name).exists():
             raise ModelError(f"{what}: cannot read {name}: {reason}") from None
         raise ModelError(
-            f"{what} {name!r} is no folder here, and could not be had from the Hub: {reason} "
+            f"{what} {name!r} is not a local folder, and could not be downloaded from the Hub: {reason} "
             "(check the name and the network; the built-in sample needs neither: --config sample)"
         ) from None

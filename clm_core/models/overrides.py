@@ -71,7 +71,7 @@ def _parsed(architecture: Any, overrides: str) -> Fields:
         name = aliases.get(given, given)
         value = _typed(given, getattr(architecture, name, None), text)
         if values.setdefault(name, value) != value:
-            raise OptionError(f"{names[name]} and {given} are one field: keep one of them")
+            raise OptionError(f"{names[name]} and {given} are the same field: give one of them")
         names[name] = given
     return values
 
@@ -89,7 +89,7 @@ def _typed(name: str, old: Any, text: str) -> Any:
     if isinstance(old, str):
         return text
     if old is not None:
-        raise OptionError(f"{name} is a {type(old).__name__}: write it into a config.json, for --config-name")
+        raise OptionError(f"{name} is a {type(old).__name__}: set it in a config.json, and give that as --config-name")
     try:
         return json.loads(text)  # A field that has no value does not say of what kind it is.
     except ValueError:
@@ -124,7 +124,7 @@ def _check_effect(architecture: Any, new: Any, name: str, value: Any, fields: Fi
     kind = architecture.model_type
     if hasattr(architecture, name):
         if (found := getattr(new, name)) != value:
-            raise OptionError(f"{name} stays {found}, not {value}: {kind} makes it of its other fields")
+            raise OptionError(f"{name} stays {found} instead of {value}: {kind} derives it from other fields")
         return
     without = _built(architecture, {key: item for key, item in fields.items() if key != name}).to_dict()
     changed = {key for key, item in new.to_dict().items() if item != without.get(key)}

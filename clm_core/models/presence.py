@@ -47,6 +47,6 @@ def reach(name: str, revision: str) -> None:
         failure = explain(error)
         if failure.status is None and failure.passes:
             raise ModelError(
-                f"{name!r} is no folder here, and the Hub cannot be reached: {failure.reason} "
+                f"{name!r} is not a local folder, and the Hub cannot be reached: {failure.reason} "
                 "(the built-in sample needs no network: --config sample)"
             ) from None

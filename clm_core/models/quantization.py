@@ -22,9 +22,9 @@ def check_quantization(architecture: Any, backend: str, methods: Collection[str]
     method = (config if isinstance(config, dict) else config.to_dict()).get("quant_method")
     if method not in methods:
         raise ModelError(
-            f"model type {architecture.model_type}: its quantization_config says that its weights are quantised "
+            f"model type {architecture.model_type}: its quantization_config says that its weights are quantized "
             f"(quant_method {str(getattr(method, 'value', method))!r}), which backend {backend} cannot read: use the "
-            "model that it was made of, or take quantization_config out of config.json if it is not true"
+            "original model, or remove quantization_config from config.json if it is wrong"
         )
 
 
@@ -41,6 +41,6 @@ def check_types(model: Model, types: Iterable[tuple[str, str]]) -> None:
     for name, kind in types:
         if kind not in PLAIN:
             raise ModelError(
-                f"{model.name_or_path}: {name} is of type {kind}, as in a quantised model, and config.json has no "
-                "quantization_config that says how to read it: use the model that it was made of"
+                f"{model.name_or_path}: {name} has type {kind}, as in a quantized model, but config.json has no "
+                "quantization_config that says how to read it: use the original model"
             )

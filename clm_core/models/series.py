@@ -303,8 +303,8 @@ def _lacking(kind: str, what: str) -> ModelError:
     import transformers
 
     return ModelError(
-        f"{what}: the {kind} of transformers {transformers.__version__} has no such thing, and would be another model "
-        'without a word; it needs transformers 5 (pip install "transformers>=5")'
+        f"{what}: the {kind} of transformers {transformers.__version__} does not support it, and would silently be "
+        'another model; it needs transformers 5 (pip install "transformers>=5")'
     )
 
 

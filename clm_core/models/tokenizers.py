@@ -30,7 +30,7 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     revision = "main" if name else options.model_revision
     name = name or options.model_name_or_path
     if name is None:
-        raise OptionError("a tokenizer is needed: --tokenizer-name with a folder, a name on the Hub, or `sample`")
+        raise OptionError("no tokenizer is given: give --tokenizer-name a folder, a name on the Hub, or `sample`")
     more = {"tokenizer_type": "gpt2"} if _is_bare_gpt2(Path(name)) else {}
     tokenizer = loaded(
         "tokenizer",
@@ -67,7 +67,7 @@ def _eos_of(path: Path) -> list[int]:
         raise ModelError(f"{path} is damaged, or cannot be read: {error}") from None
     ids = [] if found is None else found if isinstance(found, list) else [found]
     if wrong := [token for token in ids if type(token) is not int or token < 0]:
-        raise ModelError(f"{path}: eos_token_id names {wrong[0]!r}, which is no token id")
+        raise ModelError(f"{path}: eos_token_id contains {wrong[0]!r}, which is not a token id")
     return ids
 
 

@@ -66,9 +66,9 @@ def check_unused(
     if refused and not model.ignore_unused_weights:
         kind, more = model.architecture.model_type, f" and {len(refused) - SHOWN} more" * (len(refused) > SHOWN)
         raise ModelError(
-            f"{model.name_or_path} holds tensors that a {kind} as its config.json describes it does not use: "
+            f"{model.name_or_path} contains tensors that a {kind} as configured in its config.json does not use: "
             f"{', '.join(refused[:SHOWN])}{more}; without them it is another model: complete the configuration, merge "
-            "an adapter, or leave them out with --ignore-unused-weights"
+            "the adapter, or leave them out with --ignore-unused-weights"
         )
 
 
@@ -80,8 +80,8 @@ def check_tied(model: Model, name: str, tensor: Array, other: str, expected: Arr
     """
     if tensor.shape != expected.shape or not np.array_equal(tensor.astype(np.float32), expected.astype(np.float32)):
         raise ModelError(
-            f"{model.name_or_path}: {name} is not tied to {other}, which a {model.architecture.model_type} as it is "
-            'configured would use in its place: if it is right, set "tie_word_embeddings": false in config.json'
+            f"{model.name_or_path}: {name} differs from {other}, which a {model.architecture.model_type} as "
+            'configured uses in its place: if both are right, set "tie_word_embeddings": false in config.json'
         )
 
 

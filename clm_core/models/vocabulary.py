@@ -28,7 +28,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
         ModelError: it has none, but for special tokens, and the one entry that some classes begin with.
     """
     if len(tokenizer.get_vocab().keys() - special_tokens(tokenizer)) < 2:
-        raise ModelError(f"the tokenizer of {name} is empty: are its files there?")
+        raise ModelError(f"the tokenizer of {name} is empty: are its files complete?")
 
 
 def _is_token(value: Any) -> bool:

@@ -101,7 +101,7 @@ class Recorder:
 
     def _step_done(self, event: StepDone) -> None:
         self._check_finite("loss", event.loss, event.step)
-        self._check_finite("norm of the gradient", event.grad_norm or 0.0, event.step)
+        self._check_finite("gradient norm", event.grad_norm or 0.0, event.step)
         self.step = event.step
         self.pending.append(event.loss)
         if event.auxiliary_loss is not None:

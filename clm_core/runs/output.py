@@ -137,11 +137,11 @@ def _check_contents(folder: Path, *, overwrite: bool) -> None:
     if (folder / RUN_FILE).exists():
         if not overwrite:
             raise OutputError(
-                f"output_dir {folder} holds another run: choose another folder with --output-dir, go on with it by "
+                f"output_dir {folder} contains another run: choose another folder with --output-dir, resume it with "
                 f"--resume-from-checkpoint {shlex.quote(str(folder))}, or delete it with --overwrite-output-dir"
             )
     elif any(folder.iterdir()):
-        raise OutputError(f"output_dir {folder} is not empty and holds no run: choose another folder")
+        raise OutputError(f"output_dir {folder} is not empty and does not contain a run: choose another folder")
 
 
 def _is_of_run(path: Path) -> bool:
@@ -169,7 +169,7 @@ def check_output_file(name: str) -> None:
     """
     path = Path(name).absolute()
     if not path.parent.is_dir():
-        raise OutputError(f"output_file {name}: there is no such folder to write it to")
+        raise OutputError(f"output_file {name}: its folder does not exist")
     if path.is_dir():
         raise OutputError(f"output_file {name} is a folder: name a file in it")
     if name in STANDARD_STREAMS:

@@ -69,7 +69,7 @@ def line_of(error: BaseException) -> str:
     if is_not_allowed(error):
         return _not_allowed(error)
     if isinstance(error, MemoryError):
-        said = "there is not enough memory: a smaller batch size or --block-size needs less"
+        said = "out of memory: a smaller batch size or --block-size needs less"
     elif isinstance(error, RecursionError):
         said = "something is nested too deeply"
     else:
@@ -80,7 +80,7 @@ def line_of(error: BaseException) -> str:
 def _not_allowed(error: BaseException) -> str:
     if isinstance(error, PermissionError):
         return f"{error.filename}: {error.strerror}"
-    return "no temporary folder can be written: set TMPDIR to one that can"
+    return "no temporary folder is writable: set TMPDIR to one that is"
 
 
 def _full_place(error: BaseException) -> str:
@@ -107,7 +107,7 @@ def _kept(log: str, run: Path | None) -> str:
             return f"traceback: {_write(log, place)}"
         except OSError:
             continue
-    return "its traceback could not be kept: --verbose prints it"
+    return "the traceback could not be saved: --verbose prints it"
 
 
 def _write(log: str, run: Path | None) -> Path:

@@ -43,7 +43,7 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
             raise
         except Exception as error:
             if said := _tail(kept.fileno()):
-                error.add_note(f"What was written to standard error before:\n{said}")
+                error.add_note(f"Earlier output on standard error:\n{said}")
             raise
         finally:
             logging.disable(level)

@@ -81,10 +81,10 @@ class Bigrams:
     def load(cls, folder: Path, ignore_unused_weights: bool = False) -> "Bigrams":
         """Read what `save` wrote."""
         if not (folder / FILE).is_file() or "pairs" not in (arrays := load_file(folder / FILE)):
-            raise ModelError(f"{folder} holds no bigram counts: train some with --backend bigram")
+            raise ModelError(f"{folder} contains no bigram counts: train some with --backend bigram")
         bigrams = cls(0)
         if (unused := arrays.keys() - vars(bigrams).keys()) and not ignore_unused_weights:
-            raise ModelError(f"{folder} has tensors that are no counts: {', '.join(sorted(unused))}")
+            raise ModelError(f"{folder} has tensors that are not counts: {', '.join(sorted(unused))}")
         vars(bigrams).update({name: arrays[name] for name in vars(bigrams)})
         return bigrams
 
@@ -94,7 +94,7 @@ class BigramBackend(Backend):
 
     name = "bigram"
     install = "pip install ./examples/third_party_backend"
-    incomparable = "bigram counts are another model than any architecture"
+    incomparable = "bigram counts are not a transformers architecture"
     unsupported: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio"), NO_GRADIENT),
         **dict.fromkeys(("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"), NO_GRADIENT),

@@ -35,7 +35,7 @@ def test_positions_are_counted_whatever_they_are_called(architecture, positions)
 
 
 def test_a_block_longer_than_an_mpt_is_refused_with_the_length_that_fits(train):
-    with pytest.raises(OptionError, match="block_size 32 is above the 16 positions of the model: use 16"):
+    with pytest.raises(OptionError, match="block_size 32 exceeds the 16 positions of the model: use 16"):
         train(model_type="mpt", config_overrides="max_seq_len=16", block_size=32)
 
 
@@ -50,4 +50,4 @@ def test_a_tokenizer_that_makes_ids_without_an_embedding_is_refused_for_a_prompt
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>").save_pretrained(tmp_path / "gaps")
     options = ("--model-name-or-path", tmp_path / "run", "--tokenizer-name", tmp_path / "gaps")
     line = refused("--backend", "bigram", "generate", *options, "the cat")
-    assert "the tokenizer makes ids up to 70000, the model has embeddings for 2048" in line
+    assert "the tokenizer has ids up to 70000, but the model has only 2048 embeddings" in line

@@ -35,31 +35,31 @@ def zstd(content):
         ("a.csv", b"", "a.csv is empty"),
         ("a.parquet", b"", "a.parquet: not a Parquet file"),
         ("a.csv.gz", gzip.compress(b""), "a.csv.gz is empty"),
-        ("a.docx", b"word", "cannot tell what a.docx is from its name: expected .txt, .json, .jsonl, .ndjson, .csv,"),
-        ("a.jsonl.gz", gzip.compress(TEXT)[:-20], "a.jsonl.gz: the .gz data end too early or are damaged"),
-        ("a.jsonl.gz", TEXT, "a.jsonl.gz: the .gz data end too early or are damaged: Not a gzipped file"),
-        ("a.jsonl.bz2", bz2.compress(TEXT)[:-20], "a.jsonl.bz2: the .bz2 data end too early or are damaged"),
-        ("a.jsonl.bz2", TEXT, "a.jsonl.bz2: the .bz2 data end too early or are damaged"),
-        ("a.jsonl.xz", lzma.compress(TEXT)[:-20], "a.jsonl.xz: the .xz data end too early or are damaged"),
-        ("a.jsonl.xz", TEXT, "a.jsonl.xz: the .xz data end too early or are damaged"),
-        ("a.jsonl.zst", zstd(TEXT)[:-20], "a.jsonl.zst: the .zst data end too early or are damaged: Truncated"),
-        ("a.jsonl.zst", TEXT, "a.jsonl.zst: the .zst data end too early or are damaged"),
-        ("a.parquet.gz", gzip.compress(b"PAR1" * 50)[:-9], "a.parquet.gz: the .gz data end too early or are damaged"),
+        ("a.docx", b"word", "a.docx has no known extension: expected .txt, .json, .jsonl, .ndjson, .csv,"),
+        ("a.jsonl.gz", gzip.compress(TEXT)[:-20], "a.jsonl.gz: the .gz data is truncated or damaged"),
+        ("a.jsonl.gz", TEXT, "a.jsonl.gz: the .gz data is truncated or damaged: Not a gzipped file"),
+        ("a.jsonl.bz2", bz2.compress(TEXT)[:-20], "a.jsonl.bz2: the .bz2 data is truncated or damaged"),
+        ("a.jsonl.bz2", TEXT, "a.jsonl.bz2: the .bz2 data is truncated or damaged"),
+        ("a.jsonl.xz", lzma.compress(TEXT)[:-20], "a.jsonl.xz: the .xz data is truncated or damaged"),
+        ("a.jsonl.xz", TEXT, "a.jsonl.xz: the .xz data is truncated or damaged"),
+        ("a.jsonl.zst", zstd(TEXT)[:-20], "a.jsonl.zst: the .zst data is truncated or damaged: Truncated"),
+        ("a.jsonl.zst", TEXT, "a.jsonl.zst: the .zst data is truncated or damaged"),
+        ("a.parquet.gz", gzip.compress(b"PAR1" * 50)[:-9], "a.parquet.gz: the .gz data is truncated or damaged"),
         ("a.parquet", b"PAR1" * 50, "a.parquet: not a Parquet file that can be read"),
         ("a.jsonl", TEXT + b'{"text": "never closed\n', "a.jsonl, line 61, column 23: not valid JSON"),
         ("a.json", b'[{"text": "a"},\n{"text" "b"}]', "a.json, line 2, column 9: not valid JSON"),
         ("a.json", b'{\n"text": "a"\n"b": 1}', "a.json, line 3, column 1: not valid JSON"),
         ("a.jsonl", b'{"text": "a"}\n["b"]\n', "a.jsonl, row 2 is"),
         ("a.json", b"[]", "a.json has no rows"),
-        ("a.json", b"[" * 100_000, "JSON that cannot be read"),
+        ("a.json", b"[" * 100_000, "cannot read the JSON"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}\n', r"a.jsonl, row 2: \ud83d is half of a surrogate pair"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', "a.jsonl, row 2: column 'text' holds int '5', not text"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', "a.jsonl, row 2: column 'text' contains int '5', not text"),
         ("a.csv", b"id,text\n", "a.csv has no rows"),
-        ("a.csv", CSV + b"2,a,b\n", "a.csv, line 3: not valid CSV: 3 fields where the header has 2"),
-        ("a.csv", CSV + b"2\n", "a.csv, line 3: not valid CSV: 1 fields where the header has 2"),
+        ("a.csv", CSV + b"2,a,b\n", "a.csv, line 3: not valid CSV: 3 fields, but the header has 2"),
+        ("a.csv", CSV + b"2\n", "a.csv, line 3: not valid CSV: 1 fields, but the header has 2"),
         ("a.csv", CSV + b'2,"never\nclosed\n' + CSV * 5, "a.csv, line 3: not valid CSV: unexpected end of data"),
         ("a.csv", CSV + b'2,"a" b\n', "a.csv, line 3: not valid CSV"),
-        ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at 5; name the encoding that it is in"),
+        ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at 5; give its encoding"),
         ("a.csv", CSV + "2,é\n".encode("latin-1"), "a.csv, line 3: not UTF-8: byte 0xe9"),
         ("a.txt", "UTF-16".encode("utf-16")[:-1], "a.txt, line 1: not UTF-16-LE: byte 0x36 at 12"),
         (
@@ -67,11 +67,11 @@ def zstd(content):
             ("UTF-16 " * 9).encode("utf-16-be"),
             "not UTF-8: 50% of its first bytes are zero; it may be",
         ),
-        ("a.txt", bytes(99), "a.txt has next to nothing but zero bytes: it is no text"),
+        ("a.txt", bytes(99), "a.txt is almost all zero bytes: it is not text"),
         (
             "a.txt",
             b"%PDF-1.7\n%\xe2\xe3\x00\x01\n",
-            "byte 0xe2 at 10; and it has control characters",
+            "byte 0xe2 at 10; it has control characters",
         ),
         ("a.csv", b"text,id,text\na,1,b\n", "a.csv has 2 columns called 'text' (1, 3): rename one of them"),
         (
@@ -82,7 +82,7 @@ def zstd(content):
         (
             "a.jsonl",
             b'{"text": "a"}\n{"text": 1, "text": "b"}',
-            "line 2: JSON that cannot be read: an object has",
+            "line 2: cannot read the JSON: an object has",
         ),
         ("a.jsonl", json.dumps(dict.fromkeys(map(str, range(64)))).encode(), "6, 7, 8, 9 and 54 more"),
         ("a.txt", b"\n \n\t\n", "there is no text in train_file a.txt: all 1 documents are empty"),
@@ -123,24 +123,24 @@ def test_a_folder_is_no_file(train_refused, tmp_path):
         (["--seed"], "expected one argument"),
         (["--pt-torch-compile"], "is an option of backend pt, and this run is on bigram"),
         (["--adam-beta1", "0.5"], "backend bigram does not support adam_beta1"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file, and the bundled recipes are"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; the bundled recipes are"),
         (["--config", "sampel"], "did you mean sample?"),
-        (["--dataset-name", "some/data"], "choose one source of data"),
-        (["--dataset-config-name", "en"], "without the dataset_name it belongs to"),
-        (["--prepared", "ready"], "--train-file: prepared names data that are prepared already"),
+        (["--dataset-name", "some/data"], "dataset_name cannot be combined with train_file or validation_file"),
+        (["--dataset-config-name", "en"], "has no effect without dataset_name"),
+        (["--prepared", "ready"], "--train-file: the data that prepared names is prepared already"),
         (["--warmup-steps", "5", "--warmup-ratio", "0.1"], "warmup_"),
-        (["--config-name", "x"], "config_name and model_type were both given"),
-        (["--model-name-or-path", "x"], "keep one of them"),
+        (["--config-name", "x"], "config_name and model_type cannot be combined"),
+        (["--model-name-or-path", "x"], "give one of them"),
         (["--model-type", "gtp2"], "model_type 'gtp2' is unknown to transformers; did you mean gpt2"),
         (["--config-overrides", "n_emb=64"], "config_overrides 'n_emb=64'"),
         (["--config-overrides", "n_embd"], "config_overrides 'n_embd'"),
         (
             ["--config-overrides", "vocab_size=100"],
-            "ids up to 2047, the model has embeddings for 100",
+            "ids up to 2047, but the model has only 100 embeddings",
         ),
-        (["--config-overrides", "n_positions=8"], "block_size 16 is above the 8 positions of the model: use 8"),
+        (["--config-overrides", "n_positions=8"], "block_size 16 exceeds the 8 positions of the model: use 8"),
         (["--resume-from-checkpoint", "nowhere"], "there is no folder nowhere"),
-        (["--resume-from-checkpoint", "."], "neither a checkpoint nor a run that has one"),
+        (["--resume-from-checkpoint", "."], "neither a checkpoint nor a run with a checkpoint"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -177,9 +177,9 @@ def test_the_batch_size_that_the_error_names_works(train_refused, train):
     assert train(per_device_train_batch_size=fitting).steps == 1
 
 
-@pytest.mark.parametrize("verb", ["prepare", "evaluate", "generate"])
-def test_every_verb_refuses_an_unknown_option(refused, verb):
-    assert "unknown option --sed; did you mean --seed?" in refused("--backend", "bigram", verb, "--sed", "1")
+@pytest.mark.parametrize("command", ["prepare", "evaluate", "generate"])
+def test_every_command_refuses_an_unknown_option(refused, command):
+    assert "unknown option --sed; did you mean --seed?" in refused("--backend", "bigram", command, "--sed", "1")
 
 
 def test_an_unknown_backend_is_answered_with_the_near_one(refused):
@@ -192,7 +192,7 @@ def test_an_unknown_backend_is_answered_with_the_near_one(refused):
         ("taken.txt", "output_dir taken.txt is a file"),
         ("taken.txt/below", "taken.txt"),
         ("/proc/clm", "/proc/clm"),
-        ("full", "output_dir full is not empty and holds no run"),
+        ("full", "output_dir full is not empty and does not contain a run"),
     ],
 )
 def test_a_folder_that_cannot_be_written_is_refused_before_the_training(train_refused, tmp_path, place, message):
@@ -221,7 +221,7 @@ def test_prepared_data_go_nowhere_they_cannot_be_written(refused, corpus, tmp_pa
 def test_a_folder_that_is_no_checkpoint_is_no_model_either(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     message = refused("--backend", "bigram", "evaluate", "--model-name-or-path", "empty")
-    assert re.match(r"clm: error: empty is no model", message)
+    assert re.match(r"clm: error: empty is not a model", message)
 
 
 def test_a_damaged_tokenizer_is_reported_with_its_place(train_refused, tmp_path, tokenizer):
@@ -245,7 +245,7 @@ def test_a_model_that_is_neither_here_nor_to_be_had_is_refused(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith(
-        "clm: error: tokenizer 'no-one/nothing' is no folder here, and could not be had from the"
+        "clm: error: tokenizer 'no-one/nothing' is not a local folder, and could not be downloaded from the"
     )
     assert done.stderr.count("\n") == 2
     assert not (tmp_path / "runs").exists()

@@ -22,7 +22,7 @@ from clm_core.models.configurations import load_architecture, new_architecture
     ids=lambda value: getattr(value, "model_type", None),
 )
 def test_an_encoder_is_made_causal_and_it_is_said_once(architecture, name, value):
-    assert f"with {name}={value} from here on" in make_causal(architecture)
+    assert f"set {name}={value}, so that no token can attend" in make_causal(architecture)
     assert getattr(architecture, name) == value
     assert make_causal(architecture) is None
 
@@ -37,7 +37,7 @@ def test_what_is_causal_by_itself_is_left_alone():
 def test_a_new_encoder_is_causal(tokenizer):
     said = []
     assert new_architecture(TrainConfig(model_type="bert"), tokenizer, said.append).is_decoder
-    assert said == ["bert: with is_decoder=True from here on, so that no token sees what it is to predict"]
+    assert said == ["bert: set is_decoder=True, so that no token can attend to the tokens it should predict"]
 
 
 def test_an_encoders_checkpoint_is_opened_as_causal(tmp_path):
@@ -60,7 +60,7 @@ def test_logits_that_do_not_depend_on_later_tokens_are_accepted():
 
 
 def test_logits_that_move_with_a_later_token_are_refused():
-    with pytest.raises(ModelError, match=r"model type canine is no causal language model.*they are to predict"):
+    with pytest.raises(ModelError, match=r"model type canine is not a causal language model.*they should predict"):
         check_causal(logits_of(np.ones((8, 8))), CanineConfig())
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_asked_with_text_alone_is_refused_with_the_reason():
     def fail(ids):
         raise ValueError("where are the\npixels?")
 
-    with pytest.raises(ModelError, match=r"gpt2 cannot be asked with text alone: where are the$"):
+    with pytest.raises(ModelError, match=r"gpt2 does not work with text alone: where are the$"):
         check_causal(fail, GPT2Config())
 
 

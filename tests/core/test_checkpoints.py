@@ -118,7 +118,7 @@ def test_the_steps_that_are_left_follow_the_checkpoint(job):
         ({"seed": 1}, "trained with seed 42, this run has 1"),
         ({"per_device_train_batch_size": 4}, "trained with per_device_train_batch_size 8, this run has 4"),
         ({"gradient_accumulation_steps": 2}, "trained with gradient_accumulation_steps 1, this run has 2"),
-        ({"max_steps": 7}, "at the end of its 7 steps already: raise --max-steps"),
+        ({"max_steps": 7}, "has already finished its 7 steps: raise --max-steps"),
     ],
     ids=str,
 )
@@ -143,10 +143,10 @@ def test_a_damaged_marker_is_reported_as_such(job, content):
 def test_a_place_without_a_checkpoint_is_refused_with_what_is_there(tmp_path):
     with pytest.raises(ModelError, match="there is no folder"):
         checkpoints.find(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match="neither a checkpoint nor a run that has one"):
+    with pytest.raises(ModelError, match="neither a checkpoint nor a run with a checkpoint"):
         checkpoints.find(tmp_path)
     (tmp_path / "checkpoint-3").mkdir()
-    with pytest.raises(ModelError, match="checkpoint-3 never got complete"):
+    with pytest.raises(ModelError, match="checkpoint-3 never completed"):
         checkpoints.find(tmp_path)
 
 
@@ -191,5 +191,5 @@ def test_moments_that_are_not_all_there_are_refused_by_name(job, lost):
     tensors = load_file(folder / checkpoints.MOMENTS)
     del tensors[lost]
     save_file(tensors, folder / checkpoints.MOMENTS)
-    with pytest.raises(ModelError, match=r"is not the state of this model: [mvt]\.model"):
+    with pytest.raises(ModelError, match=r"does not belong to this model: only one of them has [mvt]\.model"):
         checkpoints.read_moments(folder, SHAPES)

@@ -106,7 +106,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     parquet.write_table(pyarrow.table({"text": [b"\x89PNG"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"column 'text' holds bytes b'.x89PNG', which are not text in UTF-8"):
+    with pytest.raises(DataError, match=r"column 'text' contains bytes b'.x89PNG', which are not UTF-8 text"):
         list(read(tmp_path / "a.parquet", Layout()))
 
 
@@ -121,5 +121,5 @@ def test_a_missing_column_is_reported_with_all_there_are_and_the_likely_one(text
 @both
 @pytest.mark.parametrize("value", [5, {"a": "b"}, [["a"]]])
 def test_what_is_not_text_is_refused_and_never_turned_into_text(texts, value, tmp_path):
-    with pytest.raises(DataError, match=r"column 'text' holds \w+ .*, not text"):
+    with pytest.raises(DataError, match=r"column 'text' contains \w+ .*, not text"):
         texts(tmp_path, [{"text": value}], "text")

@@ -119,7 +119,7 @@ def test_csv_delimiter_says_it(tmp_path, given_delimiter, delimiter):
 
 def test_a_text_with_the_delimiter_in_it_is_not_cut(tmp_path):
     (tmp_path / "a.csv").write_text("id,text\n1,a, b\n")
-    with pytest.raises(DataError, match=r"line 2: .* 3 fields where the header has 2; fields end with ',' here"):
+    with pytest.raises(DataError, match=r"line 2: .* 3 fields, but the header has 2, separated by ','"):
         list(read(tmp_path / "a.csv", Layout()))
 
 
@@ -127,5 +127,5 @@ def test_what_cannot_be_read_twice_or_has_no_end_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     (tmp_path / "zero.txt").symlink_to("/dev/zero")
     for name, what in (("pipe.jsonl", "pipe"), ("zero.txt", "device")):
-        with pytest.raises(DataError, match=f"{name} is a {what}, not a file: .*write them to a file first"):
+        with pytest.raises(DataError, match=f"{name} is a {what}, not a file: .*write it to a file first"):
             expand("train_file", [str(tmp_path / name)])

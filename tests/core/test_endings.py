@@ -69,7 +69,7 @@ def test_where_no_step_was_made_the_log_is_in_the_temporary_folder(crash, tmp_pa
 
 def test_where_nothing_can_be_written_the_line_says_so_and_verbose_prints_it(crash, monkeypatch):
     monkeypatch.setattr("clm_core.screen.endings._write", lambda *given: (_ for _ in ()).throw(FULL))
-    assert "could not be kept: --verbose prints it" in crash(ValueError("odd"), late=False)[1][-1]
+    assert "could not be saved: --verbose prints it" in crash(ValueError("odd"), late=False)[1][-1]
     assert "ValueError: odd" in crash(ValueError("odd"), "--verbose", late=False)[1][-2]
 
 
@@ -99,7 +99,7 @@ def test_a_log_goes_when_the_run_goes_on_and_is_never_published(crash):
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (MemoryError(), 70, "there is not enough memory"),
+        (MemoryError(), 70, "out of memory"),
         (RecursionError("maximum recursion depth exceeded"), 70, "nested too deeply"),
         (FULL, 4, "the disk is full: run: free some space"),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "x/model"), 4, "the disk is full: x/model"),
@@ -148,7 +148,7 @@ def test_a_run_in_the_current_folder_is_written_resumed_and_overwritten(tmp_path
     assert Path("results.json").is_file()
     assert [path.name for path in tmp_path.iterdir() if "replaced" in path.name] == []
     assert cli.main(["prepare", "--output-dir", "."]) == 2
-    assert "output_dir . is the folder you are in" in capsys.readouterr().err
+    assert "output_dir . is the current folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, "{" * 5000, "- " * 5000, "a: " + "[{" * 3000])

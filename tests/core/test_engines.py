@@ -84,7 +84,9 @@ def test_an_engine_that_cannot_be_imported_is_not_used(tokenizer, tmp_path, monk
     monkeypatch.delitem(sys.modules, "fastokens", raising=False)
     lines = []
     assert choose_engine(tokenizer, None, lines.append).name.startswith("tokenizers ")
-    assert lines == ["fastokens is not used for this tokenizer: it does not take it (built for another system)"]
+    assert lines == [
+        "fastokens is not used for this tokenizer: fastokens does not support it (built for another system)"
+    ]
 
 
 @pytest.mark.parametrize("length", [10, 100_000])

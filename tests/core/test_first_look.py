@@ -35,7 +35,7 @@ def first_line(tmp_path):
     [
         (("train", "--train-file", "corpus.json"), "there is no file corpus.json; did you mean corpus.jsonl?"),
         (("train", "--train-file", "Corpuss/*.jsonl"), "train_file: there is no file Corpuss/*.jsonl (looked in "),
-        (("train", "--train-file", "thesis.pdf"), "cannot tell what thesis.pdf is from its name"),
+        (("train", "--train-file", "thesis.pdf"), "thesis.pdf has no known extension"),
         (("train", "--train-file", "corpus.jsonl", "--text-column", "txt"), "no column 'txt'; its columns are text"),
         (("prepare", "--validation-file", "x.txt"), "validation_file: there is no file x.txt"),
         (("prepare", "--text-column", "body"), "the built-in sample has no column 'body'"),
@@ -69,7 +69,7 @@ def test_a_folder_that_is_not_here_is_not_looked_for_on_the_hub(first_line, tmp_
 def test_a_name_on_the_hub_is_given_up_at_the_first_sign_that_the_hub_is_not_there(first_line):
     code, error = first_line("--backend", "bigram", "generate", "--model-name-or-path", "gpt2", "Once")
     assert code == "2 []"
-    assert "'gpt2' is no folder here, and the Hub cannot be reached: " in error
+    assert "'gpt2' is not a local folder, and the Hub cannot be reached: " in error
     assert "--config sample" in error
 
 
@@ -90,8 +90,8 @@ def test_the_recipe_of_the_sample_takes_data_of_ones_own(corpus, tmp_path, name)
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("--csv-delimiter", ";"), "csv_delimiter ;: for .csv, .tsv files, and there are none here"),
-        (("--sample-by", "line"), "sample_by line: for .txt files, and there are none here"),
+        (("--csv-delimiter", ";"), "csv_delimiter ; is for .csv, .tsv files, and none is given"),
+        (("--sample-by", "line"), "sample_by line is for .txt files, and none is given"),
         (("--encoding", "klingon"), "encoding must be an encoding of text, such as"),
         (("--csv-delimiter", "ab"), "csv_delimiter must be one character, or `tab`, or `auto`"),
         (("--json-field", "data"), "json_field 'data': there is no 'data'; its fields are text"),
@@ -103,7 +103,7 @@ def test_an_option_that_says_nothing_about_these_files_is_refused(train_refused,
 
 @pytest.mark.parametrize("option", [("--json-field", "data"), ("--csv-delimiter", ";"), ("--encoding", "cp1252")])
 def test_an_option_of_files_needs_files(train_refused, option):
-    assert "was given without the train_file it belongs to" in train_refused(*option, data=())
+    assert "has no effect without train_file" in train_refused(*option, data=())
 
 
 def test_new_options_leave_the_keys_of_data_that_were_prepared_before(tmp_path):

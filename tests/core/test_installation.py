@@ -102,5 +102,5 @@ def test_a_strangers_package_of_the_same_name_is_named(tmp_path, monkeypatch, ca
     monkeypatch.syspath_prepend(tmp_path)
     assert cli.main(["backends", "--json"]) == 1
     shown = capsys.readouterr()
-    assert "clm-core-tools 3 ships a package clm_core of the same name" in shown.err
+    assert "clm-core-tools 3 also ships a package clm_core" in shown.err
     assert "bigram" in json.loads(shown.out.splitlines()[-1])

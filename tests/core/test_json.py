@@ -116,9 +116,9 @@ def test_an_object_on_each_line_may_hold_lists_of_objects(documents):
     ("value", "field", "message"),
     [
         ({"data": ROWS}, "rows", "there is no 'rows'; its fields are data"),
-        ({"data": {"rows": ROWS}}, "data", "no rows; did you mean --json-field data.rows?"),
-        ({"data": KEYED}, "data", "--json-field 'data.*' takes each of them for a row"),
-        ({"data": "a"}, "data", "json_field 'data' is str 'a', and no rows"),
+        ({"data": {"rows": ROWS}}, "data", "not rows; did you mean --json-field data.rows?"),
+        ({"data": KEYED}, "data", "--json-field 'data.*' makes each of them a row"),
+        ({"data": "a"}, "data", "json_field 'data' is str 'a', not rows"),
         ({"data": ROWS}, "data.rows", "there is no 'rows'; it is list"),
     ],
 )

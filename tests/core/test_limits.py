@@ -109,14 +109,14 @@ def test_a_streamed_data_set_is_found_prepared_the_second_time(data_set):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"dataset_split": "train[:5]"}, OptionError, "a stream has no slices; name a whole split"),
+        ({"dataset_split": "train[:5]"}, OptionError, "a stream cannot be sliced; name a whole split"),
         ({"dataset_split": "tests"}, DataError, r"has no split 'tests': .* \(splits: train, validation\)"),
         (
             {"text_column": "answer.text"},
             DataError,
             "no column 'answer.text'.* did you mean --text-column answers.text",
         ),
-        ({"dataset_name": None}, OptionError, "streaming True was given without the dataset_name it belongs to"),
+        ({"dataset_name": None}, OptionError, "streaming True has no effect without dataset_name"),
     ],
 )
 def test_a_stream_that_cannot_be_is_refused(data_set, options, error, message):
@@ -127,5 +127,5 @@ def test_a_stream_that_cannot_be_is_refused(data_set, options, error, message):
 def test_a_row_that_breaks_a_stream_is_named(data_set, tmp_path):
     with (tmp_path / "mine" / "train.jsonl").open("a") as file:
         file.write("\n{broken")
-    with pytest.raises(DataError, match=r"cannot read data set .*mine train: "):
+    with pytest.raises(DataError, match=r"cannot read dataset .*mine train: "):
         data_set(streaming=True)

@@ -102,7 +102,7 @@ def test_a_card_that_is_no_card_any_more_says_where_it_stands(run, card):
 
 @pytest.mark.parametrize("name", ["Apache-2.0", "the licence of my own", "-"])
 def test_what_cannot_be_a_licence_is_refused_before_anything_else(train_refused, name):
-    assert "hub_license must be a licence as the Hub calls it" in train_refused("--hub-license", name)
+    assert "hub_license must be a licence by its name on the Hub" in train_refused("--hub-license", name)
 
 
 def test_a_run_without_validation_has_a_card_too(train, tmp_path):
@@ -110,10 +110,10 @@ def test_a_run_without_validation_has_a_card_too(train, tmp_path):
     write_card(run.output_dir, "jane/fox", data=DataSetFacts())
     card = ModelCard.load(run.output_dir / "README.md")
     assert card.data.eval_results is None
-    assert "There was no validation." in card.text
+    assert "The model was not evaluated." in card.text
 
 
 def test_a_run_that_did_not_end_has_none(tmp_path):
     (tmp_path / "run").mkdir()
-    with pytest.raises(OutputError, match="no run that came to its end"):
+    with pytest.raises(OutputError, match="not a finished run"):
         write_card(tmp_path / "run", "jane/fox", data=DataSetFacts())

@@ -233,9 +233,9 @@ def test_a_wrong_value_is_refused_with_what_it_must_be_and_where_it_stands(name,
         ("- seed", "line 1: expected `option: value`"),
         ("just text", "line 1: expected `option: value`"),
         ("{a: b}: c", "line 1: expected `option: value`"),
-        ("seed: [1, [2]]", "line 1: seed must be a value, or a list of values, and nothing nested"),
-        ("train_file:\n- a: b", "line 1: train_file must be a value, or a list of values, and nothing nested"),
-        ("pt: {a: {b: 1}}", "line 1: pt.a must be a value, or a list of values, and nothing nested"),
+        ("seed: [1, [2]]", "line 1: seed must be a value or a list of values, without nesting"),
+        ("train_file:\n- a: b", "line 1: train_file must be a value or a list of values, without nesting"),
+        ("pt: {a: {b: 1}}", "line 1: pt.a must be a value or a list of values, without nesting"),
         ("seed: 1\nbad: [", "line 2: not YAML"),
         ("seed: 1\n\tblock_size: 2", "line 2: not YAML"),
         ("seed: 1\n---\nseed: 2", "line 2: not YAML"),
@@ -269,5 +269,5 @@ def test_options_of_one_name_are_the_same_for_every_verb():
     known = {}
     for cls in CONFIGS:
         for option in list_options(cls):
-            if option.name not in {"output_dir", "seed"}:  # Of the verb that writes there, or draws with it.
+            if option.name not in {"output_dir", "seed"}:  # Of the command that writes there, or draws with it.
                 assert known.setdefault(option.name, option) == option

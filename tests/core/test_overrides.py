@@ -74,14 +74,14 @@ def test_a_new_gpt2_has_the_field_that_other_programs_look_for(
 @pytest.mark.parametrize(
     ("kind", "overrides", "message"),
     [
-        ("gpt2", "n_ctx=128,n_positions=64", "n_ctx and n_positions are one field: keep one of them"),
+        ("gpt2", "n_ctx=128,n_positions=64", "n_ctx and n_positions are the same field: give one of them"),
         ("gpt2", "n_emb=64", r"gpt2 has no field n_emb; did you mean n_embd"),
         ("gpt2", "n_embd", "'n_embd' is not of the form name=value"),
         ("gpt2", "n_layer=1.5", "n_layer is a whole number, not 1.5"),
         ("gpt2", "scale_attn_weights=maybe", "scale_attn_weights is true or false, not maybe"),
         ("llama", "rope_theta=high", "rope_theta is a number, not high"),
-        ("qwen2", "sliding_window=16", "sliding_window stays None, not 16: qwen2 makes it of its other fields"),
-        ("qwen2", "layer_types=full_attention", "layer_types is a list: write it into a config.json"),
+        ("qwen2", "sliding_window=16", "sliding_window stays None instead of 16: qwen2 derives it from other fields"),
+        ("qwen2", "layer_types=full_attention", "layer_types is a list: set it in a config.json"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

@@ -102,7 +102,7 @@ def test_a_batch_shorter_than_a_block_is_dropped_and_said(tmp_path, tokenizer):
     path = write(["short", *["long enough " * 99] * 9], tmp_path)
     done = prepare(path, 10, block_size=16, progress=progress)
     short = len(tokenizer("short")["input_ids"])
-    assert said[0].startswith(f"train: {short} tokens are dropped of batches that do not fill one block of 16")
+    assert said[0].startswith(f"train: {short} tokens dropped from batches that do not fill one block of 16")
     split = done.ledger["splits"]["train"]
     assert split["tokens"] + split["eos_added"] == split["tokens_kept"] + split["tokens_dropped"]
 
@@ -126,11 +126,11 @@ def test_eos_between_the_documents_goes_with_it(tmp_path, tokenizer):
 
 def test_another_block_size_than_it_was_packed_for_is_refused(tmp_path, train, refused):
     ready = prepare(write(TEXTS[:99], tmp_path), 2, block_size=16, output_dir="ready").folder
-    with pytest.raises(OptionError, match="block_size 32: ready was packed for blocks of 16: give --block-size 16"):
+    with pytest.raises(OptionError, match="block_size 32: ready is packed in blocks of 16: give --block-size 16"):
         train(train_file=[], prepared=ready, block_size=32)
     assert train(train_file=[], prepared=ready, block_size=16).steps
-    assert "packed for blocks of 16" in refused("inspect", ready, "--block-size", 32)
-    assert "--packing: prepared names data" in refused(
+    assert "packed in blocks of 16" in refused("inspect", ready, "--block-size", 32)
+    assert "--packing: the data that prepared names" in refused(
         "--backend", "bigram", "train", "--prepared", ready, "--packing", "guide"
     )
 
@@ -147,11 +147,13 @@ def test_inspect_shows_how_it_was_packed_with_its_own_block_size(tmp_path, capsy
 
 def test_a_part_cannot_be_packed_as_the_guide_does(tmp_path, refused):
     path = write(TEXTS[:60], tmp_path)
-    assert "shard and packing guide" in refused("prepare", "--train-file", path, "--packing", "guide", "--shard", "1/2")
+    assert "shard cannot be combined with packing guide" in refused(
+        "prepare", "--train-file", path, "--packing", "guide", "--shard", "1/2"
+    )
 
 
 def test_no_block_at_all_is_refused_with_what_would_help_and_nothing_is_written(tmp_path):
-    with pytest.raises(DataError, match=r"fill one block of 4000: use a smaller --block-size, fewer"):
+    with pytest.raises(DataError, match=r"fills one block of 4000: use a smaller --block-size, fewer"):
         prepare(write(TEXTS[:60], tmp_path), 4, block_size=4000, output_dir=tmp_path / "data")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "texts.jsonl"]
 

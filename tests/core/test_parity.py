@@ -97,7 +97,10 @@ def test_the_last_line_says_where_and_how_far_they_part(compare):
         output_dir=None,
     )
     text = table.of_parity(result)
-    expected = "one and other part at step 2, in the loss: 3 and 3.003, 1.0e-03 apart where 2e-05 is tolerated"
+    expected = (
+        "one and other diverge at step 2, in the loss: 3 and 3.003: "
+        "the relative difference is 1.0e-03, the tolerance 2e-05"
+    )
     assert text.splitlines()[-1] == expected
     assert json.loads(result.to_json())["parted"]["step"] == 2
 
@@ -124,10 +127,10 @@ NOWHERE = ("--python-pt", "/no/such/python", "--python-tf", "/no/such/python")
             ["--backends", "bigram", "pt", *NOWHERE],
             "backend bigram cannot be compared: bigram counts are",
         ),
-        (["--backends", "pt"], "two backends are compared, not pt: name them"),
-        (["--backends", "pt", "pt"], "two backends are compared, not pt, pt"),
+        (["--backends", "pt"], "parity needs exactly two backends, got: pt; name them"),
+        (["--backends", "pt", "pt"], "parity needs exactly two backends, got: pt, pt"),
         (["--backends", "pt", "tf", "--python-bigram", sys.executable, *NOWHERE], "--python-bigram: bigram is not one"),
-        (["--backend", "pt"], "--backend: parity compares two"),
+        (["--backend", "pt"], "--backend: parity needs two backends"),
         (["--tolerance", "0", *NOWHERE], "tolerance must be a finite number above 0"),
         (["--resume-from-checkpoint", "x"], "unknown option --resume-from-checkpoint"),
         (["--backends", "pt", "tf", *NOWHERE], "--python-pt /no/such/python cannot be run: No such file"),
@@ -140,7 +143,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(refused, corpus, argv, s
 
 
 def test_the_function_takes_the_same_options():
-    with pytest.raises(OptionError, match=r"two backends are compared, not pt: name them"):
+    with pytest.raises(OptionError, match=r"parity needs exactly two backends, got: pt; name them"):
         clm.parity(backends=["pt"], python={"pt": sys.executable})
 
 

@@ -67,7 +67,7 @@ while True:
         clm.Prepared.open(Path("ready")).verify()
         whole = True
     except DataError as error:
-        assert "holds no prepared data" in str(error), error
+        assert "contains no prepared data" in str(error), error
         whole = False
     print(died, whole)
     if not died:
@@ -150,7 +150,7 @@ def test_data_prepared_with_another_tokenizer_are_refused(prepare, train, tokeni
     config = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
     config["normalizer"] = {"type": "Lowercase"}
     (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="another tokenizer"):
+    with pytest.raises(ModelError, match="a different tokenizer"):
         train(train_file=[], prepared=folder, tokenizer_name=tmp_path / "other")
 
 
@@ -162,14 +162,14 @@ def test_the_identity_of_the_tokenizer_is_the_same_in_every_version(tokenizer):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("manifest.json", None, "holds no prepared data"),
+        ("manifest.json", None, "contains no prepared data"),
         ("manifest.json", b"{", "is damaged"),
         ("manifest.json", b"[]", "is damaged"),
         ("manifest.json", b'"text"', "is damaged"),
-        ("manifest.json", b'{"format": 99}', "has format 99, this version reads 2"),
-        ("train.bin", None, "has 0 bytes where"),
-        ("train.bin", b"ab", "has 2 bytes where"),
-        ("validation.ends", b"ab", "has 2 bytes where"),
+        ("manifest.json", b'{"format": 99}', "has format 99, but this version reads 2"),
+        ("train.bin", None, "has 0 bytes, but"),
+        ("train.bin", b"ab", "has 2 bytes, but"),
+        ("validation.ends", b"ab", "has 2 bytes, but"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(prepare, train, file, content, message):
@@ -197,7 +197,7 @@ def test_a_training_on_a_folder_with_a_flipped_byte_is_refused(prepare, train):
     content = bytearray((folder / "train.bin").read_bytes())
     content[9] ^= 1
     (folder / "train.bin").write_bytes(content)
-    with pytest.raises(DataError, match=r"train\.bin is not what was written there: prepare again"):
+    with pytest.raises(DataError, match=r"train\.bin does not match its checksum: prepare again"):
         train(train_file=[], prepared=folder)
 
 
@@ -221,7 +221,9 @@ def test_the_other_policy_for_eos_is_copied_and_equals_what_would_be_tokenized(p
 
 def test_a_folder_with_other_prepared_data_is_kept_unless_it_may_be_overwritten(prepare):
     folder = prepare(output_dir="ready").folder
-    with pytest.raises(OutputError, match="holds other prepared data: choose another folder, or --overwrite-cache"):
+    with pytest.raises(
+        OutputError, match="contains other prepared data: choose another folder, or give --overwrite-cache"
+    ):
         prepare(output_dir="ready", seed=1)
     assert Prepared.open(folder).manifest.options["seed"] == 42
     prepare(output_dir="ready", seed=1, overwrite_cache=True)
@@ -233,7 +235,7 @@ def test_a_file_that_is_not_of_prepared_data_is_never_deleted(prepare, tmp_path,
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "manifest.json").write_text("{}")
     (tmp_path / "mine" / "notes.txt").write_text("precious")
-    with pytest.raises(OutputError, match="no folder of prepared data"):
+    with pytest.raises(OutputError, match="contains more than prepared data"):
         prepare(output_dir="mine", overwrite_cache=True)
     assert (tmp_path / "mine" / stranger).exists()
 
@@ -337,7 +339,7 @@ def test_a_copy_for_nanogpt_that_is_damaged_is_noticed(prepare):
     folder = prepare(output_dir="ready").folder
     (folder / "val.bin").unlink()
     (folder / "val.bin").write_bytes(b"other tokens")
-    with pytest.raises(DataError, match=r"val\.bin is not what was written there"):
+    with pytest.raises(DataError, match=r"val\.bin does not match its checksum"):
         Prepared.open(folder).verify()
     assert not prepare(output_dir="ready").reused
 

@@ -30,7 +30,7 @@ def test_weights_of_a_type_that_needs_scales_are_refused_unless_the_configuratio
     )
     check_types(model, [("wte.weight", "BF16"), ("ln_f.bias", "F64")])
     check_types(explained, [("wte.weight", kind)])
-    with pytest.raises(ModelError, match=rf"folder: wte\.weight is of type {kind}.*no quantization_config"):
+    with pytest.raises(ModelError, match=rf"folder: wte\.weight has type {kind}.*no quantization_config"):
         check_types(model, [("wte.weight", kind)])
 
 
@@ -43,5 +43,5 @@ def test_a_configuration_that_says_that_nothing_is_quantised_is_read(tmp_path):
 def test_an_adapter_is_refused_rather_than_left_out(tmp_path, beside):
     for name in ["adapter_config.json", *beside]:
         (tmp_path / name).write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ModelError, match=r"holds an adapter \(adapter_config\.json\).*merge_and_unload"):
+    with pytest.raises(ModelError, match=r"contains an adapter \(adapter_config\.json\).*merge_and_unload"):
         load_architecture(TokenizerOptions(model_name_or_path=str(tmp_path)))

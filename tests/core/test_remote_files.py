@@ -101,7 +101,7 @@ def test_data_are_known_by_their_content_wherever_they_lie(served, corpus):
         ("{}/gone.jsonl", "gone.jsonl: 404"),
         ("{}/locked.jsonl", "locked.jsonl: 401"),
         ("{}/gone-*.jsonl", "there is no file {}/gone-*.jsonl"),
-        ("{}/", "cannot tell what {}/ is from its name"),
+        ("{}/", "{}/ has no known extension"),
         ("http://127.0.0.1:9/a.jsonl", "cannot read http://127.0.0.1:9/a.jsonl: "),
         ("memory://nothing.jsonl", "memory://nothing.jsonl: there is no such file"),
         ("ftp://127.0.0.1:9/a.jsonl", "cannot read ftp://127.0.0.1:9/a.jsonl: "),

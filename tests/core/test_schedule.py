@@ -130,7 +130,7 @@ def test_too_few_blocks_for_a_batch_are_refused_with_the_batch_that_fits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup_steps": 5, "warmup_ratio": 0.1}, "both given"),
+        ({"warmup_steps": 5, "warmup_ratio": 0.1}, "cannot be combined"),
         ({"warmup_steps": 76}, "more than the 75 steps"),
         ({"lr_scheduler_type": "constant", "warmup_steps": 5}, "use constant_with_warmup"),
     ],

@@ -75,9 +75,9 @@ def test_each_part_counts_the_documents_of_the_others(parts):
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ([0, 1], "of the 3 parts, 3/3 is missing"),
-        ([0], "of the 3 parts, 2/3, 3/3 are missing"),
-        ([0, 1, 1], "are both part 2/3"),
+        ([0, 1], "of the 3 shards, 3/3 is missing"),
+        ([0], "of the 3 shards, 2/3, 3/3 are missing"),
+        ([0, 1, 1], "are both shard 2/3"),
     ],
 )
 def test_all_parts_are_needed_and_each_once(parts, chosen, message, tmp_path):
@@ -90,9 +90,9 @@ def test_all_parts_are_needed_and_each_once(parts, chosen, message, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": 7, "shard": "2/2"}, "are not parts of one whole: their options differ"),
-        ({"shard": "2/4"}, "are not parts of one whole: their options differ"),
-        ({"max_train_samples": 9}, "is not a part of prepared data: parts come from `clm prepare --shard`"),
+        ({"seed": 7, "shard": "2/2"}, "are not shards of the same data: their options differ"),
+        ({"shard": "2/4"}, "are not shards of the same data: their options differ"),
+        ({"max_train_samples": 9}, "is not a shard of prepared data: `clm prepare --shard` writes shards"),
     ],
 )
 def test_what_is_not_of_the_same_whole_is_not_joined(parts, corpus, options, message):
@@ -107,12 +107,12 @@ def test_a_damaged_part_is_not_joined(parts):
     damaged = bytearray((folders[1] / "train.bin").read_bytes())
     damaged[5] ^= 1
     (folders[1] / "train.bin").write_bytes(damaged)
-    with pytest.raises(DataError, match=r"part-2/train\.bin is not what was written there"):
+    with pytest.raises(DataError, match=r"part-2/train\.bin does not match its checksum"):
         clm.prepare(merge=folders)
 
 
 def test_a_part_is_not_trained_on_as_if_it_were_the_whole(parts, train):
-    with pytest.raises(DataError, match="part-1 is part 1/2 of the data: join all parts with `clm prepare --merge`"):
+    with pytest.raises(DataError, match="part-1 is shard 1/2 of the data: merge all shards with `clm prepare --merge`"):
         train(train_file=(), prepared=parts(2)[0])
 
 
@@ -127,10 +127,10 @@ def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shard": "0/4"}, r"shard must be a part of several, such as 1/4, not '0/4'"),
-        ({"shard": "5/4"}, r"shard must be a part of several"),
-        ({"shard": "1/2", "max_train_tokens": 99}, "a part cannot know how many tokens the others have"),
-        ({"merge": ["a"], "seed": 1}, "argument seed: merge joins parts that are prepared already, leave it out"),
+        ({"shard": "0/4"}, r"shard must be a shard of several, such as 1/4, not '0/4'"),
+        ({"shard": "5/4"}, r"shard must be a shard of several"),
+        ({"shard": "1/2", "max_train_tokens": 99}, "a shard cannot know how many tokens the others have"),
+        ({"merge": ["a"], "seed": 1}, "argument seed: merge takes shards that are prepared already, leave it out"),
     ],
 )
 def test_what_parts_cannot_honour_is_refused(options, message):

@@ -1,4 +1,4 @@
-"""The verbs from beginning to end, on the toy backend: what a run gives back and leaves behind."""
+"""The commands from beginning to end, on the toy backend: what a run gives back and leaves behind."""
 
 import json
 import os
@@ -149,7 +149,7 @@ def test_a_run_cannot_go_on_with_blocks_in_another_order(interrupted):
 
 
 def test_a_run_is_not_resumed_and_deleted_at_once(interrupted):
-    with pytest.raises(OptionError, match="keep one of them"):
+    with pytest.raises(OptionError, match="give one of them"):
         clm.train(backend="bigram", resume_from_checkpoint=interrupted, overwrite_output_dir=True)
     assert "checkpoint-36" in names(interrupted)
 
@@ -157,7 +157,7 @@ def test_a_run_is_not_resumed_and_deleted_at_once(interrupted):
 def test_another_run_is_only_deleted_when_this_is_asked_for(train, tmp_path):
     train(output_dir=tmp_path / "run", num_train_epochs=2)
     (tmp_path / "run" / "notes.md").write_text("mine")
-    with pytest.raises(OutputError, match="holds another run"):
+    with pytest.raises(OutputError, match="contains another run"):
         train(output_dir=tmp_path / "run")
     train(output_dir=tmp_path / "run", overwrite_output_dir=True)
     assert {name for name in names(tmp_path / "run") if name.startswith("checkpoint")} == {"checkpoint-18"}
@@ -302,14 +302,14 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(train, tmp_path, 
 def test_a_folder_is_not_overwritten_by_a_run_that_starts_from_what_is_in_it(train):
     train(output_dir="run")
     more = {"model_type": None, "model_name_or_path": "run"}
-    with pytest.raises(OutputError, match="run is to be overwritten, but model_name_or_path run is in it"):
+    with pytest.raises(OutputError, match="run would be overwritten, but model_name_or_path run is in it"):
         train(output_dir="run", overwrite_output_dir=True, **more)
 
 
 def test_a_run_is_not_resumed_into_the_folder_of_another(train):
     train(output_dir="a", max_steps=2, save_strategy="steps", save_steps=1)
     train(output_dir="b")
-    with pytest.raises(OutputError, match="b holds another run"):
+    with pytest.raises(OutputError, match="b contains another run"):
         clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b")
 
 
@@ -352,5 +352,5 @@ def test_prepared_data_take_the_place_of_data_in_a_file_and_beside_them_options_
     Path("recipe.yaml").write_text("dataset_name: no-one/nothing\nmodel_type: gpt2\ntokenizer_name: sample\n")
     given = {"backend": "bigram", "config": "recipe.yaml", "prepared": folder, "block_size": 16, "max_steps": 1}
     assert clm.train(**given).steps == 1
-    with pytest.raises(OptionError, match="argument append_eos: prepared names data that are prepared already"):
+    with pytest.raises(OptionError, match="argument append_eos: the data that prepared names is prepared already"):
         clm.train(**given, append_eos=False)

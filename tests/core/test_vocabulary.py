@@ -80,7 +80,7 @@ def test_a_new_model_has_an_embedding_for_the_largest_id(gaps):
 def test_too_few_embeddings_are_refused_before_anything_is_tokenized_with_the_number_that_works(gaps, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(preparation, "tokenize", pytest.fail)
-        with pytest.raises(ModelError, match=r"ids up to 30, .* for 9.*vocab_size=31"):
+        with pytest.raises(ModelError, match=r"ids up to 30, .* only 9 .*vocab_size=31"):
             clm.train(backend="bigram", output_dir="run", config_overrides="vocab_size=9", **gaps)
     clm.train(backend="bigram", output_dir="run", config_overrides="vocab_size=31", **gaps)
 

@@ -109,7 +109,7 @@ def test_the_guides_recipe_uploads_each_epoch_from_fit_and_the_run_at_its_end(en
     messages = hub.repos["models", "jane/fox"].messages
     assert messages[1].startswith("Training in progress epoch ")
     assert "End of training" in messages or "Training in progress epoch 1" in messages  # Whichever came first.
-    assert messages[-1].startswith("Upload the model that clm trained")
+    assert messages[-1].startswith("Upload a model trained with clm")
     files = hub.files("jane/fox")
     assert files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
     assert {"results.json", "README.md", "tokenizer.json"} <= files.keys()

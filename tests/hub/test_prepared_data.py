@@ -50,7 +50,7 @@ def test_a_branch_is_published_and_read(clm, hub, training, train_on):
     assert hub.repos["datasets", "acme/data"].private
     assert clm(*train_on("acme/data@v2", "run")) == 0
     assert clm(*train_on("acme/data", "other")) == 2
-    assert "holds no prepared data" in clm.err
+    assert "contains no prepared data" in clm.err
 
 
 def test_an_upload_of_data_that_failed_goes_on_later(clm, hub, training, tmp_path):
@@ -68,16 +68,16 @@ def test_data_that_were_damaged_are_not_published(clm, hub, training, tmp_path):
     file = tmp_path / "fox" / "train.bin"
     file.write_bytes(bytes(len(file.read_bytes())))
     assert clm("push", "fox") == 3
-    assert "train.bin is not what was written there" in clm.out
+    assert "train.bin does not match its checksum" in clm.out
     assert hub.requests == []
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--hub-dataset-id", "x", "--shard", "1/2"], "hub_dataset_id: a part of the data is no data set"),
+        (["--hub-dataset-id", "x", "--shard", "1/2"], "hub_dataset_id: one shard of the data is not a dataset"),
         (["--push-to-hub"], "give hub_dataset_id, or output_dir"),
-        (["--push-to-hub", "--output-dir", "part", "--shard", "1/2"], "join the parts first"),
+        (["--push-to-hub", "--output-dir", "part", "--shard", "1/2"], "merge the shards first"),
     ],
 )
 def test_options_that_would_publish_nothing_are_refused(clm, hub, training, options, word):
@@ -99,7 +99,7 @@ def test_a_name_that_is_given_without_publishing_is_kept_for_later(clm, hub, tra
 
 def test_a_data_set_that_is_not_there_is_named(clm, hub, training, train_on):
     assert clm(*train_on("jane/nothing", "run")) == 2
-    assert "prepared: there is no folder jane/nothing, and it could not be had from the Hub" in clm.err
+    assert "prepared: there is no folder jane/nothing, and it could not be downloaded from the Hub" in clm.err
 
 
 def test_a_file_for_trainings_does_not_publish_the_data(clm, hub, training, tmp_path):
@@ -107,4 +107,4 @@ def test_a_file_for_trainings_does_not_publish_the_data(clm, hub, training, tmp_
     assert clm("prepare", "--config", "my.yaml", "--tokenizer-name", "sample", "--output-dir", "fox") == 0
     assert hub.requests == []
     assert clm("push", "fox", "--hub-model-id", "jane/x") == 2
-    assert "holds prepared data: give hub_dataset_id" in clm.err
+    assert "contains prepared data: give hub_dataset_id" in clm.err

@@ -78,7 +78,7 @@ def test_an_upload_that_outlasts_the_training_blocks_no_step_and_the_last_state_
     assert_equal(hub, tmp_path / "run")
     assert hub.repos["models", "jane/run"].messages[1:] == [
         "Training in progress, step 6",
-        "Upload the model that clm trained, 18 steps",
+        "Upload a model trained with clm, 18 steps",
     ]
 
 
@@ -216,4 +216,4 @@ def test_a_folder_without_a_finished_run_is_not_pushed(clm, hub, tmp_path):
     assert clm("push", "empty") == 2
     assert clm("push", "nowhere") == 2
     assert hub.requests == []
-    assert "no run that came to its end" in clm.err
+    assert "not a finished run" in clm.err

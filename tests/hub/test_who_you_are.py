@@ -20,7 +20,11 @@ HERE = {"scoped": [{"entity": {"type": "user", "name": "jane"}, "permissions": [
         ({}, ["--hub-model-id", "joan/run"], ["user jane may not write to joan/run", "jane or of acme"]),
         ({}, ["--hub-model-id", "club/run"], ["user jane in club may only read", "club/run"]),
         ({}, ["--hub-model-id", "a b"], ["'a b' cannot be the name of a repository"]),
-        ({}, ["--hub-model-id", "taken", "--hub-private-repo"], ["jane/taken is public already", "make it private"]),
+        (
+            {},
+            ["--hub-model-id", "taken", "--hub-private-repo"],
+            ["jane/taken is public, but should be private", "make it private"],
+        ),
     ],
 )
 def test_who_may_not_write_there_is_refused(clm, hub, training, tmp_path, user, options, words):
@@ -70,7 +74,7 @@ def test_a_hub_that_cannot_be_reached_is_found_out_before_the_training(clm, hub,
     hub.close()
     assert clm(*training) == 2
     hub.open()
-    assert "--hub-offline trains now" in clm.err
+    assert "to train now and upload later, give --hub-offline" in clm.err
     assert not (tmp_path / "run").exists()
 
 
@@ -84,7 +88,7 @@ def test_a_name_that_comes_with_the_folder_is_checked_before_the_first_step(clm,
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--hub-strategy", "every_save", "--save-strategy", "no"], "save_strategy is no"),
+        (["--hub-strategy", "every_save", "--save-strategy", "no"], "save_strategy no writes none"),
         (["--hub-strategy", "checkpoint", "--hub-offline"], "not at all"),
     ],
 )

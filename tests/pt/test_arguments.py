@@ -52,7 +52,7 @@ def test_a_refusal_leaves_the_environment_as_it_was(new_job, new_model):
 def test_more_than_one_process_is_refused(new_job, monkeypatch, name):
     monkeypatch.setenv(name, "2")
     with pytest.raises(
-        OptionError, match="started as 2 processes, and clm trains in one, on one device: start it with"
+        OptionError, match="started as 2 processes, but clm trains in one, on one device: start it with"
     ):
         train(new_job())
 
@@ -79,5 +79,5 @@ def test_what_transformers_refuses_is_an_option_error(new_job, monkeypatch):
         raise ValueError("no bf16 here")
 
     monkeypatch.setattr(TrainingArguments, "__post_init__", refuse)
-    with pytest.raises(OptionError, match="transformers refuses these options: no bf16 here"):
+    with pytest.raises(OptionError, match="transformers rejects these options: no bf16 here"):
         training_arguments(new_job(bf16=True))

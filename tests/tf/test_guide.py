@@ -192,5 +192,5 @@ def test_prepare_tf_dataset_names_what_is_missing(prepared, model, places):
         clm_tf.prepare_tf_dataset(model, stream, "validation")
     with pytest.raises(OptionError, match="blocks of any size"):
         clm_tf.prepare_tf_dataset(model, stream.folder)
-    with pytest.raises(OptionError, match=f"packed for blocks of {BLOCK}"):
+    with pytest.raises(OptionError, match=f"packed in blocks of {BLOCK}"):
         clm_tf.prepare_tf_dataset(model, prepared, block_size=8)

@@ -115,7 +115,7 @@ def test_quantised_weights_are_refused_with_a_configuration_that_says_so_and_wit
     tensors = load_file(saved[0] / "model.safetensors")
     name = "transformer.wte.weight"
     save_file({**tensors, name: tensors[name].astype(np.int8)}, saved[0] / "model.safetensors")
-    with pytest.raises(ModelError, match=r"transformer\.wte\.weight is of type I8"):
+    with pytest.raises(ModelError, match=r"transformer\.wte\.weight has type I8"):
         reload(new_model, saved[0])
     model = new_model(name_or_path=str(saved[0]))
     model.architecture.quantization_config = {"quant_method": "gptq"}
@@ -170,7 +170,7 @@ def test_weights_of_another_size_are_refused(new_model, saved):
 def test_an_output_layer_that_is_not_tied_is_refused(new_model, saved):
     tensors = load_file(saved[0] / "model.safetensors")
     save_file({**tensors, "lm_head.weight": np.ones((64, 16), np.float32)}, saved[0] / "model.safetensors")
-    with pytest.raises(ModelError, match=r"lm_head\.weight is not tied"):
+    with pytest.raises(ModelError, match=r"lm_head\.weight differs from"):
         reload(new_model, saved[0])
 
 
@@ -233,7 +233,7 @@ def test_an_architecture_without_a_tensorflow_class_is_refused(new_model):
 def test_a_class_that_does_not_predict_the_next_token_is_refused(new_model):
     sizes = {"d_model": 16, "d_embed": 16, "d_head": 8, "n_layer": 1, "n_head": 2, "d_inner": 16}
     architecture = TransfoXLConfig(vocab_size=64, cutoffs=[16, 32], div_val=2, **sizes)
-    with pytest.raises(ModelError, match="no loss for predicting the next token"):
+    with pytest.raises(ModelError, match="no next-token loss"):
         modeling.load(new_model(architecture=architecture))
 
 
@@ -277,5 +277,5 @@ def test_a_saved_model_is_checked_against_what_was_to_be_written(new_model, tmp_
         save_file({name: array + 1 for name, array in tensors.items()}, path, metadata=metadata)
 
     monkeypatch.setattr("clm_tf.weights.save_file", damage)
-    with pytest.raises(OutputError, match="not written as it should be"):
+    with pytest.raises(OutputError, match="not written correctly"):
         modeling.save(modeling.load(new_model()), tmp_path)

@@ -69,6 +69,6 @@ def _check_header(header: list[str], column: str, file: File) -> None:
 def _mismatch(fields: int, names: int, delimiter: str) -> str:
     shown = TAB if delimiter == "\t" else delimiter
     return (
-        f"{fields} fields where the header has {names}; fields end with {shown!r} here: --csv-delimiter says "
-        "otherwise, and a text that has it needs quotes"
+        f"{fields} fields, but the header has {names}, separated by {shown!r}: set another delimiter with "
+        "--csv-delimiter, and put text that contains the delimiter in quotes"
     )

@@ -83,9 +83,7 @@ def _matches(option: str, pattern: str) -> list[File]:
     for file in found:
         if kind(file) not in READERS:
             kinds, packed = ", ".join(READERS), ", ".join(UNPACKERS)
-            raise DataError(
-                f"{option}: cannot tell what {file} is from its name: expected {kinds}, plain or with {packed}"
-            )
+            raise DataError(f"{option}: {file} has no known extension: expected {kinds}, plain or with {packed}")
     return found
 
 
@@ -96,7 +94,7 @@ def _local(option: str, pattern: str) -> list[Path]:
         for path in paths:
             check_regular(path, option)
     except OSError as error:
-        raise DataError(f"{option}: cannot look for {pattern}: {error.strerror}") from None
+        raise DataError(f"{option}: cannot search for {pattern}: {error.strerror}") from None
     for path in paths:
         if path.is_dir():
             raise DataError(f"{option}: {path} is a folder: name files, or a glob such as {path / '*.jsonl'}")

@@ -69,7 +69,7 @@ def _explained(text: str, decoder: json.JSONDecoder, file: File, line: int) -> I
     except json.JSONDecodeError as error:
         raise _invalid(error, file, line) from None
     except (ValueError, RecursionError) as error:  # Thousands of digits or brackets, or a name twice.
-        raise DataError(f"{file}, line {line}: JSON that cannot be read: {error}") from None
+        raise DataError(f"{file}, line {line}: cannot read the JSON: {error}") from None
 
 
 def _decoded(text: str, decoder: json.JSONDecoder) -> Iterator[Any]:
@@ -89,7 +89,7 @@ def _skip_space(text: str, start: int) -> int:
 def _invalid(error: json.JSONDecodeError, file: File, line: int) -> DataError:
     place = f"{file}, line {line + error.lineno - 1}, column {error.colno}"
     between = error.doc[error.pos : error.pos + 1] == "," and error.doc[: error.pos].rstrip().endswith(("}", "]"))
-    more = ": a comma between objects, which only those of an array have" if between else ""
+    more = ": a comma between objects, which only an array has" if between else ""
     return DataError(f"{place}: not valid JSON: {error.msg}{more}")
 
 
@@ -102,7 +102,7 @@ def _decoder(column: str) -> json.JSONDecoder:
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
             if double := next((name for name in parts if names.count(name) > 1), None):
-                raise ValueError(f"an object has {double!r} {names.count(double)} times, and one is meant")
+                raise ValueError(f"an object has {double!r} {names.count(double)} times, but keys must be unique")
         return found
 
     return json.JSONDecoder(object_pairs_hook=unique)

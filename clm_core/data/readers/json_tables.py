@@ -49,14 +49,14 @@ def check_not_several(value: Object, column: str, place: Any) -> None:
             names = shown_names(f"{name} ({shown_names(columns)})" for name, columns in inside)
             raise DataError(
                 f"{place} is one object with rows in it, under {names}: "
-                f"say which are meant, as --json-field {_quoted(inside[0][0])}"
+                f"choose them with --json-field {_quoted(inside[0][0])}"
             )
     if found is not None:
         field, rest, count = found
         raise DataError(
             f"{place} is one object, and {column} leads to {count:,} values in {field!r} of it: "
-            f"--json-field {_quoted(field)} --text-column {rest} takes each for a document, "
-            f"--json-field {SELF} all together for one"
+            f"--json-field {_quoted(field)} --text-column {rest} makes each a document, "
+            f"--json-field {SELF} all of them one document"
         )
 
 
@@ -89,12 +89,12 @@ def _as_rows(value: Any, field: str, place: Any) -> Iterable[Any]:
         if _is_keyed(value):
             raise DataError(
                 f"{place}: json_field {field!r} is an object of {len(value):,} objects: "
-                f"--json-field {_quoted(f'{field}.{ALL}')} takes each of them for a row"
+                f"--json-field {_quoted(f'{field}.{ALL}')} makes each of them a row"
             )
         inside = [name for name, _ in _collections(value)]
         hint = f"; did you mean --json-field {field}.{inside[0]}?" if inside else ""
-        raise DataError(f"{place}: json_field {field!r} is an object, with {shown_names(value)}, and no rows{hint}")
-    raise DataError(f"{place}: json_field {field!r} is {_described(value)}, and no rows")
+        raise DataError(f"{place}: json_field {field!r} is an object with {shown_names(value)}, not rows{hint}")
+    raise DataError(f"{place}: json_field {field!r} is {_described(value)}, not rows")
 
 
 def _list_on_path(value: Object, column: str) -> tuple[str, str, int] | None:

@@ -113,7 +113,7 @@ def _check_head(file: File, head: bytes, name: str, *, marked: bool) -> None:
     if marked or kind.startswith(("utf-16", "utf-32")) or len(head) < 16 or zeros <= BINARY * len(head):
         return
     if zeros > 0.9 * len(head):
-        raise DataError(f"{file} has next to nothing but zero bytes: it is no text")
+        raise DataError(f"{file} is almost all zero bytes: it is not text")
     width = "32" if zeros > 0.6 * len(head) else "16"
     order = "be" if head[0] == 0 else "le"
     raise DataError(
@@ -124,7 +124,7 @@ def _check_head(file: File, head: bytes, name: str, *, marked: bool) -> None:
 
 def _way_out(name: str, chunk: bytes) -> str:
     if any(byte in CONTROLS for byte in chunk):
-        return "; and it has control characters, so that it may be no text at all"
+        return "; it has control characters, so it may not be text at all"
     if name == "utf-8":
-        return "; name the encoding that it is in, such as --encoding cp1252, or save it as UTF-8"
+        return "; give its encoding, such as --encoding cp1252, or save it as UTF-8"
     return "; is it in another --encoding?"

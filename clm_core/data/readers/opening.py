@@ -86,7 +86,7 @@ def _explained(file: File) -> Iterator[None]:
 
 
 def _damaged(file: File, error: Exception) -> DataError:
-    return DataError(f"{file}: the {packing(file)} data end too early or are damaged: {error}")
+    return DataError(f"{file}: the {packing(file)} data is truncated or damaged: {error}")
 
 
 def check_regular(file: Path, option: str) -> None:
@@ -100,5 +100,5 @@ def check_regular(file: Path, option: str) -> None:
         return
     what = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
     raise DataError(
-        f"{option}: {file} is a {what}, not a file: data are read more than once, so write them to a file first"
+        f"{option}: {file} is a {what}, not a file: the data is read more than once, so write it to a file first"
     )

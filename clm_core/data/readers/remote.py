@@ -113,7 +113,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise DataError(f"{url}: {error}: {_pip_line(scheme)}") from None
     except ValueError as error:
-        raise DataError(f"{url}: {error}; a path on this machine has no ://") from None
+        raise DataError(f"{url}: {error}; a local path has no ://") from None
     return system, path
 
 
@@ -159,7 +159,7 @@ def _reason(error: BaseException) -> str:
     text = str(error if status is None else getattr(error, "message", ""))
     reason = next(iter(text.strip().splitlines()), "") or type(error).__name__
     if status in (401, 403):
-        reason += "; a user and a token that were in the URL of an earlier run are not kept: give them again"
+        reason += "; clm does not store a user or token from the URL of an earlier run: give it again"
     return f"{status} {reason}" if status else reason
 
 
