@@ -1,7 +1,7 @@
 """Causal language models: one recipe, two frameworks.
 
-The verbs `train`, `evaluate`, `generate`, `prepare`, `push` and `parity`, and what they take and give. Importing this
-imports no framework, nor transformers or datasets: they are imported when a verb needs them.
+The functions `train`, `evaluate`, `generate`, `prepare`, `push` and `parity`, with their options and results. Importing
+this package imports no framework, nor transformers or datasets; they are imported when a function needs them.
 """
 
 from clm_core.lazy import lazy_names

@@ -1,12 +1,12 @@
-"""The verbs as Python functions: options as arguments, by the names that the flags have, the same for every backend.
+"""The commands as Python functions: options are arguments, named like the flags, the same for every backend.
 
     import clm_core as clm
     run = clm.train(backend="pt", train_file="my.jsonl", text_column="body", model_type="gpt2", tokenizer_name="sample")
     print(clm.evaluate(backend="tf", model_name_or_path=run.output_dir).metrics["perplexity"])
 
-What belongs to one backend stands in a mapping under its name: `pt={"torch_compile": True}`. A recipe or a
-file is given as `config`. clm prints nothing, unless `progress` says where, and a framework none of its notes, unless
-`verbose` is given; what you print, log or warn of goes where it always goes.
+Backend-specific options go into a mapping under the backend's name: `pt={"torch_compile": True}`. `config` takes a
+recipe or a file. clm prints nothing unless you pass `progress`, and silences the framework unless you pass `verbose`;
+what you print, log or warn of yourself is unaffected.
 """
 
 from pathlib import Path
@@ -48,7 +48,7 @@ def train(
     """Train a model; takes the options of `TrainConfig`.
 
     Raises:
-        ClmError: an option, the data, the model, the backend or the output folder cannot be used as asked.
+        ClmError: an option, the data, the model, the backend or the output folder cannot be used as requested.
     """
     request = resolve.training(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
@@ -67,7 +67,7 @@ def evaluate(
     """Score a model on a validation split; takes the options of `EvaluateConfig`.
 
     Raises:
-        ClmError: an option, the data, the model or the backend cannot be used as asked.
+        ClmError: an option, the data, the model or the backend cannot be used as requested.
     """
     request = resolve.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
@@ -87,7 +87,7 @@ def generate(
     """Continue a prompt; takes the options of `GenerateConfig`.
 
     Raises:
-        ClmError: an option, the model or the backend cannot be used as asked.
+        ClmError: an option, the model or the backend cannot be used as requested.
     """
     request = resolve.generation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
@@ -99,7 +99,7 @@ def parity(*, config: str | Path | None = None, progress: Progress = SILENT, **o
     """Train with two backends and compare them; takes the options of `ParityConfig`, and `python={"NAME": PATH}`.
 
     Raises:
-        ClmError: an option, the data, the model, a backend or the output folder cannot be used as asked.
+        ClmError: an option, the data, the model, a backend or the output folder cannot be used as requested.
     """
     request = resolve.parity(from_arguments(options), file=config)
     look(request.config)
@@ -110,7 +110,7 @@ def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **
     """Tokenize data into a folder that every backend reads; takes the options of `PrepareConfig`.
 
     Raises:
-        ClmError: an option, the data, the tokenizer or the output folder cannot be used as asked.
+        ClmError: an option, the data, the tokenizer or the output folder cannot be used as requested.
     """
     request = resolve.preparation(from_arguments(options), file=config)
     look(request)
@@ -127,9 +127,9 @@ def inspect(folder: str | Path, **options: Any) -> InspectionResult:
 
 
 def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Publication:
-    """Publish a finished run on the Hub, or go on with it; takes the options of `PushConfig`.
+    """Publish a finished run on the Hub, or continue its upload; takes the options of `PushConfig`.
 
-    An upload that fails raises nothing, and leaves the run as it is: the `state` that is returned says so.
+    A failed upload raises nothing and leaves the run as it is; the returned `state` says so.
 
     Raises:
         ClmError: an option cannot be used as asked, or there is no finished run in the folder.

@@ -1,6 +1,6 @@
-"""The contract between clm and a framework: what a backend implements, and the data that cross the seam.
+"""The contract between clm and a framework: what a backend implements, and the data it exchanges with the core.
 
-No tensor crosses it: blocks of token ids go in as NumPy arrays, and counts, sums and token ids come
+No tensor crosses this interface: blocks of token ids go in as NumPy arrays; counts, sums and token ids come
 back, or logits as a NumPy array where backends are compared. A backend speaks one framework and
 decides nothing that the core can decide: the order of the blocks, the learning rate of each step,
 when to evaluate and when to save all come with the job.
@@ -38,12 +38,12 @@ Logits: TypeAlias = "npt.NDArray[np.float32]"
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What a model makes of some blocks: sums, so that scores of parts add up to the score of the whole."""
+    """The score of a model on some blocks, as sums, so that scores of batches add up to the score of a split."""
 
     loss_sum: float
     """Negative log likelihood of the predicted tokens, in nats, summed."""
     correct: int
-    """Predicted tokens that were the likeliest ones."""
+    """Predicted tokens that the model ranked first."""
     tokens: int
     """Predicted tokens: block_size - 1 for each block."""
 
@@ -62,20 +62,20 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """An update of the weights was made, the `step`-th."""
+    """A training step finished."""
 
     step: int
     loss: float
-    """On the blocks of this step, before the update: the mean over their predicted tokens, in nats."""
+    """Mean over the predicted tokens of this step's blocks, in nats, before the weights are updated."""
     grad_norm: float | None = None
     """Global norm of the gradient before clipping, where the backend has gradients."""
     auxiliary_loss: float | None = None
-    """What the model was trained on besides `loss`, such as for the balance of its experts, times its coefficient."""
+    """What the model adds to `loss` in training, such as for the balance of its experts, times its coefficient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchScored:
-    """An evaluation got through another batch."""
+    """An evaluation batch was scored."""
 
     blocks: int
     """How many blocks the batch had."""
@@ -83,7 +83,7 @@ class BatchScored:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """The validation blocks were scored, where `schedule.evaluates_at(step)`; step 0 is before the training."""
+    """The validation split was scored, at a step where `schedule.evaluates_at(step)`; step 0 is before training."""
 
     step: int
     score: Score
@@ -103,7 +103,7 @@ Report = Callable[[Event], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which weights to work on: those at `name_or_path`, or, where that is None, new ones drawn with `seed`."""
+    """Which weights to use: those at `name_or_path` or, if it is None, new ones drawn with `seed`."""
 
     name_or_path: str | None
     revision: str
@@ -116,7 +116,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """All that a backend needs to train a model."""
+    """Everything a backend needs to train a model."""
 
     model: Model
     train: Blocks
@@ -130,7 +130,7 @@ class TrainingJob:
     model_dir: Path
     """An empty folder for the trained model: config.json, model.safetensors, generation_config.json."""
     resume_from: Path | None
-    """A checkpoint that this backend wrote, to go on from as if nothing had happened."""
+    """A checkpoint to resume from, with the same result as an uninterrupted training."""
     report: Report
     add_to_checkpoint: Callable[[Path], None] = lambda folder: None
     """Writes what the core keeps in a checkpoint; `clm_core.checkpoints` calls it."""
@@ -138,7 +138,7 @@ class TrainingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationJob:
-    """All that a backend needs to score blocks."""
+    """Everything a backend needs to score blocks."""
 
     model: Model
     blocks: Blocks
@@ -148,7 +148,7 @@ class EvaluationJob:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationJob:
-    """All that a backend needs to continue a prompt."""
+    """Everything a backend needs to continue a prompt."""
 
     model: Model
     prompt: tuple[int, ...]
@@ -159,13 +159,13 @@ class GenerationJob:
 
     @property
     def eos_token_id(self) -> int | None:
-        """The first of them, for a backend that knows one alone."""
+        """The first of them, for a backend that supports only one."""
         return next(iter(self.eos_token_ids), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """The options of a backend that has none of its own."""
+    """The options of a backend without specific ones."""
 
 
 class Backend(ABC):
@@ -174,31 +174,31 @@ class Backend(ABC):
     name: ClassVar[str]
     """What `--backend` takes; the same as the name of the entry point."""
     install: ClassVar[str]
-    """The command that installs what the backend needs; of an extra of clm, the core makes a line that works."""
+    """The command that installs what the backend needs; the core adapts it for an extra of clm."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Requirements as in pyproject.toml, checked before a job is handed over."""
     unsupported: ClassVar[Mapping[str, str]] = {}
-    """Options of the verbs that the backend cannot honour, and why; clm refuses them for it."""
+    """Options that the backend does not support, and why; clm rejects them on its behalf."""
     incomparable: ClassVar[str | None] = None
-    """Why its numbers cannot be another backend's for the same weights and blocks, if it computes another model."""
+    """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""
-    """Markdown for model cards: how models of PyTorch's layout are opened with it; `{model}` stands for the name."""
+    """Markdown for model cards: how to open models in PyTorch's layout with it; `{model}` stands for the name."""
 
     def start(self, *, verbose: bool) -> None:  # noqa: B027  (a hook that may stay empty)
         """Called once before the framework is imported, to quiet what it prints unless `verbose`."""
 
     def quiet(self) -> None:  # noqa: B027  (as above)
-        """Called before a job that comes from Python: import the framework without its messages, and leave the rest."""
+        """Called before a job that comes from Python: import the framework without its messages, nothing else."""
 
     @abstractmethod
     def train(self, job: TrainingJob) -> None:
         """Train, report what happens, and write the model to `job.model_dir`.
 
-        At a step, the order is StepDone, then Evaluated, then Saved. What `report` raises ends the training, as it
-        does where the loss is not a number any more, so that such weights are never saved. A training of no steps
-        writes the weights that it would begin with.
+        At a step, the order is StepDone, then Evaluated, then Saved. An exception from `report` ends the training; it
+        raises one when the loss is no longer a number, so that such weights are never saved. A training of no steps
+        writes the weights that it would start with.
         """
 
     @abstractmethod
@@ -210,5 +210,5 @@ class Backend(ABC):
         """Return the ids of the tokens that follow the prompt, without the prompt."""
 
     def logits(self, job: EvaluationJob) -> Logits:
-        """Return the logits of blocks in inference mode; a backend that is `incomparable` has no need for it."""
+        """Return the logits of blocks in inference mode; a backend that is `incomparable` does not need it."""
         raise NotImplementedError(f"backend {self.name} is to be compared, and gives no logits")

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: complete or not there, the last one found, the old ones removed.
+"""Checkpoints of a run: written completely or not at all, found again, and removed when old.
 
 A checkpoint is a folder `checkpoint-STEP`. It counts once it holds `checkpoint.json`, which is written
-last; what a crash left without it is never resumed from. Weights and AdamW's moments have the same layout from every
-backend, so that a training goes on in another framework than it began in.
+last; a folder without it, left by a crash, is never used. Weights and AdamW's moments have the same layout from every
+backend, so that a training can resume in another framework.
 """
 
 import json
@@ -39,7 +39,7 @@ class Moments:
     first: Array
     second: Array
     updates: int
-    """How often the parameter was updated: at every step, but for those at which it got no gradient."""
+    """How often the parameter was updated: at every step, except those at which it got no gradient."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     record = {"step": step, "backend": backend, **job.schedule.identity()}
     replace(folder / MARKER, json.dumps(record, indent=2))
     if job.config.save_total_limit:
-        # Those after this step are there when a run is done again from an earlier one: not old, and not counted.
+        # Later checkpoints exist when a run is repeated from an earlier one: they are not old, and not counted.
         until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
         for old in until[: -job.config.save_total_limit]:
             shutil.rmtree(old)
@@ -70,7 +70,7 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
 
 
 def write_moments(folder: Path, moments: Mapping[str, Moments | None]) -> None:
-    """Write AdamW's state of each trained parameter under PyTorch's name; None for one that never got a gradient."""
+    """Write AdamW's state of each trained parameter under PyTorch's name; None if it never got a gradient."""
     from safetensors.numpy import save_file
 
     tensors: dict[str, npt.NDArray[Any]] = {}
@@ -114,7 +114,7 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
 
 
 def backend_of(checkpoint: Path) -> str:
-    """The name of the backend that wrote a whole checkpoint.
+    """The name of the backend that wrote a complete checkpoint.
 
     Raises:
         ModelError: its marker cannot be read.
@@ -124,7 +124,7 @@ def backend_of(checkpoint: Path) -> str:
 
 
 def step_of(checkpoint: Path) -> int:
-    """How many updates of the weights a whole checkpoint has seen.
+    """The step at which a complete checkpoint was written.
 
     Raises:
         ModelError: its marker cannot be read.
@@ -134,16 +134,16 @@ def step_of(checkpoint: Path) -> int:
 
 
 def list_complete(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+    """The complete checkpoints of a run, oldest first."""
     found = [path for path in run.iterdir() if NAME.fullmatch(path.name) and (path / MARKER).is_file()]
     return sorted(found, key=_step_in)
 
 
 def find(place: Path) -> Path:
-    """The checkpoint at `place`, which is one, or a run that has some.
+    """The checkpoint at `place`, or the latest of the run at `place`.
 
     Raises:
-        ModelError: there is no whole checkpoint.
+        ModelError: there is no complete checkpoint.
     """
     if (place / MARKER).is_file():
         return place
@@ -157,11 +157,11 @@ def find(place: Path) -> Path:
 
 
 def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> int:
-    """Make sure that a training goes on where the checkpoint stopped, and return the step that it stopped at.
+    """Make sure that a training can resume from the checkpoint, and return the checkpoint's step.
 
     Raises:
-        ModelError: the checkpoint is of a backend that leaves nothing for others to go on from, its blocks came in
-            another order, or nothing is left to do.
+        ModelError: the checkpoint is from a backend that writes no moments for others, its blocks came in another
+            order, or nothing is left to do.
     """
     record = _record(checkpoint)
     if record["backend"] != backend and not (checkpoint / MOMENTS).is_file():
@@ -191,7 +191,7 @@ def _step_in(folder: Path) -> int:
 def _record(checkpoint: Path) -> dict[str, Any]:
     try:
         record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-        # Checkpoints from before there was a choice dropped nothing.
+        # Checkpoints from before this option existed dropped nothing.
         return {"dataloader_drop_last": False, **record, "step": int(record["step"]), "backend": str(record["backend"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{checkpoint / MARKER} is damaged ({error}): use another checkpoint") from None

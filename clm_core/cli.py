@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from clm_core.screen.endings import end
 
         return end(error, arguments, verbose="--verbose" in arguments)
-    finally:  # What the command has set for its frameworks is not for whoever called it.
+    finally:  # The caller's environment is restored: what the command set is for its frameworks only.
         os.environ.clear()
         os.environ.update(environment)
 
@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help, or the version, which are all that a parser here prints."""
+        """Print help or the version, the only things that this parser prints."""
         show(message.removesuffix("\n"))
 
 
@@ -70,7 +70,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _set_environment() -> None:
-    """Nothing phones home, and no bars of others' go to where there is no terminal."""
+    """Turn telemetry off, and other libraries' progress bars if there is no terminal."""
     # A thread that outlives the command would print its message, signed addresses too, as an error of the log itself.
     logging.raiseExceptions = False
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -10,7 +10,7 @@ from clm_core.errors import OutputError
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that is never half there; a link, a pipe or a device is written to, and not replaced.
+    """Write a file completely or not at all; a link, a pipe or a device is written to, not replaced.
 
     Raises:
         OutputError: it cannot be written.

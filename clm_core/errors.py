@@ -1,10 +1,10 @@
-"""The errors a person can act on: each names the value, the place and the way out, and ends the command in one line."""
+"""The errors a person can act on: each names the value, where it was given and what to do, in one line."""
 
 from clm_core.redaction import without_credentials
 
 
 class ClmError(Exception):
-    """Base of all errors that are the input's, not the program's; `clm` prints the message alone."""
+    """Base of all errors that are caused by the input, not by clm; the command prints only the message."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_credentials(message))
@@ -19,7 +19,7 @@ class DataError(ClmError):
 
 
 class ModelError(ClmError):
-    """A model, tokenizer or checkpoint cannot be found, read, or used with these data."""
+    """A model, tokenizer or checkpoint cannot be found, read, or used with this data."""
 
 
 class BackendError(ClmError):
@@ -27,7 +27,7 @@ class BackendError(ClmError):
 
 
 class TrainingError(ClmError):
-    """The training cannot go on, for example because the loss is no longer a number."""
+    """The training cannot continue, for example because the loss is no longer a number."""
 
 
 class OutputError(ClmError):
@@ -39,4 +39,4 @@ class DiskFullError(OutputError):
 
 
 class HubError(ClmError):
-    """The Hub cannot be reached, does not know who you are, or does not let you do what was asked for."""
+    """The Hub cannot be reached, does not know who you are, or does not permit what you asked for."""

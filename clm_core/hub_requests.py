@@ -1,4 +1,4 @@
-"""Requests to the Hub: how long to be patient, which failures pass, and what differs between huggingface_hub's series.
+"""Requests to the Hub: how long to wait, which failures to retry, and differences between series of huggingface_hub.
 
 huggingface_hub 0.x sends its requests with requests, 1.x with httpx, 2.x with httpx2; none of them ends a request
 that the server never answers, and 0.x repeats few that failed.
@@ -21,10 +21,10 @@ from clm_core.redaction import without_secrets
 T = TypeVar("T")
 
 PASSING = {408, 409, 412, 423, 425, 429}
-"""What may be over in a moment, beside most of the 5xx: 409 and 412 mean that someone else's commit came in between."""
+"""Failures worth retrying, besides most of the 5xx: 409 and 412 mean that another commit came in between."""
 
 LASTING = {501, 505, 507, 511}
-"""Those of the 5xx that waiting does not change; 507 is a lack of space."""
+"""Those of the 5xx that are not worth retrying; 507 is a lack of space."""
 
 LONGEST_WAIT = 600.0
 """Seconds from the first failure to the last attempt; a server that asks for more is not waited for."""
@@ -57,7 +57,7 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a request failed, in words that hold no secret, and whether it may do better later."""
+    """Why a request failed, without secrets, and whether to retry it."""
 
     reason: str
     status: int | None
@@ -74,12 +74,12 @@ def persist(
     stopped: threading.Event | None = None,
     limit: float | None = None,
 ) -> T:
-    """Call `attempt` until it does not fail, with longer and longer waits, unless it cannot do better later.
+    """Call `attempt` until it succeeds, with longer and longer waits, unless retrying is pointless.
 
-    An attempt that takes more than `limit` seconds is left alone, whatever it is at.
+    An attempt that takes more than `limit` seconds is abandoned.
 
     Raises:
-        HubError: it failed for good, as often as `patience` allows, had no end, or was `stopped`.
+        HubError: it failed for good or as often as `patience` allows, did not finish, or was `stopped`.
     """
     stopped, failed_since = stopped or threading.Event(), float("inf")
     for number in range(patience.retries + 1):
@@ -102,7 +102,7 @@ def persist(
 
 
 def explain(error: BaseException) -> Failure:
-    """What an error of huggingface_hub means: of whatever series, and under whatever other error it lies."""
+    """What an error of huggingface_hub means, of any series, and however deep in a chain of errors."""
     chain = list(_causes(error))
     response = next((found for link in chain if (found := getattr(link, "response", None)) is not None), None)
     if response is None:
@@ -118,7 +118,7 @@ def explain(error: BaseException) -> Failure:
 
 @contextmanager
 def bounded(seconds: float) -> Iterator[None]:
-    """Give up requests of huggingface_hub after so many seconds of silence; in no series does it do so itself."""
+    """Give up requests of huggingface_hub after this many seconds of silence; it does not do so itself."""
     import huggingface_hub
     from huggingface_hub.utils import _http
 
@@ -158,7 +158,7 @@ def _within(seconds: float, attempt: Callable[[], T]) -> T:
 
 
 class _BoundedFactory:
-    """Makes clients as another factory does, with a timeout for the requests that have none."""
+    """Wraps a client factory: adds a timeout to requests that have none."""
 
     bounded = True
 
@@ -193,7 +193,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_of_network(chain: list[BaseException]) -> bool:
-    """Whether there was no answer, or none that could be read; not where a file here, or the request, is at fault."""
+    """Whether there was no answer, or an unreadable one; not if a local file or the request is at fault."""
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     of_client = HfHubHTTPError.__mro__[1]  # The base of all errors of requests, httpx or httpx2.

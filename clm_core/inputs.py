@@ -26,7 +26,7 @@ WAYS = {
 
 
 def announce(config: Any, progress: Progress) -> None:
-    """Say what is looked for on the Hub, which may take a while."""
+    """Report what is loaded from the Hub, which may take a while."""
     names = [getattr(config, name, None) for name in ("model_name_or_path", "tokenizer_name", "config_name")]
     wanted = [name for name in names if name and name != SAMPLE and not is_path(name)]
     if wanted or getattr(config, "dataset_name", None):

@@ -1,6 +1,6 @@
 """The `pip install` line that works here: from where this distribution came, since no index has it by this name.
 
-A stranger's distribution on the index ships a package `clm_core` too, which it writes over this one's.
+A third-party distribution on the index also ships a package `clm_core`, which overwrites this one's files.
 """
 
 import json
@@ -45,7 +45,7 @@ def strangers() -> list[str]:
 
 
 def warning(found: list[str]) -> str:
-    """What to do about strangers; what was written over has to be written again."""
+    """What to do about them; overwritten files have to be reinstalled."""
     names = " ".join(stranger.split()[0] for stranger in found)
     return (
         f"{', '.join(found)} also ships a package {PACKAGE}, which may have replaced files of clm: "

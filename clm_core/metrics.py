@@ -41,7 +41,7 @@ class Perplexity(_TokenMetric):
 
 
 class Accuracy(_TokenMetric):
-    """The share of tokens that were the likeliest ones."""
+    """The share of tokens that the model ranked first."""
 
     def _compute(self, *, loss_sum: Any, correct: Any, tokens: Any) -> dict[str, float]:
         return {"accuracy": sum(correct) / sum(tokens)}

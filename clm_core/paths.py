@@ -1,4 +1,4 @@
-"""Whether a name is that of a folder on this machine, or one on the Hub."""
+"""Whether a name means a local folder, or a repository on the Hub."""
 
 import difflib
 from pathlib import Path
@@ -8,7 +8,7 @@ CACHED = ("config.json", "tokenizer_config.json", "tokenizer.json")
 
 
 def is_path(name: str) -> bool:
-    """Whether a name means a folder here: one that is there, or one that can only be a path."""
+    """Whether a name means a local folder: an existing one, or a name that can only be a path."""
     return (
         Path(name).exists()
         or name.startswith((".", "~", "/"))
@@ -32,7 +32,7 @@ def is_cached(name: str, revision: str = "main") -> bool:
 
 
 def likely(name: str, *, file: bool = False) -> str:
-    """What a person may have meant by a folder, or a file, that is not there, as the end of a sentence."""
+    """What a name of a missing folder or file may have meant, as the end of a sentence."""
     path = Path(name)
     if name.startswith("~"):
         return f"; ~ was not expanded here: give {path.expanduser()}"

@@ -17,7 +17,7 @@ CARD = "README.md"
 CURVE = "losses.png"
 LOGS = "logs"
 UPLOADING = ".upload-"
-"""Begins the name of a folder that holds a checkpoint as long as it is uploaded."""
+"""Prefix of the name of a folder that holds a checkpoint during its upload."""
 
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 
 def read_results(run: Path) -> Record:
-    """What a finished run has written of itself.
+    """The results in the record of a finished run.
 
     Raises:
         OutputError: it has written nothing, or nothing that can be read.

@@ -1,14 +1,14 @@
-"""Takes secrets out of a text that is shown or kept: tokens, passwords, and what an address lets people in with."""
+"""Removes secrets from text that is shown or stored: tokens, passwords, and credentials in addresses."""
 
 import os
 import re
 import sys
 
 NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|API_KEY|ACCESS_KEY|CREDENTIALS?)$")
-"""End the names of environment variables whose values are secrets, such as HF_TOKEN or AWS_SECRET_ACCESS_KEY."""
+"""Suffixes of environment variables whose values are secrets, such as HF_TOKEN or AWS_SECRET_ACCESS_KEY."""
 
 SHORTEST = 8
-"""Characters of a secret. What is shorter is none, and may be part of any word."""
+"""The fewest characters of a secret; anything shorter may be part of any word."""
 
 PATTERNS = (
     (re.compile(r"\b(hf_|gh[opsur]_|sk-|api_org_)[A-Za-z0-9_-]{8,}"), "***"),
@@ -37,7 +37,7 @@ def without_secrets(text: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """The text without what its addresses let people in with; they still say what they are of."""
+    """The text without the credentials in its addresses; the addresses stay recognizable."""
     if "://" not in text:
         return text
     return PARAMETER.sub(r"\1...", USER.sub("", text))

@@ -1,4 +1,4 @@
-"""Backends by name: found by the entry points in the group `clm.backends`, checked for what they require, chosen."""
+"""Backends by name: finds them by entry points in the group `clm.backends`, checks what they require, chooses one."""
 
 import difflib
 import os
@@ -15,7 +15,7 @@ VARIABLE = "CLM_BACKEND"
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """A backend that some installed distribution brings, and whether it can run here."""
+    """A backend of an installed distribution, and whether it can run."""
 
     name: str
     distribution: str
@@ -54,7 +54,7 @@ def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
 
 
 def command_with(name: str | None = None) -> str:
-    """How a command begins that needs a backend: that of this name, or one where there are several to choose from."""
+    """How a command starts that needs a backend: with this one, or with any if there are several."""
     if name is None and not os.environ.get(VARIABLE):
         ready = [status.name for status in list_backends() if not status.problem]
         name = ready[0] if len(ready) > 1 else None
@@ -69,7 +69,7 @@ def _status(point: metadata.EntryPoint) -> Status:
     distribution = point.dist.name if point.dist else "?"
     try:
         return Status(name=point.name, distribution=distribution, backend=point.load()())
-    except Exception as error:  # A stranger's code, which must not keep the help and the other backends from working.
+    except Exception as error:  # Third-party code, which must not break the help or the other backends.
         reason = f"{point.value} of {distribution} does not load: {type(error).__name__}: {error}"
         return Status(name=point.name, distribution=distribution, backend=None, load_error=reason)
 

@@ -1,4 +1,4 @@
-"""What a verb gives back, the same for every backend, and as JSON for programs."""
+"""The results of the commands, the same for every backend, and as JSON for programs."""
 
 import json
 import math
@@ -32,50 +32,50 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication(Result):
-    """What became of an upload to the Hub."""
+    """The outcome of an upload to the Hub."""
 
     repository: str
-    """`user/name`; the name alone where it was not asked yet who the user is."""
+    """`user/name`; the name alone if the user is not known yet."""
     revision: str
     state: Literal["queued", "uploaded", "failed"]
     url: str | None = None
     commit: str | None = None
-    """Of the repository, when it was equal to what is on disk."""
+    """Commit at which the repository matched the disk."""
     error: str | None = None
     command: str | None = None
-    """What uploads it, where it is not uploaded."""
+    """The command that uploads it, if it is not uploaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult(Result):
-    """What a training did."""
+    """The result of a training."""
 
     backend: str
     output_dir: Path
     steps: int
     epochs: float
     tokens_trained: int
-    """Predicted tokens that the weights were updated on, of all epochs, those before a resumption included."""
+    """Predicted tokens trained on, in all epochs, including those before the run was resumed."""
     seconds: float
-    """Of this process, from the first step to the last, validation and checkpoints included."""
+    """Seconds in this process from the first step to the last, including evaluations and checkpoints."""
     before: Metrics | None
-    """The metrics on the validation split before the first step; None where there was no validation."""
+    """The metrics on the validation split before the first step; None if it was not evaluated."""
     after: Metrics | None
-    """The same after the last."""
+    """The metrics after the last step."""
     history: tuple[dict[str, Any], ...]
-    """Every report of the loss and every validation, in order."""
+    """Every reported loss and every evaluation, in order."""
     ledger: dict[str, Any]
     """Where every document and token went."""
     checkpoint: Path | None
     """The last checkpoint."""
     versions: dict[str, str]
     hub: Publication | None = None
-    """What became of the upload that was asked for; a failed one raises nothing, for the training did not fail."""
+    """The outcome of a requested upload; a failed one raises nothing, for the training did not fail."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult(Result):
-    """What a model makes of a validation split."""
+    """The result of an evaluation."""
 
     backend: str
     model: str
@@ -98,20 +98,20 @@ class GenerationResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparationResult(Result):
-    """Prepared data, and what went into them."""
+    """Prepared data and its ledger."""
 
     folder: Path
     reused: bool
-    """Whether they were there already, so that nothing was tokenized."""
+    """Whether the data was there already, so that nothing was tokenized."""
     tokenizer_name: str
     ledger: dict[str, Any]
     hub: Publication | None = None
-    """What became of the upload that was asked for."""
+    """The outcome of a requested upload."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectionResult(Result):
-    """What prepared data look like."""
+    """What prepared data looks like."""
 
     folder: Path
     verified: bool
@@ -129,17 +129,17 @@ class InspectionResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far two backends are apart in something."""
+    """The difference between two backends in one quantity."""
 
     quantity: str
     """loss, gradient norm, weights, logits or evaluation loss."""
     step: int
-    """After so many updates of the weights; loss and gradient norm are those of the last of them."""
+    """After this many steps; loss and gradient norm are those of the last of them."""
     relative: float
     tolerance: float
     tolerated: bool
     values: tuple[float, float] | None = None
-    """Of both, where they are single numbers."""
+    """Both values, if they are single numbers."""
     where: str | None = None
 
 
@@ -151,13 +151,13 @@ class ParityResult(Result):
     versions: dict[str, dict[str, str]]
     steps: int
     dropout: dict[str, float]
-    """What the configuration had of it, and was set to 0."""
+    """The dropout in the configuration, which was set to 0."""
     losses: dict[str, tuple[float, ...]]
-    """Of each step, for each backend."""
+    """The loss of each step, for each backend."""
     differences: tuple[Difference, ...]
-    """All that was compared, in the order in which it came about."""
+    """Everything that was compared, in the order of the steps."""
     parted: Difference | None
-    """The first that is not tolerated; None where both agree."""
+    """The first difference above its tolerance; None if both agree."""
     output_dir: Path | None
 
 

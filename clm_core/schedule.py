@@ -1,7 +1,7 @@
-"""The course of a training: which blocks at which step, which learning rate, and when to log, evaluate and save.
+"""The schedule of a training: which blocks at which step, which learning rate, and when to log, evaluate and save.
 
 It is decided here, once for every backend. Everything is a pure function of its arguments, so that two
-frameworks, or a run and its continuation, cannot disagree about it.
+frameworks, or a run before and after it was resumed, cannot disagree about it.
 """
 
 import math
@@ -31,7 +31,7 @@ def epoch_order(blocks: int, *, seed: int, epoch: int) -> Rows:
 class Schedule:
     """A training of `total_steps` optimizer steps over `blocks` blocks.
 
-    A step is an update of the weights; it takes up to `accumulation` batches of up to `batch_size` blocks. An epoch's
+    A step updates the weights once; it takes up to `accumulation` batches of up to `batch_size` blocks. An epoch's
     last step takes what is left, so that no block is dropped; with `drop_last`, a batch that is not full is left out.
     """
 
@@ -96,7 +96,7 @@ class Schedule:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many updates of the weights an epoch has."""
+        """How many steps an epoch has."""
         return math.ceil(self.batches_per_epoch / self.accumulation)
 
     @property
@@ -111,12 +111,12 @@ class Schedule:
             yield order[start : start + self.batch_size]
 
     def first_batch(self, step: int) -> tuple[int, int]:
-        """The epoch, and the batch within it, that follow after `step` updates: where a continued training begins."""
+        """The epoch, and the batch within it, that follow after `step` steps: where a resumed training starts."""
         epoch, done = divmod(step, self.steps_per_epoch)
         return epoch, done * self.accumulation
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of the update after `step` updates, as transformers' `get_scheduler` has it."""
+        """The learning rate of the step after `step` steps, as in transformers' `get_scheduler`."""
         if step < self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
         if self.lr_scheduler_type.startswith("constant"):
@@ -127,19 +127,19 @@ class Schedule:
         return self.learning_rate * decay
 
     def logs_at(self, step: int) -> bool:
-        """Whether the loss is reported after this many updates."""
+        """Whether to report the loss after this many steps."""
         return step % self.logging_steps == 0 or step == self.total_steps
 
     def evaluates_at(self, step: int) -> bool:
-        """Whether the validation blocks are scored after this many updates: before, during and after the training."""
+        """Whether to evaluate after this many steps: before, during and after the training."""
         return self.eval_every is not None and (step % self.eval_every == 0 or step == self.total_steps)
 
     def saves_at(self, step: int) -> bool:
-        """Whether a checkpoint is written after this many updates."""
+        """Whether to write a checkpoint after this many steps."""
         return self.save_every is not None and step > 0 and (step % self.save_every == 0 or step == self.total_steps)
 
     def identity(self) -> dict[str, int | str]:
-        """What a checkpoint must share with the run that continues it, for the order of the blocks to go on."""
+        """What a checkpoint must share with the run that resumes it, so that the order of the blocks continues."""
         return {
             "data": self.data,
             "blocks": self.blocks,

@@ -1,4 +1,4 @@
-"""Parts of a preparation for several machines: which documents a part has, and how parts become the whole again."""
+"""Shards of a preparation for several machines: which documents a shard has."""
 
 import re
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ PATTERN = re.compile(r"([0-9]+)/([0-9]+)")
 
 @dataclass(frozen=True)
 class Shard:
-    """The `number`-th of `count` parts, from 1: of each split, every `count`-th document."""
+    """The `number`-th of `count` shards, from 1: of each split, every `count`-th document."""
 
     number: int = 1
     count: int = 1
 
     @classmethod
     def parse(cls, text: str | None) -> "Shard":
-        """The shard that is written `1/4`; the whole where nothing is written.
+        """The shard written as `1/4`; the only shard of one if nothing is written.
 
         Raises:
-            ValueError: it is written in another way, or there is no such part.
+            ValueError: it is written differently, or there is no such shard.
         """
         if text is None:
             return cls()
@@ -29,7 +29,7 @@ class Shard:
         return cls(number, count)
 
     def has(self, document: int) -> bool:
-        """Whether the document of this number, from 0, counted within its split, is in this part."""
+        """Whether the document of this number, from 0, counted within its split, is in this shard."""
         return document % self.count == self.number - 1
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""From clm's options to transformers' TrainingArguments: the one place that knows how its versions differ."""
+"""Turns clm's options into transformers' TrainingArguments, across its versions."""
 
 import os
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from clm_core.errors import OptionError
 
 
 def training_arguments(job: TrainingJob) -> TrainingArguments:
-    """The arguments of a job; when to log, evaluate and save is the schedule's to say, not theirs.
+    """The arguments of a job; the schedule decides when to log, evaluate and save, not they.
 
     transformers 4 hands some of them to Trainer in `os.environ`: build the Trainer in the same `own_environment`.
 
     Raises:
-        OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
+        OptionError: the hardware does not support an option, or the training was started as several processes.
     """
     _check_alone()
-    # transformers 4 takes a precision that is there already, if the option names none.
+    # transformers 4 keeps a precision that is set already, if the option names none.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if job.config.bf16 else "no"
     try:
         arguments = TrainingArguments(**_common(job), **_versioned(job))
-    except ValueError as error:  # Such as bf16 on an accelerator that has none.
+    except ValueError as error:  # Such as bf16 on an accelerator without it.
         raise OptionError(f"transformers rejects these options: {error}") from None
     # With more, Trainer would make a batch of one for each of them, and the schedule's steps would be others.
     arguments._n_gpu = min(arguments.n_gpu, 1)
@@ -36,9 +36,9 @@ def training_arguments(job: TrainingJob) -> TrainingArguments:
 
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Put `os.environ` back as it was, in the end.
+    """Restore `os.environ` at the end.
 
-    transformers and accelerate leave settings in it, and the next training of the process would take them for its own.
+    transformers and accelerate leave settings in it, which the next training of the process would use.
     """
     before = dict(os.environ)
     try:
@@ -50,7 +50,7 @@ def own_environment() -> Iterator[None]:
 
 
 def _check_alone() -> None:
-    # The names under which torchrun, accelerate and mpirun tell, in the order in which accelerate looks.
+    # The variables that torchrun, accelerate and mpirun set, in the order in which accelerate looks.
     names = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
     if (processes := get_int_from_env(names, 1)) > 1:
         raise OptionError(
@@ -97,7 +97,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_strategy": "no",
-        "logging_nan_inf_filter": False,  # It would log a loss that is not a number as 0.0, and go on.
+        "logging_nan_inf_filter": False,  # It would log a loss that is not a number as 0.0, and continue.
         "remove_unused_columns": False,
         "disable_tqdm": True,
         "dataloader_pin_memory": not use_cpu,

@@ -1,4 +1,4 @@
-"""PyTorch as a backend of clm: light, so that it can be listed and asked for its options without importing torch."""
+"""PyTorch as a backend of clm; light, so that it can be listed with its options without importing torch."""
 
 import os
 from collections.abc import Sequence
@@ -43,13 +43,13 @@ class PyTorchBackend(Backend):
     opens = OPENS
 
     def start(self, *, verbose: bool) -> None:
-        """Keep transformers from importing TensorFlow where that is installed too, and from showing loading bars."""
+        """Keep transformers from importing TensorFlow if it is installed too, and from showing loading bars."""
         os.environ.setdefault("USE_TF", "0")
         if not verbose:
             _quiet_transformers()
 
     def quiet(self) -> None:
-        """Import Trainer, and what it imports; TensorFlow too where that is installed, for it may be wanted later."""
+        """Import Trainer and what it imports; TensorFlow too if it is installed, since it may be needed later."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         _quiet_transformers()
         with silenced():

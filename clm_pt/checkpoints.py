@@ -14,7 +14,7 @@ from clm_core import checkpoints
 from clm_core.errors import ModelError
 
 STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
-"""What is in a checkpoint beside the weights; Trainer would go on without."""
+"""What a checkpoint contains besides the weights; Trainer would continue without it."""
 
 
 def write(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
@@ -50,7 +50,7 @@ def check_complete(folder: Path) -> None:
 
 @contextmanager
 def readable(checkpoint: Path | None, trainer: Trainer) -> Iterator[str | None]:
-    """A checkpoint as Trainer reads it: with its own record of the step, which another backend does not write."""
+    """A checkpoint as Trainer reads it: with its own file for the step, which another backend does not write."""
     if checkpoint is None or (checkpoint / TRAINER_STATE_NAME).is_file():
         yield str(checkpoint) if checkpoint else None
         return
@@ -68,7 +68,7 @@ def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
 
 
 def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | None:
-    """What torch's AdamW keeps of a parameter, which is nothing as long as there was no gradient."""
+    """What torch's AdamW keeps for a parameter: nothing until it has had a gradient."""
     if not state:
         return None
     first, second = (state[key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))

@@ -1,4 +1,4 @@
-"""Blocks as PyTorch takes them: gathered from the memory map a batch at a time, in the order that the core decides."""
+"""Datasets of blocks for PyTorch: read from the memory map a batch at a time, in the order of the schedule."""
 
 from collections.abc import Iterator, Sequence
 

@@ -13,7 +13,7 @@ from clm_pt.trainer import ScheduledTrainer
 
 
 class GuideTrainer(ScheduledTrainer):
-    """Trainer as the guide's PyTorch tab has it, on its collator; only when to evaluate and save is the schedule's.
+    """Trainer as in the guide's PyTorch tab, with its collator; only when to evaluate and save is the schedule's.
 
     Its losses are those that the guide's script reports. transformers 4.57 divides them by all tokens of the blocks,
     the first of each included, which nothing predicts.
@@ -47,7 +47,7 @@ class GuideTrainer(ScheduledTrainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Report what Trainer finds; the evaluation before the first step is not in the guide, and draws no numbers."""
+        """Report Trainer's evaluation; the one before the first step is not in the guide, and draws no numbers."""
         step = self.state.global_step
         with nullcontext() if step else torch.random.fork_rng(devices=[]):
             metrics: dict[str, float] = Trainer.evaluate(self, BlockDataset(self.job.validation))

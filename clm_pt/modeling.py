@@ -1,4 +1,4 @@
-"""Models in and out: loaded whole or not at all, initialised from a seed, saved and read back."""
+"""Loads models completely or not at all, initializes them from a seed, saves them and reads them back."""
 
 import copy
 import os
@@ -23,7 +23,7 @@ from clm_pt.repairs import repair
 from clm_pt.weights import WEIGHTS, check_all_used
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
-"""Of quantisation, that transformers knows; of another, it takes the numbers as they stand."""
+"""The quantization methods that transformers reads; for any other it takes the numbers as they are."""
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -31,7 +31,7 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
     """The model, float32, on the CPU.
 
-    It is that of a folder, or of a name on the Hub: `load("runs/products")`; or a `Model`, with a revision and a seed.
+    From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed.
 
     Raises:
         ModelError: transformers has no causal language model of this architecture, its class ignores a field, or the
@@ -56,10 +56,10 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
 def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write model.safetensors, config.json and generation_config.json, and make sure that they can be read back.
 
-    The folder is made where there is none. The tokenizer is written beside the model, if one is given.
+    The folder is created if missing. The tokenizer is saved with the model, if one is given.
 
     Raises:
-        OutputError: what was read back is not what was written.
+        OutputError: what was read back differs from what was written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any 
 
 
 def sync(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk, not only on their way there."""
+    """Wait until the files of a folder are on the disk, not only in its cache."""
     for path in folder.iterdir():
         if path.is_file():
             with path.open("r+b") as file:
@@ -91,7 +91,7 @@ def sync(folder: Path) -> None:
 
 
 def place(model: PreTrainedModel) -> PreTrainedModel:
-    """The model on the accelerator, where there is one, ready to score and generate."""
+    """The model on the accelerator, if there is one, ready to score and generate."""
     # A build for an accelerator names it even on a machine that has none.
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return model.to(device).eval()
@@ -128,7 +128,7 @@ def _from_config(architecture: Any) -> PreTrainedModel:
         if mapped and mapped.config_class is architecture.sub_configs.get("text_config"):
             return mapped(architecture.text_config)  # As from_pretrained does by itself.
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
-    except Exception as error:  # A class may raise anything about numbers that do not fit together.
+    except Exception as error:  # A class may raise anything if numbers do not fit together.
         kind = architecture.model_type
         raise ModelError(f"transformers cannot build a {kind} that predicts tokens: {_head(error)}") from error
 
@@ -141,9 +141,9 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             revision=model.revision,
             config=model.architecture,
             dtype=torch.float32,
-            use_safetensors=True,  # A stranger's pickle can run anything.
+            use_safetensors=True,  # Third-party pickles can run arbitrary code.
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # They are in the report, by their names, and refused below.
+            ignore_mismatched_sizes=True,  # They are in the report, by their names, and rejected below.
             output_loading_info=True,
         )
     except ModelError:
@@ -177,7 +177,7 @@ def _check_weights(model: Model) -> None:
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether they are the same numbers; not a number equals itself."""
+    """Whether they are the same numbers; not-a-number equals itself."""
     same_kind = (one.shape, one.dtype) == (other.shape, other.dtype)
     return same_kind and torch.allclose(one.cpu(), other.cpu(), rtol=0.0, atol=0.0, equal_nan=True)
 

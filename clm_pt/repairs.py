@@ -1,4 +1,4 @@
-"""What some of transformers' PyTorch classes do wrong for a causal language model, put right in a loaded model."""
+"""Repairs in a loaded model what some of transformers' PyTorch classes do wrong for causal language modeling."""
 
 from functools import partial
 from typing import Any

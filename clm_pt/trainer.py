@@ -45,7 +45,7 @@ class ScheduledTrainer(Trainer):
         )
 
     def validates_at(self, step: int) -> bool:
-        """Whether there is something to validate on, and it is the time for it."""
+        """Whether to evaluate at this step."""
         return self.job.validation is not None and self.job.schedule.evaluates_at(step)
 
     @contextmanager
@@ -76,7 +76,7 @@ class ScheduledTrainer(Trainer):
         checkpoints.write(Path(output_dir), self._whole_model(), self.optimizer)
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the weights are the checkpoint's already. Trainer would go on where some are missing.
+        """Nothing: the model has the checkpoint's weights already. Trainer would continue if some were missing.
 
         It also reads the configuration as one of no architecture, and fails in that of some (transformers 5).
         """
@@ -88,11 +88,11 @@ class ScheduledTrainer(Trainer):
             resume_schedule(self.lr_scheduler, step_of(Path(checkpoint)))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint that does not count as whole until all of it is on disk."""
+        """Write a checkpoint that does not count as complete until all of it is on disk."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        (folder / MARKER).unlink(missing_ok=True)  # Of the run before, which this one does again.
+        (folder / MARKER).unlink(missing_ok=True)  # From an earlier run, which this one repeats.
         super()._save_checkpoint(*args, **kwargs)
-        # A pickle, in which a token may be; no resumption reads it.
+        # A pickle that may contain a token; resuming does not read it.
         (folder / "training_args.bin").unlink(missing_ok=True)
         sync(folder)
 
@@ -134,7 +134,7 @@ class ScheduledTrainer(Trainer):
             super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Score the validation blocks, each token counting once; Trainer's own is a mean of means."""
+        """Score the validation split, each token counting once; Trainer's own score is a mean of means."""
         model = self.accelerator.unwrap_model(self.model)
         found = score(model, self.job.validation, self.job.config, self.job.report)
         self.job.report(Evaluated(step=self.state.global_step, score=found))
@@ -167,7 +167,7 @@ def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:
 def _aligned(model: PreTrainedModel) -> PreTrainedModel:
     """The model with tensors of its own, where those read lie in the mapped file, in which they begin anywhere.
 
-    What a product of matrices is rounded to depends on that, and a continued training would part from the first.
+    How a matrix product is rounded depends on that, so a resumed training would diverge from an uninterrupted one.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()

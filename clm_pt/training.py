@@ -1,4 +1,4 @@
-"""Training with transformers' Trainer, on the course that the schedule lays down."""
+"""Training with transformers' Trainer, by the schedule."""
 
 from transformers import PrinterCallback
 
@@ -17,7 +17,7 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be loaded.
-        OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
+        OptionError: the hardware does not support an option, or the training was started as several processes.
         OutputError: the weights on disk are not those of the model.
     """
     if job.resume_from is not None:
@@ -38,7 +38,7 @@ def create_trainer(job: TrainingJob) -> ScheduledTrainer:
 
     Raises:
         ModelError: the model cannot be loaded.
-        OptionError: the hardware cannot do what an option asks for, or the training was started as several processes.
+        OptionError: the hardware does not support an option, or the training was started as several processes.
     """
     trainer = GuideTrainer(job) if job.options.guide else ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)

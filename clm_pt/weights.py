@@ -1,4 +1,4 @@
-"""The tensors of a safetensors checkpoint, held against the model that was made of it: each of them is in use."""
+"""Compares the tensors of a safetensors checkpoint with the model loaded from it: each of them must be used."""
 
 import json
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def check_all_used(model: Model, loaded: PreTrainedModel, unexpected: Iterable[str]) -> None:
-    """Make sure that a loaded model is all that its files hold.
+    """Make sure that a loaded model uses everything in its files.
 
-    `unexpected` are the names that transformers found no place for, but for those that the class itself ignores.
+    `unexpected` are the names that transformers could not use, except those that the class itself ignores.
 
     Raises:
-        ModelError: the files hold more, or numbers that are no weights, or the model ties two tensors that differ.
+        ModelError: the files have more tensors, or numbers that are not weights, or the model ties tensors that differ.
     """
     files = _Files(model, loaded.base_model_prefix)
     check_types(model, ((name, files.type(name)) for name, _ in loaded.named_parameters() if name in files))

@@ -1,4 +1,4 @@
-"""The TensorFlow backend as clm sees it; TensorFlow is imported when a job comes."""
+"""TensorFlow as a backend of clm; TensorFlow is imported when a job comes."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from clm_core.screen.quiet import silenced
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFlowOptions:
-    """The options that only this backend has."""
+    """The options that only TensorFlow has."""
 
     jit_compile: bool = option(False, "compile the training step with XLA, which takes a while and pays off on a GPU")
     decay_all: bool = option(
@@ -60,7 +60,7 @@ class TensorFlowBackend(Backend):
     opens: ClassVar[str] = OPENS
 
     def start(self, *, verbose: bool) -> None:
-        """Quiet TensorFlow and transformers' notes on it; what the user has set in the environment stays."""
+        """Quiet TensorFlow and transformers' notes on it; keep what the user has set in the environment."""
         if verbose:
             return
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -69,7 +69,7 @@ class TensorFlowBackend(Backend):
         warnings.filterwarnings("ignore", module=r"(tensorflow|tf_keras)\b")
 
     def quiet(self) -> None:
-        """Import TensorFlow, which writes to standard error while it is imported, whatever it is told."""
+        """Import TensorFlow, which writes to standard error on import, whatever the settings."""
         self.start(verbose=False)
         with silenced():
             import tensorflow  # noqa: F401

@@ -1,6 +1,6 @@
 """Keras callbacks that make `model.fit` report, evaluate and save where the schedule says.
 
-At a step they act in the order in which `fit` is given them.
+At a step they act in the order in which `fit` gets them.
 """
 
 import math
@@ -16,10 +16,10 @@ from clm_tf.scoring import scorer
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Calls `on_step_end(step)` after each update of the weights; Keras itself counts batches."""
+    """Calls `on_step_end(step)` after each step; Keras itself counts batches."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begin at the optimizer's count, which is not 0 in a continued training."""
+        """Start at the optimizer's count, which is not 0 in a resumed training."""
         self.step = int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -30,7 +30,7 @@ class StepCallback(keras.callbacks.Callback):
             self.on_step_end(step)
 
     def on_step_end(self, step: int) -> None:
-        """What to do after `step` updates."""
+        """What to do after step number `step`."""
         raise NotImplementedError
 
 
@@ -75,7 +75,7 @@ class StepReport(StepCallback):
 
 
 class Evaluation(StepCallback):
-    """Scores the validation blocks where `schedule.evaluates_at(step)`, before the first step too."""
+    """Evaluates where `schedule.evaluates_at(step)`, before the first step too."""
 
     def __init__(self, schedule: Schedule, blocks: Blocks, batch_size: int, report: Report) -> None:
         super().__init__()
@@ -85,14 +85,14 @@ class Evaluation(StepCallback):
         self._report = report
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Score what the training starts from, unless it is a continued one, which did so long ago."""
+        """Score what the training starts from, unless it is resumed."""
         super().on_train_begin(logs)
         self._score = scorer(self.model)
         if self.step == 0:
             self.on_step_end(0)
 
     def on_step_end(self, step: int) -> None:
-        """Score if it is time."""
+        """Evaluate at this step if scheduled."""
         if self._schedule.evaluates_at(step):
             self._report(Evaluated(step=step, score=self._score(self._blocks, self._batch_size, self._report)))
 
@@ -105,7 +105,7 @@ class Checkpoints(StepCallback):
         self._job = job
 
     def on_step_end(self, step: int) -> None:
-        """Save if it is time."""
+        """Save at this step if scheduled."""
         if not self._job.schedule.saves_at(step):
             return
         with complete_checkpoints.writing(self._job, step) as folder:

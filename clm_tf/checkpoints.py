@@ -15,11 +15,11 @@ from clm_tf import modeling, weights
 from clm_tf.optimization import AdamWeightDecay
 
 DROPOUT = "dropout.safetensors"
-"""The state of the generators that dropout is drawn from, which no other backend has a use for."""
+"""The state of the dropout generators, which no other backend can use."""
 
 
 def write(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> None:
-    """Write the model, and all that a continued training needs for its next update to be the same bit for bit."""
+    """Write the model, and all that a resumed training needs for its next step to be the same bit for bit."""
     modeling.save(model, folder)
     checkpoints.write_moments(folder, _moments(model, optimizer))
     save_file({name: np.asarray(state) for name, state in _dropout(model).items()}, folder / DROPOUT)
@@ -28,7 +28,7 @@ def write(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) ->
 
 
 def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> None:
-    """Set the state of a checkpoint, except for the weights; of another backend's it has no dropout.
+    """Restore the state of a checkpoint, except the weights; one from another backend has no dropout state.
 
     Raises:
         ModelError: the state is missing, damaged or another model's.

@@ -1,7 +1,7 @@
-"""tf.data sets of blocks: for the training in the schedule's order, for the evaluation in the order on disk.
+"""tf.data datasets of blocks: for training in the schedule's order, for evaluation in the order on disk.
 
 They are plain pipelines over the memory map. transformers' `model.prepare_tf_dataset`, which is here as well for those
-who follow the guide, takes twice the time for a batch, and where it shuffles it drops the last one and takes no seed.
+who follow the guide, needs twice as long per batch, and when it shuffles it drops the last one and takes no seed.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0) -> tf.data.Dataset:
-    """The batches of the schedule from after `start_step` updates to its end.
+    """The batches of the schedule after `start_step` steps, to its end.
 
     Elements are dicts of `input_ids` and `labels`, both int64 of shape (rows, block_size) and equal,
     because TensorFlow's models shift the labels themselves. There is no mask: a block has no padding.
@@ -70,13 +70,13 @@ def prepare_tf_dataset(
         split: `train` or `validation`.
         batch_size: rows in an element.
         shuffle: draw an order for each epoch, and drop the rows that do not fill a batch.
-        block_size: default: the one that the data were prepared for.
+        block_size: default: the one that the data was prepared for.
         **arguments: `collate_fn`, `drop_remainder` and the others of transformers' method. A collator gets rows of
             `input_ids`, uint16 or uint32, and nothing else.
 
     Raises:
-        DataError: there are no prepared data, or there is no such split.
-        OptionError: the data were packed for another block_size, or for any, and none is given.
+        DataError: there is no prepared data, or no such split.
+        OptionError: the data is packed for another block_size, or for any, and none is given.
     """
     data = _opened(prepared)
     if not data.has(split):

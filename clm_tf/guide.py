@@ -1,4 +1,4 @@
-"""The guide's TensorFlow tab as it was published, with Keras' own shuffling, optimizer, `fit` and validation."""
+"""The guide's TensorFlow tab as it was published, with Keras' own shuffling, optimizer, `fit` and evaluation."""
 
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the tokenizer cannot be used.
-        OptionError: an option is none of the tab's.
+        OptionError: the tab does not have an option.
     """
     _check(job)
     rows, config = GuideRows(job.config), job.config
@@ -90,7 +90,7 @@ class _LossReport(StepReport):
 
 
 class _Validation(StepCallback):
-    """Reports what Keras' validation finds, at the steps of the schedule: the mean of the losses of the batches."""
+    """Reports Keras' evaluation at the steps of the schedule: the mean of the losses of the batches."""
 
     def __init__(self, job: TrainingJob, dataset: tf.data.Dataset) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _Validation(StepCallback):
 
 
 class _End(StepCallback):
-    """Ends the training at the schedule's last step, which may lie within an epoch."""
+    """Ends the training at the schedule's last step, which may be within an epoch."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def _collator(rows: GuideRows) -> Collate:
 
 @contextmanager
 def _published(job: TrainingJob, rows: GuideRows) -> Iterator[list[PushToHubCallback]]:
-    """The callback that uploads each epoch's model, if that is wanted; what it writes is not to be the run's."""
+    """The callback that uploads each epoch's model, if requested; it writes to a separate folder."""
     config = job.config
     if not config.push_to_hub or config.hub_offline:
         yield []

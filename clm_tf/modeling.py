@@ -37,7 +37,7 @@ HEAD = re.compile(r"(lm_head|decoder)\.weight$")
 def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     """Build the model in the current Keras precision policy; its weights are float32 in every policy.
 
-    It is that of a folder, or of a name on the Hub: `load("runs/products")`; or a `Model`, with a revision and a seed.
+    From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed.
     The loss that it computes from `labels` is float32 too, and each of its dropout layers draws from
     a generator of its own, seeded with `model.seed`.
 
@@ -71,7 +71,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
 def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
 
-    The folder is made where there is none. The tokenizer is written beside the model, if one is given.
+    The folder is created if missing. The tokenizer is saved with the model, if one is given.
 
     Raises:
         OutputError: what is on disk differs from the model.

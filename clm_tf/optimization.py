@@ -1,4 +1,4 @@
-"""AdamW for Keras, with the updates of PyTorch's under `Trainer`: decay, clipping, accumulation, schedule."""
+"""AdamW for Keras with the same updates as PyTorch's under `Trainer`: decay, clipping, accumulation, schedule."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ Pairs = Iterable[tuple[Any, tf.Variable]]
 
 
 def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_all: bool = False) -> "AdamWeightDecay":
-    """The optimizer of a training, for `model.compile`; with `decay_all`, norms and biases decay like the weights."""
+    """The optimizer of a training, for `model.compile`; with `decay_all`, norms and biases decay like other weights."""
     return AdamWeightDecay(
         learning_rate=ScheduledLearningRate(schedule),
         beta_1=config.adam_beta1,
@@ -38,7 +38,7 @@ class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.schedule = schedule
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """The learning rate of the update after `step` updates, float32."""
+        """The learning rate of the step after `step` steps, float32."""
         warmup = self.schedule.warmup_steps
         step = tf.cast(step, tf.float64)
         rising = step / max(1, warmup)
@@ -46,12 +46,12 @@ class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return tf.cast(self.schedule.learning_rate * factor, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras stores of it."""
+        """The configuration that Keras stores."""
         return {"schedule": dataclasses.asdict(self.schedule)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ScheduledLearningRate":
-        """The opposite of `get_config`."""
+        """The inverse of `get_config`."""
         return cls(Schedule(**config["schedule"]))
 
     def _after_warmup(self, step: tf.Tensor) -> tf.Tensor:
@@ -124,13 +124,13 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         return int(self.iterations) - self._missed.get(variable.ref(), 0)
 
     def restore(self, step: int, updates: Sequence[tuple[tf.Variable, int]]) -> None:
-        """Go on after `step` updates, of which each variable has had so many, with moments that are still to be set."""
+        """Resume after `step` steps, with each variable's number of updates; the moments are set afterwards."""
         self._create_all_weights([variable for variable, count in updates if count])
         self.iterations.assign(step)
         self._missed = {variable.ref(): step - count for variable, count in updates if count != step}
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras stores of it."""
+        """The configuration that Keras stores."""
         schedule = self.schedule and dataclasses.asdict(self.schedule)
         return {**super().get_config(), "max_grad_norm": self.max_grad_norm, "schedule": schedule}
 

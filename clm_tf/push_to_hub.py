@@ -28,38 +28,38 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class _State:
-    """A model as it was when it was saved."""
+    """A model as it was saved."""
 
     folder: Path
     message: str
 
     def files(self) -> Files:
-        """What a repository is to have of it."""
+        """The files for a repository."""
         return {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
 
     def remove(self) -> None:
-        """Let it go."""
+        """Remove it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PushToHubCallback(TransformersCallback):
     """Saves the model each epoch, or every `save_steps` batches, and uploads it; the last state always.
 
-    Takes the place of `transformers.PushToHubCallback`, with its arguments. It uploads over HTTP and in the
-    background: needs no git and no clone, and `output_dir` may hold what it likes. While an upload is under way
-    states are saved as ever, and the newest is uploaded next. An upload that fails raises nothing, for it is not to
-    cost a training: it is logged, `error` says why, and `push` tries it again. Weights are in PyTorch's layout.
+    Replaces `transformers.PushToHubCallback`, with the same arguments. It uploads over HTTP and in the background,
+    needs no git and no clone, and `output_dir` may contain other files. States are saved during an upload too, and
+    the newest is uploaded next. A failed upload raises nothing, because it should not
+    end a training: it is logged, `error` says why, and `push` retries it. Weights are in PyTorch's layout.
 
     Args:
         output_dir: where the model is written.
-        save_strategy: `no` (at the end alone), `epoch` or `steps`.
+        save_strategy: `no` (only at the end), `epoch` or `steps`.
         save_steps: batches between saves, for `steps`.
         tokenizer: is saved and uploaded with the model.
-        hub_model_id: the repository; default: the name of `output_dir`, under your own.
+        hub_model_id: the repository; default: the name of `output_dir`, in your account.
         hub_token: default: the token that you logged in with, or HF_TOKEN.
         checkpoint: also upload the state of the optimizer, after each epoch, for `model.load_repo_checkpoint`, in the
             format of transformers, which is a pickle, and which knows the optimizers of `keras.optimizers.legacy`.
-        hub_private_repo: make the repository a private one, or a public one; default: as its owner's settings say.
+        hub_private_repo: create a private repository, or a public one; default: the owner's setting.
         hub_revision: the branch to upload to; default: main.
         **model_card_args: go to `transformers.modelcard.TrainingSummary.from_keras`.
 
@@ -114,18 +114,18 @@ class PushToHubCallback(TransformersCallback):
         self._background = Background(self._upload, _State.remove)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save and upload, if it is time."""
+        """Save and upload, if due."""
         if self.save_strategy == IntervalStrategy.STEPS and (batch + 1) % self.save_steps == 0:
             self._submit(self._save(f"Training in progress steps {batch}"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Take down the epoch; save and upload, if it is time."""
+        """Note the epoch; save and upload, if due."""
         self.training_history.append({"epoch": epoch, **(logs or {})})
         if self.save_strategy == IntervalStrategy.EPOCH:
             self._submit(self._save(f"Training in progress epoch {epoch}", epoch=epoch))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Save, wait for the upload that is under way, and upload the last state."""
+        """Save, wait for the current upload, and upload the last state."""
         last = self._save("End of training", epoch=self._epoch_to_checkpoint())
         if self._background:
             self._background.stop()
@@ -136,7 +136,7 @@ class PushToHubCallback(TransformersCallback):
         """Make the repository equal to `output_dir` as it was last saved, and return its address.
 
         Raises:
-            HubError: it did not work.
+            HubError: it failed.
         """
         files: Files = {path: self.output_dir / path for path in sorted(self._saved)}
         done = upload(self._hub, self._repository, files, message="Upload the model")
@@ -147,7 +147,7 @@ class PushToHubCallback(TransformersCallback):
         return self.training_history[-1]["epoch"] if self.training_history else None
 
     def _save(self, message: str, epoch: int | None = None) -> _State:
-        """Write the model into a folder of its own, and from there into `output_dir`, file by file, each one whole."""
+        """Write the model into a separate folder, and from there to `output_dir`, each file whole or not at all."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         state = _State(Path(tempfile.mkdtemp(prefix=".upload-", dir=self.output_dir)), message)
         try:

@@ -1,6 +1,6 @@
-"""What some of transformers' TensorFlow classes leave out, put right in subclasses of the same names.
+"""Subclasses that repair what some of transformers' TensorFlow classes leave out, under the same names.
 
-Each says what it is that its parent, in transformers 4.57.6, does differently from the PyTorch class of that name.
+Each says what its parent, in transformers 4.57.6, does differently from the PyTorch class of that name.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from clm_core.errors import ModelError
 
 
 class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
-    """Its parent ignores `sliding_window`: a token sees all before it. `rope_scaling` and `head_dim` are refused."""
+    """Its parent ignores `sliding_window`: a token sees all before it. `rope_scaling` and `head_dim` are rejected."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         if getattr(config, "rope_scaling", None):
@@ -80,7 +80,7 @@ class TFXLMRobertaForCausalLM(_CountsFromPadding, transformers.TFXLMRobertaForCa
 
 
 class TFRoFormerForCausalLM(transformers.TFRoFormerForCausalLM):
-    """Its parent ignores `is_decoder`: a token sees those after it. It trains its sines, and cannot generate."""
+    """Its parent ignores `is_decoder`: a token attends to later ones. It trains its sines, and cannot generate."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -170,7 +170,7 @@ class TFXLMWithLMHeadModel(transformers.TFXLMWithLMHeadModel, TFCausalLanguageMo
 
 
 class TFXLNetLMHeadModel(transformers.TFXLNetLMHeadModel):
-    """Its parent's loss compares a label with the logits at its own place, and it generates by another stream."""
+    """Its parent's loss compares a label with the logits at the same position, and it generates by another stream."""
 
     def hf_compute_loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Of the token that follows."""

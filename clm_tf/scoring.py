@@ -1,4 +1,4 @@
-"""Scores of blocks: likelihoods and hits, summed over tokens so that no batch counts for more than its size."""
+"""Scores blocks: likelihoods and hits, summed over tokens, so that each batch counts by its size."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int, report: Rep
 
 
 def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
-    """`score` for a model that is scored more than once, which is traced only the first time."""
+    """`score` for a model that is scored repeatedly and traced only once."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int64)])
     def sums(input_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

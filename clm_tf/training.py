@@ -39,7 +39,7 @@ def train(job: TrainingJob) -> None:
         done = int(optimizer.iterations)
         model.compile(optimizer=optimizer, jit_compile=job.options.jit_compile)
         if done < job.schedule.total_steps:
-            # One Keras epoch from here to the end, because a continued training may begin within one of the schedule's.
+            # One Keras epoch from here to the end, because a resumed training may start within one of the schedule's.
             dataset = training_dataset(job.train, job.schedule, start_step=done)
             model.fit(dataset, verbose=0, callbacks=_callbacks(job))
         modeling.save(model, job.model_dir)

@@ -68,7 +68,7 @@ class Call:
             yield backend, progress
 
     def start(self, backend: Backend, config: Any) -> None:
-        """Start the framework, unless something is wrong that can be seen without it."""
+        """Start the framework, unless there is an error that can be found without it."""
         look(config, backend.name)
         backend.start(verbose=self.verbose)
 

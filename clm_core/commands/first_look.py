@@ -1,4 +1,4 @@
-"""What can be found wrong at once: files, columns and folders, before a framework or transformers is imported."""
+"""Finds errors at once, in files, columns and folders, before a framework or transformers is imported."""
 
 import shlex
 from typing import Any
@@ -19,7 +19,7 @@ SAMPLE = "sample"
 
 
 def look(config: Any, backend: str = "") -> None:
-    """Find out what is wrong with the options of a verb in a tenth of a second, or in one request to the Hub.
+    """Find errors in the options of a command within a tenth of a second, or with one request to the Hub.
 
     Raises:
         ClmError: the data, a folder or the model is not there, or none is named.

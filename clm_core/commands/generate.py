@@ -83,7 +83,7 @@ def _read_prompt() -> str:
 
 
 def _until(ends: Sequence[int], new: Sequence[int]) -> list[int]:
-    """The new tokens up to the first that ends them: a backend may know of one such token alone."""
+    """The new tokens up to the first that ends them: a backend may support only one such token."""
     last = next((index for index, token in enumerate(new) if token in ends), len(new))
     return list(new[: last + 1])
 

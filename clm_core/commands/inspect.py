@@ -34,7 +34,7 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
     """Describe a folder of prepared data.
 
     Raises:
-        DataError: it holds none, or, where `verify` is asked for, not what was written there.
+        DataError: it contains none or, with `verify`, files that do not match their checksums.
         ModelError: the tokenizer cannot be found, or is another one.
         OptionError: there is no such block, or the data were packed in blocks of another size.
     """
@@ -59,7 +59,7 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
 
 
 def _wanted(prepared: Prepared, config: InspectConfig, size: int) -> bool:
-    """Whether a block is to be shown; where there is none, the first is not missed."""
+    """Whether to show a block; if there are no blocks, block 0 is not an error."""
     has_blocks = prepared.count(config.split, size).blocks > 0
     return config.block is not None and (has_blocks or config.block > 0)
 

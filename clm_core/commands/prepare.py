@@ -33,7 +33,7 @@ def run(call: Call) -> ExitCode:
 
 
 def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
-    """Tokenize data, or join parts that were tokenized elsewhere, into a folder that every backend reads."""
+    """Tokenize data, or merge shards that were tokenized elsewhere, into a folder that every backend reads."""
     folder = Path(config.output_dir) if config.output_dir else None
     publisher = pushing.data_publisher(config, progress)
     if config.merge:
@@ -57,7 +57,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
 
 
 def _say_if_short(prepared: Prepared, block_size: int, progress: Progress) -> None:
-    """Say what lengths of a block there are enough tokens for; no preparation fails for it."""
+    """Report for which block sizes there are too few tokens; a preparation does not fail for it."""
     try:
         check_blocks(prepared, block_size, list(prepared.manifest.splits))
     except DataError as error:

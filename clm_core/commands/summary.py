@@ -1,4 +1,4 @@
-"""What a person reads at the end of a command: the figures, what was written, and what to run next."""
+"""The summary at the end of a command: the metrics, what was written, and what to run next."""
 
 import shlex
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from clm_core.results import (
 from clm_core.sample import PROMPT
 
 BLOCK_SIZE = PreprocessingOptions().block_size
-"""Of a training, where nothing else is said."""
+"""The default of a training."""
 
 
 def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:
@@ -61,7 +61,7 @@ def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
 
 
 def of_publication(done: Publication) -> list[str]:
-    """What became of an upload; the last line is the command that goes on with it, where there is more to do."""
+    """The outcome of an upload; the last line is the command that continues it, if it is not complete."""
     at = done.repository if done.revision == "main" else f"{done.repository}, branch {done.revision}"
     if done.state == "uploaded":
         return [f"published   {done.url} (commit {(done.commit or '')[:8]})"]
@@ -103,13 +103,13 @@ def of_preparation(config: PrepareConfig, result: PreparationResult, backend: st
 
 
 def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
-    """Of a training that can follow: what was asked for, or the largest that every split has a block of."""
+    """The block size for the training suggested next: as given, or the largest that every split has a block of."""
     tokens = [counts["tokens_kept"] + counts["tokens_dropped"] for counts in ledger["splits"].values()]
     return config.block_size if min(tokens) >= config.block_size else max(2, min(tokens))
 
 
 def of_inspection(result: InspectionResult) -> str:
-    """Prepared data as a person wants to see them."""
+    """The summary of prepared data."""
     tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {np.dtype(result.dtype).name}"
     lines = [
         f"{result.folder}{': every byte is as it was written' if result.verified else ''}",

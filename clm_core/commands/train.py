@@ -91,14 +91,14 @@ def plan(request: Request[TrainConfig], progress: Progress) -> Plan:
     """Decide everything about a training: read its model and its tokenizer, prepare its data, lay out its steps.
 
     Raises:
-        ClmError: an option, the data, the model, the checkpoint or the output folder cannot be used as asked.
+        ClmError: an option, the data, the model, the checkpoint or the output folder cannot be used as requested.
     """
     config, backend = request.config, request.backend
     resume_from = check_output(config)
     announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
-    attention(model.architecture, backend.name)  # Refused now, and not after the preparation.
+    attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     schedule = Schedule.from_config(
         config,
@@ -137,10 +137,10 @@ def execute(plan: Plan, publisher: publishing.Publisher, progress: Progress) -> 
 
 
 def check_output(config: TrainConfig) -> Path | None:
-    """Make sure that the run can be written, before anything takes time, and return the checkpoint it goes on from.
+    """Make sure that the run can be written, before anything slow starts, and return the checkpoint to resume from.
 
     Raises:
-        ClmError: the checkpoint, the prepared data or the output folder cannot be used as asked.
+        ClmError: the checkpoint, the prepared data or the output folder cannot be used as requested.
     """
     resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
     if resume_from and config.overwrite_output_dir:
@@ -158,7 +158,7 @@ def check_output(config: TrainConfig) -> Path | None:
 
 
 def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
-    """Make sure that the folder which is overwritten holds nothing that the run is to start from."""
+    """Make sure that the folder to be overwritten contains nothing that the run starts from."""
     for name in LOCAL:
         for path in filter(_is_place, _listed(getattr(config, name))):
             place = Path(path).resolve()

@@ -1,4 +1,4 @@
-"""The same training through two backends, each in its own process, compared step by step until they part."""
+"""Runs one training on two backends, each in its own process, and compares them step by step until they diverge."""
 
 import json
 import subprocess
@@ -35,20 +35,20 @@ SAME_WEIGHTS = {LOGITS: 1e-5, EVALUATION: 1e-6}
 """The same at step 0, where both sides have the same weights."""
 
 OTHER_HEADS = ("summary", "classifier")
-"""Begin the names of settings of heads that a causal language model has not."""
+"""Prefixes of settings for heads that a causal language model does not have."""
 
 PICTURE = "losses.png"
 
 
 class SideError(RuntimeError):
-    """A side of the comparison ended by an error that nobody foresaw; its traceback is in the message."""
+    """A side of the comparison failed unexpectedly; its traceback is in the message."""
 
 
 def compare(request: ParityRequest, progress: Progress) -> ParityResult:
-    """Train with both backends from the same weights on the same blocks, and compare what they did.
+    """Train with both backends from the same weights on the same blocks, and compare the results.
 
     Raises:
-        ClmError: the options, the data, the model, a backend or an interpreter cannot be used as asked.
+        ClmError: the options, the data, the model, a backend or an interpreter cannot be used as requested.
     """
     names = [backend.name for backend in request.backends]
     with _folder(request.config) as folder:
@@ -87,7 +87,7 @@ def without_dropout(architecture: Any) -> dict[str, float]:
 
 @contextmanager
 def _folder(config: ParityConfig) -> Iterator[Path]:
-    """The folder that the person wants to keep, or a temporary one."""
+    """The output folder, or a temporary one."""
     if config.output_dir:
         folder = Path(config.output_dir)
         output.check(folder, overwrite=False, resume_from=None)
@@ -158,7 +158,7 @@ def _check_versions(names: list[str], records: list[dict[str, Any]]) -> None:
 
 
 def differences(folder: Path, names: list[str], records: list[dict[str, Any]], factor: float) -> Iterator[Difference]:
-    """All that can be compared, in the order in which it came about."""
+    """All that can be compared, in the order of the steps."""
     one, other = ({step["step"]: step for step in record["steps"]} for record in records)
     scores = [{score["step"]: score["loss"] for score in record["evaluations"]} for record in records]
     for step in range(len(one) + 1):

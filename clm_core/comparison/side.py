@@ -2,7 +2,7 @@
 
 It trains on what the folder holds, and leaves there what is compared: `BACKEND/record.json` and, for the start and the
 compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`; an error is one
-line on standard error, and one that nobody foresaw its traceback, which `clm parity` keeps.
+line on standard error, an unexpected one its traceback, which `clm parity` keeps.
 """
 
 import json
@@ -62,7 +62,7 @@ def _lines() -> TextIO:
 
 
 def run(backend: Backend, folder: Path, progress: Progress) -> None:
-    """Write the first weights, if there are none yet, train from them, and record what is to be compared."""
+    """Write the first weights, if there are none yet, train from them, and write what is compared."""
     request = resolve.parity({}, file=folder / REQUEST, anywhere=True)
     recorder = _Recorder(progress)
     job = _job(backend, folder, request, recorder)

@@ -1,4 +1,4 @@
-"""How far two backends agree, as a person wants to see it: step by step, and where they part."""
+"""The result of `clm parity` as a table: the differences step by step, and where the backends diverge."""
 
 from clm_core.results import Difference, ParityResult
 
@@ -27,7 +27,7 @@ def of_parity(result: ParityResult) -> str:
 
 
 def _excess(difference: Difference) -> float:
-    """How much of its tolerance a difference takes; not a number takes more than any other."""
+    """A difference as a fraction of its tolerance; not-a-number exceeds all others."""
     share = difference.relative / difference.tolerance
     return share if share == share else float("inf")
 

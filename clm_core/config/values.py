@@ -1,4 +1,4 @@
-"""What the value of an option must be, besides being of its type."""
+"""Checks of option values, beyond their types."""
 
 import codecs
 import math
@@ -47,7 +47,7 @@ def positive_or_unlimited(value: int) -> str | None:
 
 
 def shard(value: str) -> str | None:
-    """The value names one of several parts."""
+    """The value names one of several shards."""
     try:
         Shard.parse(value)
     except ValueError:

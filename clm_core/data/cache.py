@@ -1,4 +1,4 @@
-"""Where prepared data are kept, and how a folder of them gets there whole: one process writes, the others wait."""
+"""The cache of prepared data, and how a folder gets there complete: one process writes, the others wait."""
 
 import errno
 import hashlib
@@ -20,18 +20,18 @@ if TYPE_CHECKING:  # Only preparing needs it.
     from filelock import FileLock
 
 TEMPORARY = ".clm-preparing-"
-"""Begins the name of a folder that is being filled."""
+"""Prefix of the name of a folder that is being filled."""
 
 
 def cache_folder() -> Path:
-    """Where prepared data are kept: CLM_CACHE, or `clm` in the user's cache folder."""
+    """The folder of the cache: CLM_CACHE, or `clm` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clm"
     return Path(os.environ.get("CLM_CACHE") or default)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """All that decides prepared data, and nothing else: not the number of threads, nor the engine."""
+    """Everything that prepared data depends on, and nothing else: neither the number of threads nor the engine."""
 
     source: dict[str, str | None]
     """The fingerprint of each split's documents."""
@@ -41,11 +41,11 @@ class Content:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Content":
-        """What data were made of."""
+        """The inputs of prepared data."""
         return cls(source=manifest.source, tokenizer=manifest.tokenizer, options=manifest.options)
 
     def key(self) -> str:
-        """A name for it, under which the cache has the data."""
+        """The key of the data in the cache."""
         content = json.dumps([FORMAT, self.source, self.tokenizer, self.options], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -58,12 +58,12 @@ def keep(
     say: Callable[[str], None],
     write: Callable[[Path], None],
 ) -> tuple[Prepared, bool]:
-    """The data of this content in `folder`, or in the cache; written unless they are there already and whole.
+    """The data of this content in `folder`, or in the cache; written unless it is there already and complete.
 
-    The second value says whether they were there.
+    The second value says whether it was there.
 
     Raises:
-        OutputError: the folder cannot be written, or holds something else.
+        OutputError: the folder cannot be written, or contains something else.
     """
     target = folder or cache_folder() / content.key()
     with locked(target):
@@ -79,7 +79,7 @@ def keep(
 
 
 def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared | None:
-    """The data of this content, if they are in the folder and whole."""
+    """The data of this content, if the folder has it complete."""
     if not _is_of(content, folder):
         return None
     try:
@@ -93,7 +93,7 @@ def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Keep other processes that would prepare the same folder waiting; the system lets go when a process dies.
+    """Make other processes that would prepare the same folder wait; the system releases the lock when a process dies.
 
     Raises:
         OutputError: the folder of the locks cannot be written.
@@ -107,7 +107,7 @@ def locked(target: Path) -> Iterator[None]:
 
 @contextmanager
 def filling(target: Path) -> Iterator[Path]:
-    """A temporary folder beside the target that takes its place when the block ends well. The target must be locked."""
+    """A temporary folder beside the target that replaces it when the block succeeds. The target must be locked."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
     temporary = target.parent / f"{TEMPORARY}{target.name}-{token_hex(4)}"  # mkdtemp's are for their owner alone.
@@ -120,7 +120,7 @@ def filling(target: Path) -> Iterator[Path]:
 
 
 def check_replaceable(target: Path, *, overwrite: bool) -> None:
-    """Make sure that nothing but prepared data would be lost, and that only if this was asked for.
+    """Make sure that nothing but prepared data would be lost, and that only if the user asked for it.
 
     Raises:
         OutputError: something would.
@@ -137,7 +137,7 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
 
 
 def _is_of(content: Content, folder: Path) -> bool:
-    """Whether the folder says that it holds these data; they may be damaged."""
+    """Whether the folder's manifest names this data; it may be damaged."""
     try:
         return Content.of(read_manifest(folder)) == content
     except DataError:
@@ -145,7 +145,7 @@ def _is_of(content: Content, folder: Path) -> bool:
 
 
 def _lock(target: Path, timeout: float = -1) -> "FileLock":
-    """The lock of a folder, taken on entering it; it waits for so many seconds, or as long as it takes."""
+    """The lock of a folder, taken on entry; waits at most `timeout` seconds, or without limit."""
     from filelock import FileLock
 
     name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:32]
@@ -155,7 +155,7 @@ def _lock(target: Path, timeout: float = -1) -> "FileLock":
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what killed processes left beside the target, which is locked; a live one holds the lock of its own."""
+    """Remove what killed processes left beside the target, which is locked; live ones lock their own."""
     from filelock import Timeout
 
     for path in target.parent.glob(f"{TEMPORARY}*"):
@@ -170,7 +170,7 @@ def _move(folder: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        # What is there goes aside in one step, so that nobody meets it half deleted.
+        # Moved aside in one step, so that nobody sees it half deleted.
         aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
         target.rename(aside / target.name)
         folder.rename(target)

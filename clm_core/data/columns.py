@@ -1,6 +1,6 @@
-"""The text of a row: a column by name, or by a dotted path into nested ones; a list of strings is joined by a space.
+"""The text of a row: a column by name, or by a dotted path into nested ones; joins a list of strings with spaces.
 
-The column may lie in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
+The column may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
 """
 
 import difflib
@@ -15,16 +15,16 @@ JOINER = " "
 """Between the strings of a list, as the guide joins the answers of a question."""
 
 PEEK = 1000
-"""Rows in which a column has to occur before it is taken for missing: a sparse column may start late."""
+"""Rows that are searched for a column before it counts as missing: a sparse column may start late."""
 
 PLAIN = "text"
-"""The column of a row that is nothing but a string."""
+"""The column name of a row that is a bare string."""
 
 ANY = "*"
 """Stands in a list of columns for the keys of a map."""
 
 SHOWN = 10
-"""Names that an error lists."""
+"""How many names an error lists."""
 
 
 def row_texts(rows: Iterable[Any], column: str, place: Any) -> Iterator[str | None]:
@@ -46,7 +46,7 @@ def row_text(row: Any, column: str, place: str) -> str | None:
     """The text of a row, or None where it has none.
 
     Raises:
-        DataError: the column holds something that is not text.
+        DataError: the column contains something that is not text.
     """
     if isinstance(row, dict) and column in row:
         return _joined(row[column], column, place)
@@ -112,7 +112,7 @@ def _objects(rows: Iterable[Any], place: Any) -> Iterator[dict[str, Any]]:
 
 
 def _until_column(rows: Iterable[tuple[int, Any]], column: str) -> Iterator[tuple[int, Any]]:
-    """The rows up to and with the first that has the column, so that no more of them are held than need be."""
+    """The rows up to and including the first that has the column, so that no more of them are kept than needed."""
     for number, row in rows:
         yield number, row
         if has_column(row, column):
@@ -120,7 +120,7 @@ def _until_column(rows: Iterable[tuple[int, Any]], column: str) -> Iterator[tupl
 
 
 def _encodable(text: str | None, place: str) -> str | None:
-    """The text, unless it has half a character: JSON can escape the one without the other."""
+    """The text, unless it has half a surrogate pair: JSON can escape one half without the other."""
     if text and not text.isascii():
         try:
             text.encode()
@@ -131,7 +131,7 @@ def _encodable(text: str | None, place: str) -> str | None:
 
 
 def _joined(value: Any, column: str, place: str) -> str | None:
-    if isinstance(value, bytes):  # Parquet of programs that do not say that theirs are text.
+    if isinstance(value, bytes):  # From programs that do not mark text as such in Parquet.
         value = _decoded(value, column, place)
     if value is None or isinstance(value, str):
         return value

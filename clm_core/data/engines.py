@@ -1,8 +1,8 @@
-"""What tokenizes: the tokenizers library, or fastokens where it is installed and proves that it does the same.
+"""What tokenizes: the tokenizers library, or fastokens if it is installed and produces the same tokens.
 
 fastokens is adopted only after it agreed with the reference on texts that tokenizers are known to differ on and on
 the first documents, and is checked on one document of each slice from then on; of a long document, on its beginning.
-Where it differs once, everything is tokenized again by the reference, so that the output never depends on the engine.
+If it differs once, the reference tokenizes everything again, so the output never depends on the engine.
 """
 
 import os
@@ -19,19 +19,19 @@ from clm_core.data.tokenization import Encode, Tokens, bare_json, encoder
 from clm_core.models.hard_texts import HARD_TEXTS
 
 FIRST_DOCUMENTS = 100
-"""So many are compared before fastokens is trusted."""
+"""How many are compared before fastokens is trusted."""
 
 CHECKED_CHARACTERS = 4000
-"""Of a document that is compared, from its beginning: the reference is slow, and most documents are shorter."""
+"""How much of a document is compared, from its start: the reference is slow, and most documents are shorter."""
 
 
 class EngineDiffersError(Exception):
-    """The fast engine failed, or did not do as the reference does."""
+    """The fast engine failed, or its tokens differ from the reference's."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What tokenizes, under the name that the manifest keeps, and in how many threads it is called."""
+    """What tokenizes, its name in the manifest, and the number of threads it is called from."""
 
     name: str
     encode: Encode
@@ -47,7 +47,7 @@ def reference_engine(tokenizer: Any, workers: int | None = None, *, split_specia
 def choose_engine(
     tokenizer: Any, workers: int | None, say: Callable[[str], None], *, split_special_tokens: bool = True
 ) -> Engine:
-    """The fastest that agrees; the reference where its threads are counted, since fastokens starts its own."""
+    """The fastest engine that agrees; the reference if a number of threads is given, since fastokens starts its own."""
     reference = reference_engine(tokenizer, workers, split_special_tokens=split_special_tokens)
     if workers or not tokenizer.is_fast or find_spec("fastokens") is None:
         return reference
@@ -73,7 +73,7 @@ def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
             ids, offsets = engine.encode_batch_flat(
                 texts, add_special_tokens=True, split_special_tokens=split_special_tokens
             )
-        except Exception as error:  # A failure of an optional engine must not be one of the run.
+        except Exception as error:  # A failure of an optional engine must not fail the run.
             raise EngineDiffersError(f"it failed ({error})") from None
         return Tokens(np.frombuffer(ids, "<u4"), _lengths(np.frombuffer(offsets, "<u8")))
 

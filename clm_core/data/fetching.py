@@ -9,9 +9,9 @@ from clm_core.paths import is_path
 
 
 def fetch(name: str) -> Path:
-    """The folder of prepared data: one that is here, or a data set on the Hub, `user/name` or `user/name@revision`.
+    """The folder of prepared data: a local one, or a dataset on the Hub, `user/name` or `user/name@revision`.
 
-    What was fetched before is used where the Hub cannot be reached.
+    What was downloaded before is used if the Hub cannot be reached.
 
     Raises:
         DataError: there is neither.

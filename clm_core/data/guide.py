@@ -1,4 +1,4 @@
-"""The rows of the guide's script as its collator gets them, for backends that train to its letter."""
+"""The rows of the guide's script as its collator gets them, for backends that follow it to the letter."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Parts of prepared data, made on several machines, joined to what one machine would have made, byte for byte."""
+"""Merges shards of prepared data from several machines into byte-for-byte what one machine would have written."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,17 +14,17 @@ from clm_core.errors import DataError
 from clm_core.shards import Shard
 
 DOCUMENTS = 10_000
-"""Taken from each part at a time, so that memory is bounded."""
+"""Documents taken from each shard at a time, so that memory is bounded."""
 
 
 def merge(
     folders: Sequence[Path], target: Path | None, *, overwrite: bool, say: Callable[[str], None]
 ) -> tuple[Prepared, bool]:
-    """Join all parts in `target`, or in the cache; the second value says whether they were joined there already.
+    """Merge all shards into `target`, or the cache; the second value says whether the result was there already.
 
     Raises:
-        DataError: a folder holds no part, or a damaged one, or the parts are not all of one whole.
-        OutputError: the target cannot be written, or holds something else.
+        DataError: a folder contains no shard or a damaged one, or the shards are not all of the same data.
+        OutputError: the target cannot be written, or contains something else.
     """
     parts = _in_order(folders)
     manifest = _whole([part.manifest for part in parts])
@@ -34,7 +34,7 @@ def merge(
 
 
 def _in_order(folders: Sequence[Path]) -> list[Prepared]:
-    """The parts by their numbers; all of them, and each once."""
+    """The shards by their numbers; all of them, and each once."""
     found: dict[int, Prepared] = {}
     for folder in folders:
         part = Prepared.open(folder)
@@ -54,7 +54,7 @@ def _in_order(folders: Sequence[Path]) -> list[Prepared]:
 
 
 def _of_whole(manifest: Manifest) -> dict[str, object]:
-    """What all parts of a whole have in common, the number of parts included."""
+    """What all shards of the same data have in common, including their number."""
     return {
         "documents": manifest.source,
         "tokenizer": manifest.tokenizer,
@@ -69,7 +69,7 @@ def _difference(part: Prepared, other: Prepared) -> str:
 
 
 def _whole(parts: Sequence[Manifest]) -> Manifest:
-    """The manifest of the whole, except for what only writing it will tell."""
+    """The manifest of the merged data, without what is known only once it is written."""
     splits = {
         split: SplitRecord(
             documents=sum(part.splits[split].documents for part in parts),
@@ -102,7 +102,7 @@ def _join(parts: Sequence[Prepared], manifest: Manifest, target: Path) -> None:
 
 
 def _slice(part: Prepared, split: str, first: int) -> Tokens:
-    """Some documents of a part, from the `first`, with their end-of-sequence tokens."""
+    """Some documents of a shard, from the `first`, with their end-of-sequence tokens."""
     ends = part.ends(split)
     stops = ends[first : first + DOCUMENTS].astype(np.int64)
     start = int(ends[first - 1]) if first else 0
@@ -111,7 +111,7 @@ def _slice(part: Prepared, split: str, first: int) -> Tokens:
 
 
 def _dealt(parts: Sequence[Tokens]) -> Tokens:
-    """Documents in the order from which they were dealt: the first of each part, then the second of each."""
+    """Documents in their original order: the first of each shard, then the second of each."""
     count = sum(len(part.lengths) for part in parts)
     lengths = np.zeros(count, np.int64)
     for place, part in enumerate(parts):

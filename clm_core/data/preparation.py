@@ -1,7 +1,7 @@
-"""Text to tokens, once for both frameworks: split, tokenize, put EOS between documents, count, keep.
+"""Text to tokens, once for all frameworks: split, tokenize, put EOS between documents, count, store.
 
-What was prepared is kept in a cache under a key of everything that decides its content: the documents, the
-tokenizer and the options; never the number of threads, nor the engine.
+Prepared data is cached under a key derived from everything its content depends on: the documents, the tokenizer
+and the options; never the number of threads or the engine.
 """
 
 from collections.abc import Callable
@@ -38,28 +38,28 @@ CONTENT_OPTIONS = (
 """The options that decide the content of prepared data, besides the documents and the tokenizer."""
 
 PACKING_OPTIONS = ("packing", "block_size", "preprocessing_num_workers")
-"""Those that decide it as well where data are packed as the guide does."""
+"""Those that decide it too if the data is packed as in the guide."""
 
 DERIVED_DOCUMENTS = 10_000
-"""Documents that are copied at a time from data prepared with the other policy for EOS."""
+"""Documents copied at a time from data that was prepared with the other setting of append_eos."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is to be prepared, and how."""
+    """What to prepare, and how."""
 
     sources: Sources
     tokenizer: Any
     tokenizer_name: str
     content: Content
     vocabulary: int
-    """How many ids there are, those that the tokenizer leaves out included."""
+    """How many ids there are, including those that the tokenizer leaves out."""
     eos: list[int]
-    """Put after each document."""
+    """The token after each document."""
 
     @classmethod
     def make(cls, options: Any, tokenizer: Any) -> "Recipe":
-        """Find the data that the options name, and what is to be done with them.
+        """Find the data that the options name, and decide how to prepare it.
 
         Raises:
             OptionError: the options contradict each other, or the tokenizer.
@@ -97,11 +97,11 @@ class Recipe:
 
     @property
     def is_guide(self) -> bool:
-        """Whether the rows are to be the guide's."""
+        """Whether the rows are the guide's."""
         return self.content.options.get("packing") == GUIDE
 
     def writer(self, folder: Path, split: str) -> SplitWriter:
-        """What writes a split, as it is to be packed."""
+        """The writer of a split, by how it is packed."""
         if not self.is_guide:
             return SplitWriter(folder, split, dtype=self.dtype, eos=self.eos)
         size, processes = (self.content.options[name] for name in ("block_size", "preprocessing_num_workers"))
@@ -115,12 +115,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Who is told how far a preparation got."""
+    """Progress callbacks of a preparation."""
 
     advance: Callable[[int], None] = lambda documents: None
-    """So many more documents are done."""
+    """Called with the number of further documents that are done."""
     say: Callable[[str], None] = lambda line: None
-    """Something out of the ordinary."""
+    """Called with a notice."""
 
 
 def prepare(
@@ -131,13 +131,13 @@ def prepare(
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> tuple[Prepared, bool]:
-    """Prepare data in `folder`, or in the cache; the second value says whether they were there already.
+    """Prepare data in `folder`, or in the cache; the second value says whether it was there already.
 
-    What is there already is verified, and prepared again where it is damaged.
+    Existing data is verified, and prepared again if it is damaged.
 
     Raises:
         DataError: the data cannot be read, or a split has no text.
-        OutputError: the folder cannot be written, or holds something else.
+        OutputError: the folder cannot be written, or contains something else.
     """
     told = listener or Listener()
     return keep(
@@ -178,7 +178,7 @@ def _eos(tokenizer: Any) -> list[int]:
 
 
 def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
-    """Write from the same data with the other policy for EOS, else with the fast engine, else with the reference."""
+    """Copy from the same data with the other append_eos, or tokenize with the fast engine or the reference."""
     sibling = recipe.with_other_eos()
     if not recipe.is_guide and (other := find(sibling, cache_folder() / sibling.key(), listener.say)):
         _derive(recipe, other, target)
@@ -231,7 +231,7 @@ def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> N
 
 
 def _packing(options: Any) -> dict[str, Any]:
-    """What decides the content besides, where there is something; the guide without num_proc has one process."""
+    """What else decides the content, if anything; the guide without num_proc has one process."""
     if options.packing == STREAM:
         return {}
     return {name: getattr(options, name) or 1 for name in PACKING_OPTIONS}
@@ -253,7 +253,7 @@ def _router(recipe: Recipe) -> Router:
 
 
 def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
-    """Copy data that were prepared with the other policy for EOS, and put the tokens in, or leave them out."""
+    """Copy data that was prepared with the other setting of append_eos, and insert the tokens or leave them out."""
     with filling(target) as folder:
         records = {}
         for split, record in other.manifest.splits.items():

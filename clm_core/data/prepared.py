@@ -29,18 +29,18 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 TRAIN, VALIDATION = "train", "validation"
 PUBLICATION = "publication.json"
-"""Where the data are to be published, for `clm push`; it stays here."""
+"""The file that says where to publish the data, for `clm push`; it is not uploaded."""
 NANOGPT = "val.bin"
 FILES = {MANIFEST, NANOGPT, PUBLICATION}
 FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends")}
-"""All that a folder of prepared data holds."""
+"""All files of a folder of prepared data."""
 
 LEFT_OUT = {
     "empty": "without text",
     "skipped": "over the limits",
     "elsewhere": "in other shards",
 }
-"""Why a document is in no split, as the manifest and the ledger name it, and as a person reads it."""
+"""Why a document is in no split: the name in the manifest and the ledger, and the words for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +49,17 @@ class SplitRecord:
 
     documents: int
     bytes: int
-    """Of the documents, as UTF-8."""
+    """Bytes of the documents in UTF-8."""
     tokens: int
-    """That the tokenizer made of them."""
+    """Tokens the tokenizer produced."""
     eos_added: int
     """End-of-sequence tokens put between documents."""
     largest_id: int
-    """Of the tokens in the file, -1 if there are none; a model needs more embeddings than that."""
+    """The largest token id in the file, -1 if it is empty; a model needs more embeddings than that."""
     sha256: str
     ends_sha256: str
     tokens_dropped: int = 0
-    """That packing left out of the file: of the batches that the guide cuts each by itself."""
+    """Tokens that packing left out of the file, from the batches that the guide cuts separately."""
 
     @property
     def tokens_written(self) -> int:
@@ -69,25 +69,25 @@ class SplitRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What prepared data were made of."""
+    """The inputs of prepared data."""
 
     source: dict[str, str | None]
     tokenizer: str
     """SHA-256 of what the tokenizer does with text."""
     tokenizer_name: str
-    """What it was called: a folder, a name on the Hub, or `sample`."""
+    """The tokenizer as it was given: a folder, a name on the Hub, or `sample`."""
     engine: str
-    """What tokenized; it makes no difference to the files."""
+    """What tokenized; the files do not depend on it."""
     vocabulary: int
     dtype: str
     options: dict[str, Any]
     documents_read: int
     documents_empty: int
-    """None, the empty string, or blanks only."""
+    """Documents that are None, empty, or only whitespace."""
     documents_skipped: int
-    """Beyond a limit such as max_train_samples."""
+    """Documents beyond a limit such as max_train_samples."""
     documents_elsewhere: int
-    """In other shards."""
+    """Documents in other shards."""
     splits: dict[str, SplitRecord]
     format: int = FORMAT
 
@@ -123,7 +123,7 @@ class Prepared:
         return prepared
 
     def verify(self) -> None:
-        """Make sure that the files are, byte for byte, those that were written; at the speed of SHA-256.
+        """Make sure that the files match their checksums; as fast as SHA-256.
 
         Raises:
             DataError: one is not.
@@ -137,13 +137,13 @@ class Prepared:
 
     @property
     def shard(self) -> Shard | None:
-        """The part of the data that this is, or None if it is the whole."""
+        """Which shard of the data this is, or None if it is all of it."""
         part = self.manifest.options.get("shard")
         return Shard.parse(part) if part else None
 
     @property
     def packed_for(self) -> int | None:
-        """The only block_size that the data can be cut into, or None where any will do."""
+        """The only block_size that the data can be cut into, or None if any works."""
         return self.manifest.options.get("block_size")
 
     def has(self, split: str) -> bool:
@@ -217,7 +217,7 @@ def documents_read(documents: Mapping[str, int]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest as the last thing, so that a folder that has one is whole."""
+    """Write the manifest last, so that a folder that has one is complete."""
     if VALIDATION in manifest.splits and np.dtype(manifest.dtype).itemsize == 2:
         _name_again(folder / f"{VALIDATION}.bin", folder / NANOGPT)
     temporary = folder / f".{MANIFEST}"
@@ -229,14 +229,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check_balance(manifest: Manifest) -> None:
-    """Stop if a document got lost between reading and writing: a fault of the program, not of the input."""
+    """Stop if a document got lost between reading and writing: a bug, not an error in the input."""
     used = sum(record.documents for record in manifest.splits.values())
     if manifest.documents_read != used + sum(getattr(manifest, f"documents_{why}") for why in LEFT_OUT):
         raise RuntimeError(f"the ledger does not balance: {manifest}")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What prepared data were made of.
+    """The manifest of prepared data.
 
     Raises:
         DataError: there is no manifest, or it is damaged, or of another format.

@@ -1,4 +1,4 @@
-"""Which split each document goes to, and what becomes of those that go to none: the documents' side of the ledger."""
+"""Which split each document goes to, and why some go to none: the documents' side of the ledger."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from clm_core.errors import DataError
 from clm_core.shards import Shard
 
 EMPTY, SKIPPED, ELSEWHERE = "empty", "skipped", "elsewhere"
-"""What becomes of a document that goes to no split: it has no text, is beyond a limit, or is of another shard."""
+"""Why a document goes to no split: it has no text, is beyond a limit, or belongs to another shard."""
 
 UNREAD, BROKEN = "unread", "broken"
 """Of a document that was read ahead, after the one that turned out to be the last; and of one that cannot be read."""
@@ -19,7 +19,7 @@ UNREAD, BROKEN = "unread", "broken"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How many documents a split takes at most, and how many tokens end it; None for no limit."""
+    """The most documents a split takes, and the number of tokens that ends it; None for no limit."""
 
     documents: dict[str, int | None]
     tokens: dict[str, int | None]
@@ -68,7 +68,7 @@ class Router:
         self._by_tokens = any(limit is not None for limit in limits.tokens.values())
 
     def documents(self) -> Iterator[Document]:
-        """The documents, each with where it goes; those that are not to be tokenized without their text."""
+        """The documents, each with its destination; those that are not tokenized come without their text."""
         for origin, source in ((TRAIN, self.sources.train), (VALIDATION, self.sources.validation)):
             try:
                 yield from self._documents(origin, source) if source else ()

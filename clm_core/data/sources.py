@@ -1,4 +1,4 @@
-"""Where documents come from: a data set on the Hub, local files or the built-in sample; and which of them are held out.
+"""Where documents come from: a dataset on the Hub, local files or the built-in sample; and which ones are held out.
 
 The split is by document, before anything is cut into blocks, and is decided document by document from
 the seed alone, so that it needs no second pass and does not depend on how the documents are read.
@@ -20,14 +20,14 @@ from clm_core.errors import DataError, OptionError
 
 FILES = ("train_file", "validation_file")
 OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")
-"""The options that say something of a data set on the Hub alone."""
+"""The options that apply only to a dataset on the Hub."""
 OF_KINDS = {
     "sample_by": files.TEXT,
     "json_field": files.JSON,
     "csv_delimiter": files.CSV,
     "encoding": (*files.TEXT, *files.JSON, *files.CSV),
 }
-"""Those that say something of some kinds of files alone."""
+"""Those that apply only to some kinds of files."""
 
 SLICE = 1000
 """Rows read from Arrow at a time."""
@@ -39,19 +39,19 @@ class Source:
 
     name: str
     fingerprint: str
-    """Changes when the documents do; SHA-256 of the content, or the identity of a data set on the Hub."""
+    """Changes when the documents do; SHA-256 of the content, or the identity of a dataset on the Hub."""
     documents: Callable[[], Iterator[str | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The documents to train on and to validate on; where `validation` is None, some of the first are held out."""
+    """The documents to train and evaluate on; if `validation` is None, some of the former are held out."""
 
     train: Source | None
     validation: Source | None
     held_out_percentage: int
     streaming: bool = False
-    """Whether the documents come over the network while they are read, so that reading on for more has a price."""
+    """Whether the documents come over the network while they are read, so that reading more has a cost."""
 
 
 def open_sources(options: DataOptions) -> Sources:
@@ -71,11 +71,11 @@ def open_sources(options: DataOptions) -> Sources:
 
 
 def check_sources(options: DataOptions) -> None:
-    """Look at the names and kinds of files, and into the first, before anything that takes time is done.
+    """Check the names and kinds of files, and the content of the first, before anything slow starts.
 
     Raises:
-        OptionError: the options name two kinds of data, or one says nothing about these.
-        DataError: a file is not there, or is of no kind that is read, or has no such column.
+        OptionError: the options name two kinds of data, or one does not apply to this data.
+        DataError: a file does not exist, is of an unsupported kind, or has no such column.
     """
     _check_together(options)
     if options.dataset_name:
@@ -112,7 +112,7 @@ def _drawn(seed: int, group: int, size: int) -> int:
 
 
 def _check_together(options: DataOptions) -> None:
-    """Refuse options that contradict each other, or say nothing about these data."""
+    """Reject options that contradict each other, or do not apply to this data."""
     by_file = any(getattr(options, name) for name in FILES)
     if options.dataset_name and by_file:
         raise OptionError("dataset_name cannot be combined with train_file or validation_file: give one of them")
@@ -215,7 +215,7 @@ def _builder(options: DataOptions) -> Any:
 
 @contextmanager
 def _hub_errors(what: str) -> Iterator[None]:
-    """Say in one line what went wrong with the Hub, or with what came from it."""
+    """Explain in one line what went wrong with the Hub, or with what came from it."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -227,7 +227,7 @@ def _hub_errors(what: str) -> Iterator[None]:
 
 
 def _splits(builder: Any) -> list[str]:
-    # What was not downloaded has no list of splits yet, unless its card has one.
+    # Before a download there is no list of splits, unless the card has one.
     return list(builder.info.splits or builder.config.data_files or ())
 
 

@@ -32,7 +32,7 @@ class SplitWriter:
     def add(self, tokens: Tokens, *, size: int) -> None:
         """Add documents: their tokens, and their size in bytes of UTF-8.
 
-        A token that is too large for the type of the file is a fault of the program: RuntimeError.
+        A token that is too large for the type of the file is a bug: RuntimeError.
         """
         self.documents += len(tokens.lengths)
         self.bytes += size

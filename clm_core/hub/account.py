@@ -1,4 +1,4 @@
-"""The Hub as its user: who you are there, whether you may write, repositories that are there, what it knows of data."""
+"""A connection to the Hub: who you are, whether you may write, creating repositories, metadata of datasets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MODEL, DATASET = "model", "dataset"
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A place on the Hub."""
+    """A repository on the Hub, and a branch of it."""
 
     id: str
     """`namespace/name`."""
@@ -21,7 +21,7 @@ class Repository:
     """`model` or `dataset`."""
     revision: str
     private: bool | None
-    """None where its owner's settings decide."""
+    """None if the owner's settings decide."""
 
 
 class Hub:
@@ -75,10 +75,10 @@ class Hub:
         return full
 
     def make(self, repository: Repository) -> str:
-        """Make a repository and its branch where they are not there yet, and return its address.
+        """Create a repository and its branch if missing, and return its address.
 
         Raises:
-            HubError: you may not, or it is public already and was to be private.
+            HubError: you may not, or it exists and is public, but should be private.
         """
         found: str = persist(lambda: self.make_once(repository), patience=self.patience, say=self.say)
         return found
@@ -128,14 +128,14 @@ class Hub:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSetFacts:
-    """What the Hub knows of a data set; None where it does not say, or cannot be asked."""
+    """What the Hub knows about a dataset; None if it does not say, or cannot be reached."""
 
     license: str | None = None
     language: list[str] | None = None
 
 
 def dataset_facts(name: str, revision: str | None = None) -> DataSetFacts:
-    """What the Hub knows of a data set."""
+    """What the Hub knows about a dataset."""
     from huggingface_hub import HfApi
 
     try:
@@ -152,7 +152,7 @@ def _list(value: Any) -> list[str]:
 
 
 def _covers(grants: dict[str, Any] | None, names: set[str]) -> bool:
-    """Whether a token that may do this here and that there may write to one of the names; if it says so at all."""
+    """Whether a fine-grained token has write access to one of the names; None if it does not tell."""
     if not grants or "scoped" not in grants:
         return True
     return any(

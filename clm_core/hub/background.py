@@ -1,4 +1,4 @@
-"""Work that is done beside a training and never in its way: the newest that waits, after the one under way."""
+"""Background work that never delays training: one item at a time, and of those waiting only the newest."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class Background(Generic[T]):
-    """Does one item after the other in a thread; of those that wait, all but the newest are dropped.
+    """Works on one item at a time in a thread; of the items waiting, all but the newest are dropped.
 
-    `work` is given an event that says to come to an end; `discard` is called for every item that was done or dropped.
+    `work` gets an event that tells it to stop; `discard` is called for every item that was finished or dropped.
     """
 
     def __init__(self, work: Callable[[T, threading.Event], None], discard: Callable[[T], None]) -> None:
@@ -22,7 +22,7 @@ class Background(Generic[T]):
         self._stopped = threading.Event()
 
     def submit(self, item: T) -> None:
-        """Have an item done as soon as the one under way is, in place of any that waits."""
+        """Queue an item to follow the current one, replacing any that waits."""
         with self._lock:
             dropped, self._waiting = self._waiting, [item]
             if self._thread is None:
@@ -34,7 +34,7 @@ class Background(Generic[T]):
 
     @contextmanager
     def stopped_at_end(self) -> Iterator[None]:
-        """Come to an end with the block; if an error ends it, with not much patience for what is under way."""
+        """Stop at the end of the block; if an error ends it, wait only briefly for the current item."""
         try:
             yield
         except BaseException:
@@ -43,7 +43,7 @@ class Background(Generic[T]):
         self.stop()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Drop what waits, and return when what is under way has come to its end, or after `timeout` seconds."""
+        """Drop what waits, and return when the current item is finished, or after `timeout` seconds."""
         self._stopped.set()
         with self._lock:
             dropped, self._waiting = self._waiting, []

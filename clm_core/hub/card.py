@@ -1,4 +1,4 @@
-"""The card of a model on the Hub, from the record of its run: what it is, what was done, and what came of it."""
+"""Writes the card of a model on the Hub from the record of its run: the model, its training and its metrics."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ NO_PART = {
     *(option.name for option in list_options(HubOptions)),
     *("report_to", "save_strategy", "save_steps", "save_total_limit"),
 }
-"""The options that are no part of a recipe: they say where and when things are written."""
+"""The options that do not affect the model: they say where and when things are written."""
 
 SCORES = {
     "perplexity": "Perplexity",
@@ -28,7 +28,7 @@ SCORES = {
     "accuracy": "Accuracy",
     "bits_per_byte": "Bits per byte",
 }
-"""The figures that the Hub is told, and what it is to call them."""
+"""The metrics reported to the Hub, and their names there."""
 
 _LICENSE = "apache-2.0"
 """Of a model that was trained on nothing but what comes with clm."""
@@ -51,7 +51,7 @@ def write_card(run: Path, repository: str, *, data: DataSetFacts, license: str |
 
 
 def set_license(run: Path, license: str) -> None:
-    """Put a licence into the card that a run has, which is otherwise left as it is.
+    """Set the licence in the existing card of a run, which otherwise stays as it is.
 
     Raises:
         OutputError: the card cannot be read or written.
@@ -66,13 +66,13 @@ def set_license(run: Path, license: str) -> None:
 
 
 def remove_card(run: Path) -> None:
-    """Remove the card of a run that goes on, of which it will not be true any more."""
+    """Remove the card of a run that is resumed, because it will no longer be true."""
     for name in (CARD, CURVE):
         (run / name).unlink(missing_ok=True)
 
 
 def recipe(options: Record) -> Record:
-    """The options that make the run what it is."""
+    """The options that the trained model depends on."""
     # How many processes packed decides the guide's rows, and else nothing.
     kept = {"preprocessing_num_workers"} if options.get("packing") == "guide" else set()
     return {name: value for name, value in options.items() if name not in NO_PART - kept}
@@ -160,7 +160,7 @@ def _facts(results: Record, options: Record, license: str | None) -> Iterable[tu
 
 
 def _data_set(options: Record) -> str | None:
-    """The name on the Hub of what was trained on, if it has one: prepared data may, and are a folder otherwise."""
+    """The name on the Hub of the training data, if it has one; prepared data may also be a folder."""
     prepared = options.get("prepared") or ""
     return options.get("dataset_name") or (prepared.split("@")[0] if "/" in prepared else None)
 

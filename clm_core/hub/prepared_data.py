@@ -12,7 +12,7 @@ from clm_core.hub.upload import Files
 
 
 def files(prepared: Prepared, repository: str, *, license: str | None = None) -> Files:
-    """What a repository has of prepared data: the files, and a card."""
+    """The files of prepared data in a repository, with a card."""
     found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})}
     found = {name: path for name, path in found.items() if isinstance(path, Path) and path.is_file()}
     card = _card(prepared, repository, license).encode()
@@ -20,12 +20,12 @@ def files(prepared: Prepared, repository: str, *, license: str | None = None) ->
 
 
 def is_ours(path: str) -> bool:
-    """Whether a file of a repository is of prepared data."""
+    """Whether a file of a repository belongs to prepared data."""
     return path in FILES
 
 
 def _manifest(file: Path) -> Path | bytes:
-    """What the data were made of, without the place of the tokenizer on this machine."""
+    """The manifest, without the path of the tokenizer on this machine."""
     content = json.loads(file.read_text(encoding="utf-8"))
     shared = _shared_name(content["tokenizer_name"])
     if shared == content["tokenizer_name"]:

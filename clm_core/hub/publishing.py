@@ -1,7 +1,7 @@
-"""Publishes a training: checkpoints while it goes on, if they are wanted, and the run at its end.
+"""Publishes a training: checkpoints during it, if requested, and the run at its end.
 
-The order is always the same: the run is on disk and read back, and then it is uploaded. An upload that fails leaves
-it as it is, for `clm push` to go on with.
+The order is always the same: the run is written and read back, and only then uploaded. A failed upload leaves it as it
+is, and `clm push` continues it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from clm_core.screen.progress import Progress
 
 
 def publisher(config: TrainConfig, progress: Progress) -> "Publisher":
-    """What publishes a training as its options say; who you are, and whether you may, is found out at once.
+    """The publisher of a training, by its options; checks your login and write access at once.
 
     Raises:
         OptionError: the options contradict each other.
@@ -44,16 +44,16 @@ def publisher(config: TrainConfig, progress: Progress) -> "Publisher":
 
 
 class Publisher:
-    """Publishes nothing, and is the interface of those that do."""
+    """Publishes nothing; the interface of those that do."""
 
     @contextmanager
     def following(self, folder: Path, report: Report) -> Iterator[Report]:
-        """While the run in this folder is trained: the report that its job is to call."""
+        """During the training of the run in this folder: the `report` for its job."""
         remove_card(folder)
         yield report
 
     def finish(self, result: TrainingResult) -> TrainingResult:
-        """When the run is on disk and read back: publish it, and say in the result what became of that."""
+        """Once the run is written and read back: publish it, and put the outcome into the result."""
         return result
 
 
@@ -74,7 +74,7 @@ class _Queue(Publisher):
 
 
 class _Live(Publisher):
-    """Uploads checkpoints in the background, if they are wanted, and the run at its end."""
+    """Uploads checkpoints in the background, if requested, and the run at its end."""
 
     def __init__(self, config: TrainConfig, progress: Progress) -> None:
         self.config, self.progress = config, progress
@@ -101,7 +101,7 @@ class _Live(Publisher):
             if isinstance(event, Saved):
                 try:
                     background.submit(_State.of(event, folder))
-                except OSError as error:  # Such as a full disk, which is not to end a training that goes on.
+                except OSError as error:  # Such as a full disk, which should not end the training.
                     self.progress.say(f"the checkpoint of step {event.step} is not uploaded: {error}")
 
         with without_bars(), background.stopped_at_end():
@@ -138,7 +138,7 @@ class _Live(Publisher):
 
 @dataclass(frozen=True)
 class _State:
-    """A checkpoint as it was when it was saved: links to its files, which outlive the checkpoint itself."""
+    """A checkpoint as it was saved: links to its files, which outlive the checkpoint."""
 
     step: int
     folder: Path
@@ -153,7 +153,7 @@ class _State:
         return cls(event.step, folder)
 
     def remove(self) -> None:
-        """Let the links go."""
+        """Remove the links."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

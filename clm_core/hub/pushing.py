@@ -1,4 +1,4 @@
-"""Pushes what is on disk to the Hub: a finished run, or prepared data, from wherever an earlier upload stopped."""
+"""Pushes a finished run or prepared data to the Hub, and continues an upload that stopped."""
 
 import contextlib
 import json
@@ -22,13 +22,13 @@ from clm_core.screen.progress import Progress
 
 
 def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
-    """Make a repository equal to a finished run, or to prepared data, from wherever an earlier upload stopped.
+    """Make a repository equal to a finished run or to prepared data, continuing an upload that stopped.
 
-    An upload that fails raises nothing: its state says so.
+    A failed upload raises nothing; its `state` says so.
 
     Raises:
-        OptionError: an option is of the other of the two.
-        OutputError: the folder holds no finished run.
+        OptionError: an option belongs to the other of the two.
+        OutputError: the folder does not contain a finished run.
     """
     if (run / MANIFEST).is_file():
         if config.hub_model_id:
@@ -50,7 +50,7 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
 def push_run(
     run: Path, repository: Repository, progress: Progress, connected: Hub | None = None, *, license: str | None = None
 ) -> Publication:
-    """Publish a run that is on disk, and record in it what became of that; the card is written if there is none.
+    """Publish a run that is on disk, and write the outcome into its results; writes the card if there is none.
 
     `license` goes into the card, if it is given.
     """
@@ -72,7 +72,7 @@ def push_run(
 
 
 def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Publication:
-    """Publish prepared data as a data set."""
+    """Publish prepared data as a dataset."""
     name = config.hub_dataset_id or name_of(prepared.folder)
     outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
     command = f"{command_for(prepared.folder)} --hub-dataset-id {shlex.quote(name)}"
@@ -91,7 +91,7 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
 
 
 def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepared], Publication | None]:
-    """What publishes prepared data as the options say; who you are, and whether you may, is found out at once.
+    """The publisher of prepared data, by the options; checks your login and write access at once.
 
     Raises:
         OptionError: the options contradict each other, or give no name.
@@ -118,7 +118,7 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
 
 
 def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
-    """Keep where prepared data are to be published, for `clm push`."""
+    """Store where to publish prepared data, for `clm push`."""
     names = {name: value for name, value in asdict(wanted).items() if value is not None}
     write(prepared.folder / PUBLICATION, json.dumps(names, indent=2) + "\n")
     name, revision = wanted.hub_dataset_id or name_of(prepared.folder), wanted.hub_revision or "main"
@@ -126,7 +126,7 @@ def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
 
 
 def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
-    """The options of an upload; what is not given is as it was said when the data were prepared."""
+    """The options of an upload; what is not given is as given when the data was prepared."""
     file = folder / PUBLICATION
     if not file.is_file():
         return config
@@ -138,13 +138,13 @@ def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
 
 
 def record(run: Path, publication: Publication) -> None:
-    """Say in the results of a run what became of its upload."""
+    """Write the outcome of an upload into the results of a run."""
     results = read_results(run) | {"hub": asdict(publication)}
     write(run / RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
 def name_of(run: Path) -> str:
-    """What a repository is called where nothing else is said: as the folder."""
+    """The default name of a repository: that of the folder."""
     return run.resolve().name
 
 

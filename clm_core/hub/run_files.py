@@ -1,4 +1,4 @@
-"""What of a run goes to the Hub: the model, its tokenizer and their record, without the places on this machine."""
+"""Which files of a run are uploaded: the model, its tokenizer and the record of the run, without local paths."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ LAST = "last-checkpoint"
 """The folder of the last checkpoint in a repository, for strategy `checkpoint`; Trainer calls it so, too."""
 
 SECRET = "training_args.bin"
-"""What other programs leave in a checkpoint, with a token in it; it is never uploaded."""
+"""A file with a token that other programs leave in a checkpoint; it is never uploaded."""
 
 OF_THIS_MACHINE = ("output_dir", "checkpoint", "hub")
-"""What is said in the results of places here, and of the upload itself."""
+"""The entries of the results with local paths, and the one of the upload."""
 
 
 def of_run(run: Path) -> Files:
-    """What a repository has of a finished run, as its own options say."""
+    """The files of a finished run for a repository, as the run's options say."""
     files: dict[str, Path | bytes] = {path.name: path for path in shared_files(run)}
     files |= {RUN_FILE: _run_file(run), RESULTS_FILE: _results_file(run)}
     checkpoint = read_results(run)["checkpoint"]
@@ -28,7 +28,7 @@ def of_run(run: Path) -> Files:
 
 
 def of_checkpoint(checkpoint: Path, *, with_state: bool) -> Files:
-    """What a repository has of a run that is still trained: a checkpoint of it, and what a resumption needs."""
+    """The files of a run in training for a repository: a checkpoint, and what resuming needs."""
     run = checkpoint.parent
     files: dict[str, Path | bytes] = {path.name: path for path in shared_files(checkpoint)}
     files |= {RUN_FILE: _run_file(run), HISTORY_FILE: (run / HISTORY_FILE).read_bytes()}
@@ -36,7 +36,7 @@ def of_checkpoint(checkpoint: Path, *, with_state: bool) -> Files:
 
 
 def is_ours(path: str) -> bool:
-    """Whether a file of a repository is of a run, so that one which this run has not is of an earlier one."""
+    """Whether a file of a repository belongs to a run; one that this run does not have is from an earlier one."""
     return path.startswith(f"{LAST}/") or ("/" not in path and is_shared(path))
 
 
@@ -46,7 +46,7 @@ def _whole(checkpoint: Path) -> Files:
 
 
 def _run_file(run: Path) -> bytes:
-    """The options of a run, without the places on this machine and without where it was published."""
+    """The options of a run, without local paths and without where it was published."""
     import yaml
 
     text: str = yaml.safe_dump(recipe(read_options(run)), sort_keys=False, allow_unicode=True)

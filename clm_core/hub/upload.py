@@ -1,4 +1,4 @@
-"""Makes a repository on the Hub equal to files here: one commit of what differs, or none; checked afterwards.
+"""Makes a repository on the Hub equal to local files: one commit with the differences, or none; checked afterwards.
 
 What an earlier attempt has uploaded is not uploaded again: large files are stored by their hash, before the commit.
 """
@@ -42,10 +42,10 @@ def upload(
 ) -> Uploaded:
     """Upload what differs, and remove what is `owned` by path and not among the files; nothing else is touched.
 
-    The repository and its branch are made where they are not there.
+    The repository and its branch are created if missing.
 
     Raises:
-        HubError: it did not work, and would not if it were tried again now.
+        HubError: it failed, and would fail again now.
     """
 
     def attempt() -> Uploaded:

@@ -1,4 +1,4 @@
-"""What a configuration says of a model of text, wherever its type has it."""
+"""What a configuration says about a text model, under whichever name its type uses."""
 
 import math
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 COUNT_FROM_PADDING = frozenset(
     ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
 )
-"""The model types whose first position is the one after pad_token_id, which they cannot do without."""
+"""The model types whose first position is the one after pad_token_id, which they need."""
 
 COUNT_AHEAD = frozenset(("prophetnet", "xlm-prophetnet"))
-"""Those that begin there too, and besides ask for the position after the last token."""
+"""Those that start there too, and also look up the position after the last token."""
 
 POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
-"""What configurations call the number of positions of a text."""
+"""What configurations call the number of positions."""
 
 WITHOUT_PLACES = frozenset(("dbrx", "inkling2_loop_text", "inkling2_text", "inkling_text", "jamba", "kimi_linear"))
 WITHOUT_PLACES |= {"nemotron_h", "rwkv", "zamba"}
-"""The model types that go on beyond their positions, though no field of theirs says that they rotate."""
+"""The model types that work beyond their positions, though none of their fields says that positions rotate."""
 
 MORE_LOSS: dict[str, tuple[Any, ...]] = {
     "output_router_logits": (False,),
@@ -25,23 +25,23 @@ MORE_LOSS: dict[str, tuple[Any, ...]] = {
     "aux_loss_alpha": (0, 0.001),  # Any checkpoint of DeepSeek has it, and no class of transformers uses it.
     "disable_ngram_loss": (True,),
 }
-"""The fields that ask for more than the loss of the next token, and the values with which they do not."""
+"""The fields that add to the loss of the next token, and the values with which they do not."""
 
 
 def text_part(architecture: Any) -> Any:
-    """Where a configuration says what it does with text: in a part of it, if there are parts for images or sound."""
+    """The configuration for text: a part of the whole, if there are parts for images or sound."""
     part = architecture.get_text_config(decoder=True)  # For some, a copy that changes nothing.
     return part if any(value is part for value in vars(architecture).values()) else architecture
 
 
 def count_embeddings(architecture: Any) -> int | None:
-    """How many tokens there are; None where it is not said."""
+    """How many token embeddings there are; None if unknown."""
     rows: int | None = getattr(text_part(architecture), "vocab_size", None)
     return rows
 
 
 def count_positions(architecture: Any) -> int | None:
-    """How many tokens a text may have; None where there is no limit that is known."""
+    """How many tokens a text may have; None if no limit is known."""
     text = text_part(architecture)
     given = [getattr(text, name, None) for name in POSITIONS]
     positions: int | None = next((number for number in given if number is not None), None)
@@ -57,7 +57,7 @@ def count_positions(architecture: Any) -> int | None:
 def count_places(architecture: Any) -> int | None:
     """How many positions there are in a table, learned or computed, beyond which a model fails.
 
-    None where there is no table: most of today's models rotate, and go on, if not well.
+    None if there is no table: most of today's models rotate positions and work beyond them, if not well.
     """
     text = text_part(architecture)
     rotates = text.model_type in WITHOUT_PLACES or any("rope" in name for name in vars(text))
@@ -65,7 +65,7 @@ def count_places(architecture: Any) -> int | None:
 
 
 def asks_for_more_loss(architecture: Any) -> str | None:
-    """The field, with its value, by which a configuration asks for more than the loss of the next token, if any."""
+    """The field, with its value, by which a configuration adds to the loss of the next token, if any."""
     fields = vars(text_part(architecture))
     coefficients = [value for name, value in fields.items() if name.endswith("aux_loss_coef")]
     for name, without in MORE_LOSS.items():

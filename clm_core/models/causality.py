@@ -1,7 +1,7 @@
-"""No token may see those that follow it: set where a configuration decides about it, checked where a model is loaded.
+"""No token may attend to later ones: set in configurations that decide it, checked when a model is loaded.
 
-An encoder that is trained to predict the next token without this learns to copy it: its loss falls to nothing, and so
-does its use.
+An encoder trained to predict the next token without this learns to copy it: its loss falls to nothing, and it is
+useless.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "xlm": {"causal": True},
     "xlnet": {"attn_type": "uni"},
 }
-"""By model type: the fields that decide whether a token sees those after it, and the values with which it does not."""
+"""By model type: the fields that decide whether a token attends to later ones, with the values that prevent it."""
 
 GENERATE_PLAINLY = frozenset(("mega", "open-llama", "prophetnet", "xlm", "xlm-prophetnet", "xlnet"))
-"""The model types of which transformers asks something else to generate (a mask token, a second stream of queries) than
-what they learn here, or whose cache fails; they are to be given the text, and nothing else, for each token."""
+"""The model types for which transformers generates in another way (with a mask token, a second stream of queries) than
+they are trained here, or whose cache fails; to generate, they get the whole text, and nothing else, for each token."""
 
 LENGTH = 8
 MOVED = 1e-5
-"""Relative to the largest logit. Rounding differs with how tokens are grouped, as a mixture of experts does it."""
+"""Relative to the largest logit. Rounding depends on how tokens are grouped, as in a mixture of experts."""
 
 
 def make_causal(architecture: Any) -> str | None:
-    """Set a configuration so that no token sees those after it; the sentence that says what was changed, if it was."""
+    """Set a configuration so that no token attends to later ones; returns a sentence on the change, if there is one."""
     wanted = SETTINGS.get(architecture.model_type, {})
     changed = {name: value for name, value in wanted.items() if getattr(architecture, name, None) != value}
     for name, value in changed.items():
@@ -49,12 +49,12 @@ def make_causal(architecture: Any) -> str | None:
 
 
 def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]], architecture: Any) -> None:
-    """Change the last token of a text, and see whether the logits before it stay.
+    """Change the last token of a text, and check that the logits before it stay the same.
 
     `logits` takes token ids of shape (1, length) and returns (1, length, vocabulary), in inference mode.
 
     Raises:
-        ModelError: they do not, or the model cannot be asked with text alone.
+        ModelError: they do not, or the model does not work with text alone.
     """
     length, rows = count_positions(architecture) or LENGTH, count_embeddings(architecture) or LENGTH
     ids = np.arange(min(LENGTH, length), dtype=np.int64)[None] % rows

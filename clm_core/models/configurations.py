@@ -23,7 +23,7 @@ ADAPTER = "adapter_config.json"
 
 
 def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -> Any:
-    """The configuration of the model at `model_name_or_path`, as a causal language model; `say` hears of a change.
+    """The configuration of the model at `model_name_or_path`, as a causal language model; `say` reports a change.
 
     Raises:
         OptionError: no model is named.
@@ -36,7 +36,7 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
 
 
 def existing_model(place: Model | str | os.PathLike[str]) -> Model:
-    """A model as a backend takes it, of a folder or of a name on the Hub; one that is such a model already as it is.
+    """A model as a backend takes it, from a folder or a name on the Hub; returns a `Model` unchanged.
 
     Raises:
         ModelError: it cannot be found or read.
@@ -52,7 +52,7 @@ def existing_model(place: Model | str | os.PathLike[str]) -> Model:
 def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:
     """The configuration of a model from scratch, with an embedding for every id of the tokenizer.
 
-    It is that of a causal language model; `say` hears where that is not the architecture's default.
+    It is that of a causal language model; `say` reports if that is not the architecture's default.
 
     Raises:
         OptionError: neither config_name nor model_type is given, or the overrides do not fit.
@@ -72,11 +72,11 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
 
 
 def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool = False) -> None:
-    """Make sure that every id has an embedding, and every place in a block a position.
+    """Make sure that every id has an embedding, and every token of a block a position.
 
     Raises:
-        ModelError: the tokenizer makes larger ids than the model has embeddings.
-        OptionError: block_size is above the positions of the model.
+        ModelError: the tokenizer has ids for which the model has no embeddings.
+        OptionError: block_size exceeds the positions of the model.
     """
     rows, needed = count_embeddings(architecture), count_ids(tokenizer)
     if rows is not None and needed > rows:
@@ -109,7 +109,7 @@ def load_config(what: str, name: str, revision: str) -> Any:
 
 
 def _check_folder(folder: Path) -> None:
-    """Make sure that a folder, if it is one, is that of a whole model."""
+    """Make sure that a folder, if the name is one, contains a complete model."""
     if (folder / ADAPTER).is_file():
         raise ModelError(
             f"{folder} contains an adapter ({ADAPTER}), which clm does not support: "
@@ -140,7 +140,7 @@ def _fit_tokenizer(text: Any, tokenizer: Any) -> None:
         if token is None and name == "pad_token_id" and text.model_type in COUNT_FROM_PADDING:
             continue
         if token and name == "pad_token_id" and text.model_type == "xglm" and token > 1:
-            token = None  # Its class blanks the position of that number; the first two are nobody's.
+            token = None  # Its class blanks the position of that number; the first two are unused.
         try:
             setattr(text, name, token)
         except Exception:  # transformers 5 has types for them, and some architectures insist on a number.

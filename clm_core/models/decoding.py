@@ -1,4 +1,4 @@
-"""Token ids to text as it reads: every space where the model has put it, and nothing cleaned up."""
+"""Token ids to text: with every space that the model generated, and nothing cleaned up."""
 
 import copy
 import json
@@ -8,14 +8,14 @@ from typing import Any
 Decode = Callable[[Sequence[int]], str]
 
 BROKEN = "\ufffd"
-"""What bytes that are no character are shown as."""
+"""Stands for bytes that are not a character."""
 
 BYTES = 4
-"""Of a character in UTF-8, at most."""
+"""The most bytes a character has in UTF-8."""
 
 
 def continuation(tokenizer: Any, before: Sequence[int], new: Sequence[int], *, special: bool = False) -> str:
-    """The text that `new` tokens add to those `before` them; special tokens are shown only where this is asked for.
+    """The text that `new` tokens add to those `before` them; special tokens are shown only if `special`.
 
     Decoded alone, a text loses its first space under many tokenizers.
     """

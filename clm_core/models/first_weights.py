@@ -20,7 +20,7 @@ ARCHITECTURES = frozenset(
 """The model types that these rules are right for: those that transformers has in more than one framework."""
 
 PART = 1 << 20
-"""Numbers drawn at a time, so that a large embedding needs little memory besides its own."""
+"""Numbers drawn at a time, so that a large embedding needs little extra memory."""
 
 Array = npt.NDArray[np.float32]
 

@@ -11,7 +11,7 @@ REACHING = 10.0
 
 
 def look_for(option: str, name: str, revision: str = "main") -> None:
-    """Find out at once that a model is neither in a folder here nor to be had from the Hub.
+    """Find out at once that a model is neither in a local folder nor on the Hub.
 
     Raises:
         ModelError: there is no such folder, or the Hub does not answer.

@@ -1,4 +1,4 @@
-"""Quantised weights: what a backend cannot read is refused by name, where a loader would take the numbers as such."""
+"""Rejects quantized weights that a backend cannot read, where a loader would take the numbers as they are."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -7,11 +7,11 @@ from clm_core.backend import Model
 from clm_core.errors import ModelError
 
 PLAIN = ("F16", "BF16", "F32", "F64")
-"""The types of numbers that are weights as they stand, as safetensors calls them."""
+"""The number types of plain weights, by their names in safetensors."""
 
 
 def check_quantization(architecture: Any, backend: str, methods: Collection[str] = ()) -> None:
-    """Make sure that the weights of a model are not quantised, or by one of the methods that a backend can read.
+    """Make sure that the weights of a model are not quantized, or by a method that the backend can read.
 
     Raises:
         ModelError: they are, as `quantization_config` says; the method is named.
@@ -29,7 +29,7 @@ def check_quantization(architecture: Any, backend: str, methods: Collection[str]
 
 
 def check_types(model: Model, types: Iterable[tuple[str, str]]) -> None:
-    """Make sure that weights whose configuration says nothing of quantisation are of a type that needs none.
+    """Make sure that weights without a quantization_config are of a plain number type.
 
     `types` has the name of each weight and the type of its numbers in the file.
 

@@ -1,4 +1,4 @@
-"""What one series of transformers writes, in the words of the other, which would keep what it does not know, unread.
+"""Translates what one series of transformers writes for the other, which would ignore the fields it does not know.
 
 transformers 5 has what belongs to rotary embeddings in one dictionary, `rope_parameters`, flat or by type of layer;
 4.57 has a field for each, and some architectures have names of their own for them. What differs was found by comparing

@@ -27,7 +27,7 @@ OF_DECODING = {"clean_up_tokenization_spaces", "errors"}
 def slow_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """How it encodes a text, with its template.
 
-    transformers 4.57 honours `split_special_tokens` in some methods alone, and then splits other added tokens too.
+    transformers 4.57 supports `split_special_tokens` in some methods only, and then splits other added tokens too.
     """
     special, template = special_tokens(tokenizer), template_of(tokenizer)
     bare, unknown = _without(tokenizer, special), tokenizer.unk_token_id

@@ -1,4 +1,4 @@
-"""What a tokenizer puts around every text, found out from the tokenizer itself."""
+"""What a tokenizer puts around every text, asked of the tokenizer itself."""
 
 from dataclasses import dataclass
 from typing import Any

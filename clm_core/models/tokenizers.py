@@ -45,7 +45,7 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
 
 
 def load_ends(options: TokenizerOptions, tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that a generated text ends with: the tokenizer's, and all that generation_config.json names.
+    """The tokens that end a generated text: the tokenizer's, and all that generation_config.json names.
 
     Raises:
         ModelError: that file is damaged.

@@ -1,7 +1,7 @@
-"""Tensors of a weights file that a model does not use: refused by name, but for those that nothing would come of.
+"""Tensors of a weights file that a model does not use: rejected by name, except for those without effect.
 
 A model without a tensor of its file is another model: with fewer layers, without its adapter, its biases, its relative
-positions. What real checkpoints have besides a model, and what is let be, is this and no more:
+positions. Only these, which real checkpoints contain besides a model, are accepted:
 
 - what the class of the model itself says is to be ignored (the backend leaves it out);
 - buffers that older versions of a class saved and that are computed today: causal masks (zeros and ones, nothing above
@@ -9,7 +9,7 @@ positions. What real checkpoints have besides a model, and what is let be, is th
 - an output layer, where the model has none of its own, that is equal to the input embeddings, and a copy of its bias;
 - the heads of other tasks, which lie behind the model of the text: poolers, next-sentence heads, classifiers.
 
-`--ignore-unused-weights` lets all the others be too.
+`--ignore-unused-weights` accepts all others too.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The ids that a tokenizer can make, found out from the tokenizer itself, whatever texts it is for."""
+"""The ids that a tokenizer can produce, asked of the tokenizer itself."""
 
 from itertools import chain
 from typing import Any

@@ -1,6 +1,6 @@
-"""Options that have an effect only beside others: one that a person gives in vain is refused, by its name.
+"""Options that have an effect only with others: rejects one that was given without effect, by name.
 
-What a file or a recipe says is no such thing: it serves several verbs, and outlives a change of mind.
+This does not apply to a file or a recipe, which serves several commands.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ from clm_core.errors import OptionError
 from clm_core.options import Layer, shown
 
 DRAWS = ("top_k", "top_p", "temperature", "seed")
-"""The options of a generation that say how tokens are drawn."""
+"""The options of `generate` for sampling."""
 
 Rule = Callable[[Any], str | None]
-"""Says of a configuration why an option has no effect in it, and what gives it one; None if it has."""
+"""Why an option has no effect in a configuration, and what gives it one; None if it has."""
 
 
 def check_effects(config: Any, given: Layer) -> None:
@@ -133,4 +133,4 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
     ParityConfig: {**_DATA, "num_train_epochs": _epochs, "per_device_eval_batch_size": _of_validation_data},
     InspectConfig: {"split": _of_block, "tokenizer_name": _of_block},
 }
-"""For each verb's options, those that need others."""
+"""For the options of each command, those that need others."""

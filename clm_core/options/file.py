@@ -13,7 +13,7 @@ BREAKS = set("\x85\u2028\u2029")
 
 
 def from_file(path: Path) -> dict[str, Given]:
-    """The options in a flat YAML file; those of a backend stand under its name, and are called `backend.option` here.
+    """The options in a flat YAML file; those of a backend are under its name, and are called `backend.option` here.
 
     Raises:
         OptionError: the file cannot be read, is not YAML, is not flat, or names a key twice.

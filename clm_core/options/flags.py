@@ -31,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, *, prefix: str = "", g
 
 
 class Once(argparse.Action):
-    """Takes one value. Another one beside it would be dropped without a word, so it is refused; the same one is not."""
+    """Takes one value, and rejects a second, different one, which argparse would silently let win."""
 
     given: tuple[str, Any] | None = None
 
@@ -59,13 +59,13 @@ class _Switch(argparse.BooleanOptionalAction, Once):
 
 
 def from_flags(namespace: argparse.Namespace, known: Iterable[str]) -> dict[str, Given]:
-    """The options that stand on the command line."""
+    """The options given on the command line."""
     flags = {name: value for name, value in vars(namespace).items() if name in set(known)}
     return {name: Given(value, "--" + name.replace("_", "-").replace(".", "-")) for name, value in flags.items()}
 
 
 def to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
-    """Options as they stand on a command line; a mapping has those of the backend it is named after."""
+    """Options as command-line flags; a mapping has those of the backend it is named after."""
     flags: list[str] = []
     for name, value in values.items():
         flag = f"{prefix}{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""What a name that nobody knows may have meant: an option, of another verb or backend perhaps, or one elsewhere."""
+"""What an unknown name may mean: an option, of this or another command or backend, or of another program."""
 
 import difflib
 import shlex
@@ -13,13 +13,13 @@ from clm_core.registry import list_backends
 TABLE = Path(__file__).with_name("elsewhere.yaml")
 
 CLOSE = 0.75
-"""How alike two names are (`difflib`) for the one to be a slip of the other; `batch_size` is no `block_size`."""
+"""How similar two names are (`difflib`) for one to be a typo of the other; `batch_size` is not `block_size`."""
 
 DATA = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 
 
 def table() -> dict[str, dict[str, Any]]:
-    """Names of other programs: of options, each with what to use or to know, and of verbs, each with the command."""
+    """Names from other programs: options, each with what to use or know here, and commands, each with ours."""
     import yaml
 
     found: dict[str, dict[str, Any]] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
-    """What to use instead of an option that does not exist, after a semicolon; empty where nothing is like it."""
+    """What to use instead of an option that does not exist, after a semicolon; empty if nothing is similar."""
     known, written = list(known), (_flag if as_flag else str)
     elsewhere = table()["options"].get(name.lower(), {})
     if "say" in elsewhere:
@@ -45,7 +45,7 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
 
 
 def of_command(name: str, commands: Iterable[str]) -> str:
-    """What to run instead of a verb that does not exist, after a semicolon."""
+    """What to run instead of a command that does not exist, after a semicolon."""
     if Path(name).is_file() or name.lower().endswith(DATA):
         return f"; to train on a file: clm train --train-file {shlex.quote(name)}"
     if Path(name, "config.json").is_file():
@@ -57,7 +57,7 @@ def of_command(name: str, commands: Iterable[str]) -> str:
 
 
 def _near(name: str, known: list[str]) -> list[str]:
-    """The options that this may be a slip of, or a part of the name of."""
+    """The options that this may be a typo of, or a part of whose name it may be."""
     slips = difflib.get_close_matches(name, known, n=3, cutoff=CLOSE)
     words = set(name.split("_"))
     whole = [option for option in known if len(words) > 1 and words <= set(option.split("_"))]
@@ -65,7 +65,7 @@ def _near(name: str, known: list[str]) -> list[str]:
 
 
 def _of_backend(name: str, known: list[str], *, as_flag: bool) -> str | None:
-    """The same option of a backend alone, for a verb that has those."""
+    """The backend-specific option of this name, for a command that has those."""
     if "num_train_epochs" not in known:
         return None
     for status in list_backends():
@@ -75,7 +75,7 @@ def _of_backend(name: str, known: list[str], *, as_flag: bool) -> str | None:
 
 
 def _others() -> Mapping[str, list[str]]:
-    """Of every option, the verbs that have it."""
+    """The commands that have each option."""
     found: dict[str, list[str]] = {}
     for name, command in COMMANDS.items():
         for option in list_options(command.config) if command.config else ():

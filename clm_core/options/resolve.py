@@ -1,4 +1,4 @@
-"""What a person asked for, made whole: defaults, a recipe or file, what was given, the backend and its own options."""
+"""Completes what a person asked for: defaults, a recipe or file, what was given, the backend and its options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
 
 @dataclass(frozen=True, kw_only=True)
 class Request(Generic[Config]):
-    """The options of a verb and of the backend that is to carry it out."""
+    """The options of a command, the backend that runs it, and that backend's options."""
 
     config: Config
     backend: Backend
@@ -67,7 +67,7 @@ class ParityRequest:
 
 
 def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[TrainConfig]:
-    """The request for a training: on the built-in sample where nothing is named, with its own options if resumed."""
+    """The request for a training: on the built-in sample if nothing is named, with the run's options if resumed."""
     layers = _prepared_wins([_read(file, TrainConfig), given])
     resumed = _value(layers, "resume_from_checkpoint")
     base = _resumed(resumed) if resumed else _base(layers, TrainConfig)
@@ -75,7 +75,7 @@ def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Requ
 
 
 def evaluation(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[EvaluateConfig]:
-    """The request for an evaluation: on the data of the run, where a run is evaluated and no other data are named."""
+    """The request for an evaluation: on the data of the run, if a run is evaluated and no other data is named."""
     layers = _prepared_wins([_read(file, EvaluateConfig), given])
     model = _value(layers, "model_name_or_path")
     run = _recorded(Path(model.value)) if model else {}
@@ -94,8 +94,8 @@ def generation(given: Layer, *, file: str | Path | None, backend: Backend) -> Re
 
 
 def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
-    """The options of a preparation: of the built-in sample, and with its tokenizer, where none are named."""
-    # The output folder in a file, and whether to publish what is in it, are said of the training.
+    """The options of a preparation: of the built-in sample, and with its tokenizer, if none are named."""
+    # In a file, the output folder and the options for publishing are those of the training.
     of_training = {"output_dir", *_option_names(HubOptions)}
     read = {name: value for name, value in _read(file, PrepareConfig).items() if name not in of_training}
     layers = [read, given]
@@ -110,7 +110,7 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
 
 
 def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> ParityRequest:
-    """The request for a comparison of two backends: on the built-in sample where nothing is named.
+    """The request for a comparison of two backends: on the built-in sample if nothing is named.
 
     With `anywhere`, neither backend has to be able to run here: each side of a comparison may have only its own.
     """
@@ -160,14 +160,14 @@ def _is_comparable(status: Status) -> bool:
 
 
 def _base(layers: Sequence[Layer], cls: type) -> Layer:
-    """What holds where a person names no data, or neither data nor a model: the built-in sample."""
+    """The options if no data is named, or neither data nor a model: those of the built-in sample."""
     if _names(layers, DATA):
         return {}
     return SAMPLE_DATA if _names(layers, MODEL) else {**_read("sample", cls), **SAMPLE_DATA}
 
 
 def _joining(layers: list[Layer]) -> PrepareConfig:
-    """The options that joining parts has a use for; what a part is made of was decided when it was made."""
+    """The options that merging shards uses; the others were decided when the shards were prepared."""
     used = {"merge", "output_dir", "overwrite_cache", "block_size"}
     used |= {*_option_names(DatasetRepositoryOptions), *_option_names(PublishingOptions)}
     if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
@@ -176,7 +176,7 @@ def _joining(layers: list[Layer]) -> PrepareConfig:
 
 
 def inspection(given: Layer) -> InspectConfig:
-    """What is to be shown of prepared data."""
+    """What to show of prepared data."""
     config = options.build(InspectConfig, [given])
     check_effects(config, given)
     return config
@@ -188,7 +188,7 @@ def publication(given: Layer) -> PushConfig:
 
 
 def _read(file: str | Path | None, cls: type) -> Layer:
-    """The options of a recipe or file; those of a training that the verb has no use for are left out."""
+    """The options of a recipe or file, without those of a training that the command does not have."""
     if file is None:
         return {}
     mine, known = _option_names(cls), _option_names(TrainConfig)
@@ -197,7 +197,7 @@ def _read(file: str | Path | None, cls: type) -> Layer:
 
 
 def _prepared_wins(layers: list[Layer]) -> list[Layer]:
-    """Prepared data take the place of data in a file; beside them, a person's own options for data mean nothing."""
+    """Prepared data replaces the data in a file, and cannot be combined with given options for data."""
     file, given = layers
     if not _value(layers, "prepared"):
         return layers
@@ -212,7 +212,7 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
 
 
 def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend, *, sections: bool = True) -> Request[Config]:
-    """Build the options; the first layer is not the person's own, so that what it says is never refused."""
+    """Build the options; the first layer was not given by the person, so it is never rejected."""
     _check_sections(layers, backend, used=sections)
     layers = [_of_backend(layer, backend, cls) for layer in layers]
     config = _build(cls, layers)
@@ -224,7 +224,7 @@ def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend, *, se
 
 
 def _of_backend(layer: Layer, backend: Backend, cls: type) -> Layer:
-    """What a layer says for one backend: of the options that all have, those under its name win."""
+    """What a layer says for one backend: options under its name override the shared ones."""
     apart = {f"{backend.name}.{name}": name for name in _apart()}
     found = {apart[name]: given for name, given in layer.items() if name in apart}
     known = _option_names(cls)
@@ -250,7 +250,7 @@ def _names(layers: Sequence[Layer], names: Sequence[str]) -> bool:
 
 
 def _value(layers: Sequence[Layer], name: str) -> Given | None:
-    """What was given last, if it is something."""
+    """The value that was given last, unless it is empty."""
     found = next((layer[name] for layer in reversed(layers) if name in layer), None)
     return found if found and found.value not in EMPTY else None
 

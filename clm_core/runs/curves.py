@@ -1,4 +1,4 @@
-"""The curves of a training for TensorBoard, written from its history, so that every backend has them alike."""
+"""Writes the curves of a training for TensorBoard from its history, so that they are the same for every backend."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Follows a training by its events: keeps the history, on disk and for the result, and shows it to the person."""
+"""Follows a training by its events: keeps the history, on disk and for the result, and shows progress."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from clm_core.schedule import Schedule
 from clm_core.screen.progress import Bar, Progress
 
 PENDING_FILE = "pending_losses.json"
-"""In a checkpoint: the losses of the steps since the last line of the history, for the mean in the next one."""
+"""The file in a checkpoint with the losses since the last line of the history, for the mean in the next one."""
 
 
 class Recorder:
@@ -46,9 +46,9 @@ class Recorder:
         self._reported, self._reported_at = start_step, 0.0
         """The last step whose rate is known, and the seconds of training when it was done."""
         self.seconds = 0.0
-        """From the first step to the last, validations and checkpoints included."""
+        """Seconds from the first step to the last, including evaluations and checkpoints."""
         self.validating = 0.0
-        """Seconds spent on validation, which do not count for the speed of the training."""
+        """Seconds spent on evaluations, which do not count for the training speed."""
         self._file = folder / HISTORY_FILE
         self._evaluation: tuple[ExitStack, Bar] | None = None
         self._evaluation_started = 0.0
@@ -72,10 +72,10 @@ class Recorder:
             self.curves.close()
 
     def __call__(self, event: Event) -> None:
-        """Take in an event.
+        """Handle an event.
 
         Raises:
-            TrainingError: the loss of a step is not a number any more.
+            TrainingError: the loss of a step is no longer a number.
         """
         self._handlers[type(event)](event)  # type: ignore[operator]
 
@@ -86,12 +86,12 @@ class Recorder:
 
     @property
     def before(self) -> Metrics | None:
-        """The metrics of the validation before the first step."""
+        """The metrics of the evaluation before the first step."""
         return self._metrics_at(0)
 
     @property
     def after(self) -> Metrics | None:
-        """The metrics of the validation after the last step."""
+        """The metrics of the evaluation after the last step."""
         return self._metrics_at(self.schedule.total_steps)
 
     @property
@@ -196,7 +196,7 @@ class Recorder:
 
 
 def _history_until(file: Path, step: int) -> list[dict[str, Any]]:
-    """What an interrupted run had recorded up to the checkpoint it is resumed from."""
+    """The history of an interrupted run up to the checkpoint it is resumed from."""
     if not file.is_file():
         return []
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]

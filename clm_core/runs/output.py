@@ -1,4 +1,4 @@
-"""The folder of a run: chosen, checked before anything is written, filled with files that are whole or not there."""
+"""The folder of a run: chosen, checked before anything is written, filled with files that are complete or absent."""
 
 import os
 import shlex
@@ -29,14 +29,14 @@ class Claim:
 
     folder: Path
     begun: bool = False
-    """Whether a step was made, so that there is something worth keeping."""
+    """Whether a step finished, so that there is something worth keeping."""
 
 
 def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
     """Make sure that a run can be written to the folder; nothing is written.
 
     Raises:
-        OutputError: it is a file, cannot be written, or holds something that would be lost.
+        OutputError: it is a file, cannot be written, or contains something that would be lost.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"output_dir {folder} is a file: choose a folder")
@@ -51,10 +51,10 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
 
 @contextmanager
 def claimed(config: TrainConfig, backend: str, resume_from: Path | None) -> Iterator[Claim]:
-    """The folder of a run, made or taken over; put back as it was if the training fails before its first step.
+    """The folder of a run, created or taken over; restored if the training fails before its first step.
 
     Raises:
-        OutputError: it cannot be made, or another run came first.
+        OutputError: it cannot be created, or another run came first.
     """
     try:
         folder = _make(config, backend, resume_from)
@@ -92,7 +92,7 @@ def _make(config: TrainConfig, backend: str, resume_from: Path | None) -> Path:
 
 
 def _move_run(source: Path, target: Path) -> None:
-    """Move what a run has written, and nothing else that may lie beside it."""
+    """Move what a run has written, and nothing else in the folder."""
     for path in source.iterdir():
         if _is_of_run(path):
             path.rename(target / path.name)
@@ -111,7 +111,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _first_free(config: TrainConfig, backend: str) -> Path:
-    """Make runs/NAME-BACKEND, or the first with a number that is free, where NAME says what the data are."""
+    """Create runs/NAME-BACKEND, or the first free one with a number; NAME describes the data."""
     files = config.train_file[:1]
     source = config.prepared or config.dataset_name or (_stem(files[0]) if files else "sample")
     name = f"{Path(source).name.strip('*?') or 'run'}-{backend}"
@@ -162,10 +162,10 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 def check_output_file(name: str) -> None:
-    """Find out before the work whether a result can go to a file of this name.
+    """Make sure, before any work, that a result can be written to this file.
 
     Raises:
-        OutputError: it is a folder, is in none, or is a stream that libraries are kept from writing to.
+        OutputError: it is a folder, its folder does not exist, or it is a stream that libraries are kept from.
     """
     path = Path(name).absolute()
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Losses over the steps of a training as a picture, a line for each run: for model cards, parity and the README."""
+"""Plots losses over the steps of a training, a line for each run: for model cards, parity and the docs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The end of a command that an error ended: one line, an exit code, and a file with the traceback nobody expected."""
+"""How a failed command ends: with one line, an exit code and, if the error is unexpected, a file with the traceback."""
 
 import platform
 import shlex
@@ -17,18 +17,18 @@ from clm_core.screen.exit_codes import ExitCode, chain, code_of, is_disk_full, i
 from clm_core.screen.standard_streams import abandon, complain
 
 ERROR_LOG = "error.log"
-"""In the folder of a run that an error nobody foresaw has ended: its traceback."""
+"""The traceback in the folder of a run that an unexpected error ended."""
 
 LONGEST = 500
-"""Characters of a message that is not ours."""
+"""The most characters shown of a foreign message."""
 
 FOLDER = "clm_run"
-"""The attribute of an error that says in which run's folder its traceback is kept."""
+"""The attribute of an error that names the run's folder for its traceback."""
 
 
 @contextmanager
 def of_run(folder: Path) -> Iterator[None]:
-    """An error that ends the block has to do with the run in this folder."""
+    """Attribute an error in the block to the run in this folder."""
     try:
         yield
     except Exception as error:
@@ -37,12 +37,12 @@ def of_run(folder: Path) -> Iterator[None]:
 
 
 def mark(error: BaseException, folder: Path) -> None:
-    """Say of an error that it has to do with the run in this folder, which stays."""
+    """Attribute an error to the run in this folder, which stays."""
     vars(error).setdefault(FOLDER, folder)
 
 
 def end(error: BaseException, argv: list[str], *, verbose: bool) -> ExitCode:
-    """Say in one line on standard error what ended a command, keep the traceback where it may help; return the code."""
+    """Explain in one line on standard error what ended a command, save a useful traceback, and return the code."""
     code = code_of(error)
     if code is ExitCode.PIPE_CLOSED:
         abandon(sys.stdout)
@@ -84,7 +84,7 @@ def _not_allowed(error: BaseException) -> str:
 
 
 def _full_place(error: BaseException) -> str:
-    """The file that could not be written, or what is known of where it was to be."""
+    """The file that could not be written, or the most likely folder."""
     named = (link.filename for link in chain(error) if isinstance(link, OSError) and link.filename)
     return str(next(named, None) or vars(error).get(FOLDER) or f"{Path.cwd()} or {tempfile.gettempdir()}")
 

@@ -1,4 +1,4 @@
-"""Every exit code of `clm`, once: the command, the sides of a comparison and the README have them from here."""
+"""Every exit code of `clm`, declared once, for the command, the sides of a comparison and the reference."""
 
 import errno
 import os
@@ -8,11 +8,11 @@ from enum import IntEnum
 from clm_core.errors import ClmError, DiskFullError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""The system's errors for a disk that is full, and for a share of it that is used up."""
+"""The system's errors for a full disk and for an exceeded quota."""
 
 
 class ExitCode(IntEnum):
-    """How a command ended; `meaning` says it in words."""
+    """How a command ended; `meaning` explains it."""
 
     meaning: str
 
@@ -44,7 +44,7 @@ def code_of(error: BaseException) -> ExitCode:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no space left; some libraries say so in an error of their own, and some errors hide another."""
+    """Whether there was no space left; some libraries raise a different error for it, and some errors hide another."""
     words = [os.strerror(number).lower() for number in FULL]
     return any(
         (isinstance(link, OSError) and link.errno in FULL) or any(word in str(link).lower() for word in words)
@@ -53,7 +53,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def is_not_allowed(error: BaseException) -> bool:
-    """Whether the system does not let this person write or read somewhere, which they can change."""
+    """Whether the user lacks a permission to read or write, which they can change."""
     no_temporary_folder = isinstance(error, FileNotFoundError) and "temporary directory" in str(error)
     return no_temporary_folder or (isinstance(error, PermissionError) and bool(error.filename))
 

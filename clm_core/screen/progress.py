@@ -1,4 +1,4 @@
-"""Progress for the person who waits: bars on a terminal, lines elsewhere, nothing from Python unless asked for."""
+"""Shows progress: bars on a terminal, lines elsewhere, nothing from Python unless requested."""
 
 import sys
 import time
@@ -10,28 +10,28 @@ PLAIN_INTERVAL = 10.0
 """Seconds between the lines of a bar where there is no terminal."""
 
 WARMING = 2
-"""Reports that say nothing of the pace: of steps before a resumption, and of the first, in which a framework traces."""
+"""Reports that do not measure the pace: those before resuming, and the first step, in which a framework traces."""
 
 
 class Bar(Protocol):
-    """A step of the work, and how far it got."""
+    """A stage of the work, and how far it is."""
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Count this many more as done."""
 
     def note(self, text: str) -> None:
-        """What is worth showing beside the bar, such as the loss."""
+        """A note to show beside the bar, such as the loss."""
 
 
 class Progress:
-    """Shows nothing: what calls from Python get by default, and the interface of the others."""
+    """Shows nothing: the default for calls from Python, and the interface of the others."""
 
     def say(self, line: str) -> None:
         """A line that stays."""
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
-        """A bar for as long as the block takes; `total` is None where it is not known."""
+        """A bar for the duration of the block; `total` is None if unknown."""
         yield _NoBar()
 
 
@@ -87,9 +87,9 @@ class _NoBar:
 
 
 class _Pace:
-    """How far a bar got, and how fast it goes, from its second report on.
+    """How far a bar is and how fast, from its second report on.
 
-    The first may hold what was done before, in a run that is resumed, and those after it a framework's tracing.
+    In a resumed run, the first may include earlier steps; the next may include a framework's tracing.
     """
 
     def __init__(self, total: int | None, unit: str) -> None:
@@ -109,7 +109,7 @@ class _Pace:
 
     @property
     def a_second(self) -> float | None:
-        """None where nothing can be said yet."""
+        """Units per second; None if it is too early to tell."""
         done, seconds = self.done - self.done_at_mark, time.monotonic() - self.marked
         return done / seconds if done and seconds > 0 else None
 
@@ -120,7 +120,7 @@ class _Pace:
         return (self.total - self.done) / pace if self.total and pace and self.done < self.total else None
 
     def counted(self) -> str:
-        """So many of so many, with the unit in the number that goes with it."""
+        """How many of how many, with the unit in the singular or plural."""
         of = f" of {self.total:,}" if self.total else ""
         return f"{self.done:,}{of} {self.unit}{'s' * ((self.total or self.done) != 1)}"
 
@@ -144,7 +144,7 @@ class _TqdmBar:
         self.bar.refresh()
 
     def _show(self) -> None:
-        """The line: beside a note of what is done in a second, the pace would be said twice."""
+        """The line, without the pace if the note has a rate already."""
         pace = self.pace.a_second
         said = self.text or (f"{_rate(pace)} {self.pace.unit}s/s" if pace else "")
         note = f", {said}" if said else ""

@@ -1,4 +1,4 @@
-"""Keeps what frameworks print away from the person, and shows it when something went wrong after all."""
+"""Hides what frameworks print, and shows it if something goes wrong."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from clm_core.errors import ClmError
 from clm_core.screen.standard_streams import error_stream
 
 TAIL = 20_000
-"""Bytes of kept noise that are worth reading after a crash."""
+"""How many bytes of hidden output are shown after a crash."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Send the file descriptor of standard error nowhere, while a framework is imported and nothing else is done."""
+    """Discard standard error at the level of the descriptor, while a framework is imported and nothing else happens."""
     real = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

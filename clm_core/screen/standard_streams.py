@@ -1,4 +1,4 @@
-"""The standard streams, whatever they are: of any encoding, closed, full, or read by nobody any more."""
+"""The standard streams in any state: any encoding, closed, full, or no longer read."""
 
 import codecs
 import io

@@ -78,7 +78,7 @@ TRAINING_PROBES: dict[str, Changes] = {
         {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1},
     ),
 }
-"""For each option of a training that a backend carries out: two settings whose runs cannot be the same."""
+"""For each training option that a backend implements: two settings whose runs cannot be the same."""
 
 SAMPLING_PROBES: dict[str, Changes] = {
     "max_new_tokens": ({}, {"max_new_tokens": 5}),
@@ -100,10 +100,10 @@ CORE_OPTIONS = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
 }
-"""The options that the core carries out itself, before and after a backend is called."""
+"""The options that the core implements, before and after it calls a backend."""
 
 MODEL_OPTIONS = {"ignore_unused_weights"}
-"""Those that come with the model, for which a test below stands."""
+"""Those that come with the model; each has a test below."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What every backend gets from the same weights and blocks, recorded: losses and norms to compare a new backend with.
+"""Reference losses and gradient norms from the same weights and blocks, which every backend has to reproduce.
 
 `BackendContract` compares; `python -m clm_core.testing.recorded pt` records them again, with the backend of that name.
 """
@@ -35,7 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 0.0,
     },
 }
-"""Options of the recorded trainings, besides those that all runs of the contract have."""
+"""Options of the reference trainings, besides those that all runs of the contract have."""
 
 
 def write_checkpoint(folder: Path) -> Model:

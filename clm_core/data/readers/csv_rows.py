@@ -1,4 +1,4 @@
-"""Rows out of .csv and .tsv files, whatever separates their fields."""
+"""Reads rows from .csv and .tsv files, with any delimiter."""
 
 import csv
 import re
@@ -11,10 +11,10 @@ from clm_core.data.readers.opening import File, kind
 from clm_core.errors import DataError
 
 AUTO, TAB = "auto", "tab"
-"""What `csv_delimiter` calls finding out, and the character that is hard to type."""
+"""The values of `csv_delimiter` for detection, and for the character that is hard to type."""
 
 DELIMITERS = (",", ";", "\t", "|")
-"""What is looked for in a header, the likeliest first."""
+"""The delimiters tried in a header, the most likely first."""
 
 
 def read_csv(file: File, column: str, delimiter: str, encoding: str | None) -> Iterator[dict[str, str]]:

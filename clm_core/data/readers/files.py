@@ -1,6 +1,6 @@
-"""Documents out of files: .txt, .json, .jsonl, .csv, .tsv and .parquet, plain or packed, read in a stream.
+"""Reads documents from files: .txt, .json, .jsonl, .csv, .tsv and .parquet, plain or compressed, as a stream.
 
-A document that a row lacks comes out as None, so that whoever reads can count it.
+A row without a document yields None, so that the caller can count it.
 """
 
 import glob
@@ -25,12 +25,12 @@ TEXT, JSON, CSV = (".txt",), (".json", ".jsonl", ".ndjson"), (".csv", ".tsv")
 """The kinds of files that an option can be about."""
 
 PROBED = 2**26
-"""Bytes of a file above which it is not looked into beforehand, where that could mean to read it whole."""
+"""Bytes of a file above which it is not checked beforehand, if that could mean reading all of it."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How documents lie in the rows of a file."""
+    """Where documents are in the rows of a file."""
 
     text_column: str = "text"
     sample_by: str = "paragraph"
@@ -39,7 +39,7 @@ class Layout:
     encoding: str | None = None
 
     def key(self) -> str:
-        """A name for how files are read; an option that came later is part of it where it was given."""
+        """An identity for how files are read; newer options are part of it only if given, so older keys stay valid."""
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         names = dict.fromkeys(("text_column", "sample_by", *given))
         return f"Layout({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
@@ -64,7 +64,7 @@ def read(file: File, layout: Layout) -> Documents:
 
 
 def check(file: File, layout: Layout) -> None:
-    """Look whether a file can be read, and has the column, without reading much of it.
+    """Check that a file can be read and has the column, without reading much of it.
 
     Raises:
         DataError: it cannot, or has not.
@@ -106,7 +106,7 @@ def _glob(pattern: str) -> list[Path]:
 
 
 def _read_text(file: File, layout: Layout) -> Documents:
-    """Documents whose concatenation is the file, to the last line break."""
+    """Documents whose concatenation is the file, down to the last line break."""
     if layout.sample_by == "line":
         return read_lines(file, layout.encoding)
     if layout.sample_by == "document":

@@ -1,4 +1,4 @@
-"""Rows out of JSON: an object on each line, an array, objects one after another, or a field of one object."""
+"""Reads rows from JSON: an object on each line, an array, objects one after another, or a field of one object."""
 
 import json
 import re
@@ -17,7 +17,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 def read_json(file: File, column: str, field: str | None, encoding: str | None) -> Iterator[Any]:
     """The rows of a file; `field` says where in its values they are.
 
-    A line is read at a time; where a value goes on over several, the file is read whole.
+    One line is read at a time; if a value spans several, the file is read whole.
 
     Raises:
         DataError: it is not JSON, or one object of which it is not plain what its rows are; with the place.
@@ -46,7 +46,7 @@ def _values(file: File, decoder: json.JSONDecoder, encoding: str | None) -> Iter
     except json.JSONDecodeError as error:
         if error.pos < len(error.doc.rstrip()):
             raise _invalid(error, file, len(head)) from None
-        yield from _explained("".join(chain(head, lines)), decoder, file, 1)  # The value goes on.
+        yield from _explained("".join(chain(head, lines)), decoder, file, 1)  # The value continues.
         return
     except (ValueError, RecursionError):
         first = _explained(head[-1], decoder, file, len(head))
@@ -94,7 +94,7 @@ def _invalid(error: json.JSONDecodeError, file: File, line: int) -> DataError:
 
 
 def _decoder(column: str) -> json.JSONDecoder:
-    """A decoder that refuses an object which has a part of the column twice, where others take the last."""
+    """A decoder that rejects an object with a duplicate key of the column, where others take the last."""
     parts = {column, *column.split(".")}
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

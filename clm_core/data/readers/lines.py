@@ -21,10 +21,10 @@ MARKS = {
 }
 
 BINARY = 0.2
-"""The share of zero bytes at the start of a file above which it is no text in any encoding but UTF-16 and UTF-32."""
+"""The share of zero bytes at the start of a file above which it is text only in UTF-16 or UTF-32, if at all."""
 
 CONTROLS = {*range(32)} - {*b"\t\n\v\f\r\x1b"}
-"""Bytes that no text has in an encoding of one byte a character."""
+"""Bytes that do not occur in text with one byte per character."""
 
 
 def read_lines(file: File, encoding: str | None = None, *, universal: bool = False) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Opens files as bytes: on this machine or behind a URL, plain or packed."""
+"""Opens files as bytes: local or behind a URL, plain or compressed."""
 
 import bz2
 import gzip

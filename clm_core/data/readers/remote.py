@@ -1,4 +1,4 @@
-"""Files behind a URL, through fsspec: https, s3, gs, hf, and whatever else it has a file system for."""
+"""Files behind a URL, through fsspec: https, s3, gs, hf, and any other file system it has."""
 
 import io
 import re
@@ -143,7 +143,7 @@ def _pip_line(scheme: str) -> str:
 
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
-    """Say in one line what went wrong with a URL: each file system has errors of its own."""
+    """Explain in one line what went wrong with a URL: every file system raises different errors."""
     try:
         yield
     except DataError:
