@@ -17,6 +17,7 @@ class Mine(clm.Progress):
 
 
 small = {"config_overrides": "n_layer=1,n_embd=16,n_head=2,n_positions=16", "block_size": 16, "max_steps": 1}
+small |= {"max_train_samples": 20, "max_eval_samples": 4}
 for name in ("pt", "tf"):
     run = clm.train(backend=name, config="sample", output_dir=name, save_strategy="no", progress=Mine(), **small)
 assert clm.generate("Why", backend="tf", model_name_or_path=run.output_dir, max_new_tokens=1).tokens == 1
