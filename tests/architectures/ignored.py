@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from shrink import SIZES
 
-FILE = Path(__file__).parents[2] / "clm_core" / "ignored_fields.json"
+FILE = Path(__file__).parents[2] / "clm_core" / "models" / "ignored_fields.json"
 
 MOVED, STILL = 1e-4, 1e-6
 """Of the largest logit: what a field must do in a reference, and cannot do where a class ignores it."""
