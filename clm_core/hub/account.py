@@ -144,7 +144,8 @@ def dataset_facts(name: str, revision: str | None = None) -> DataSetFacts:
     except Exception:  # A card without it is better than none.
         return DataSetFacts()
     known = card.to_dict() if card else {}
-    return DataSetFacts(license=", ".join(_list(known.get("license"))) or None, language=_list(known.get("language")))
+    license, language = _list(known.get("license")), _list(known.get("language"))
+    return DataSetFacts(license=", ".join(license) or None, language=language or None)
 
 
 def _list(value: Any) -> list[str]:

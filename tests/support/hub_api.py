@@ -122,9 +122,9 @@ class Handler(BaseHTTPRequestHandler):
     def info(self, kind: str, id: str, revision: str = "main") -> None:
         repo = self.repo(kind, id)
         oid = self.commit_of(repo, revision)
-        known = self.server.hub.licenses.get(id)
+        known = self.server.hub.cards.get(id)
         files = [{"rfilename": path} for path in repo.commits[oid]]
-        card = {"cardData": {"license": known}} if known else {}
+        card = {"cardData": known} if known else {}
         self.send({"id": id, "sha": oid, "private": repo.private, "tags": [], "siblings": files, **card})
 
     def commit_of(self, repo: Repo, revision: str) -> str:

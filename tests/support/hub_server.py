@@ -53,7 +53,8 @@ class HubServer:
             "orgs": [{"name": "acme", "roleInOrg": "write"}, {"name": "club", "roleInOrg": "read"}],
             "auth": {"type": "access_token", "accessToken": {"displayName": "test", "role": "write"}},
         }
-        self.licenses: dict[str, str] = {}
+        self.cards: dict[str, dict[str, Any]] = {}
+        """Metadata that a repository's card has on the Hub."""
 
     def open(self) -> None:
         """Listen, on the port of before; unless it does so already."""
