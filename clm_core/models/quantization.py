@@ -10,7 +10,7 @@ PLAIN = ("F16", "BF16", "F32", "F64")
 """The number types of plain weights, by their names in safetensors."""
 
 
-def check_quantization(architecture: Any, backend: str, methods: Collection[str] = ()) -> None:
+def check_quantization(architecture: Any, backend: str | None = None, methods: Collection[str] = ()) -> None:
     """Make sure that the weights of a model are not quantized, or by a method that the backend can read.
 
     Raises:
@@ -19,11 +19,12 @@ def check_quantization(architecture: Any, backend: str, methods: Collection[str]
     config = getattr(architecture, "quantization_config", None)
     if config is None:
         return
+    who = f"backend {backend}" if backend else "this backend"
     method = (config if isinstance(config, dict) else config.to_dict()).get("quant_method")
     if method not in methods:
         raise ModelError(
             f"model type {architecture.model_type}: its quantization_config says that its weights are quantized "
-            f"(quant_method {str(getattr(method, 'value', method))!r}), which backend {backend} cannot read: use the "
+            f"(quant_method {str(getattr(method, 'value', method))!r}), which {who} cannot read: use the "
             "original model, or remove quantization_config from config.json if it is wrong"
         )
 

@@ -13,7 +13,7 @@ FLOORS = [
     "durable hub_requests paths sample schedule screen",
     "backend",
     "checkpoints metrics models record registry",
-    "data options",
+    "data options weights",
     "inputs runs testing",
     "comparison hub",
     "commands",
@@ -24,6 +24,7 @@ FLOORS = [
 
 CONTRACT = [
     *("backend", "checkpoints", "config", "durable", "errors", "lazy", "models", "results", "sample", "schedule"),
+    "weights",
     *("data.guide", "data.prepared", "screen.quiet"),
 ]
 """What a backend imports of clm_core."""

@@ -1,0 +1,201 @@
+"""The weight files of a model: found in a folder or on the Hub, and read tensor by tensor; never a pickle."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.backend import Model
+from clm_core.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+CONVERTED = ("tf_model.h5", "tf_model.h5.index.json", "flax_model.msgpack")
+"""Weights in the layout of other frameworks."""
+OTHER_LAYOUTS = ("tf", "flax")
+"""What safetensors files of such weights say that they are for."""
+
+POINTER = b"version https://git-lfs"
+"""How a file begins in a clone that was made without Git LFS."""
+
+NEEDED = f"it needs {WEIGHTS}, as save_pretrained writes it"
+
+SHOWN = 5
+"""Tensors that an error names."""
+
+
+class StoredWeights:
+    """The tensors of weight files by name, each read when it is asked for.
+
+    Raises:
+        ModelError: a file is damaged; so does reading a tensor.
+    """
+
+    def __init__(self, model: Model, files: Sequence[Path]) -> None:
+        self.layout: str | None = None
+        """The framework that the files say they are for; most of PyTorch's layout say "pt"."""
+        self.types: dict[str, str] = {}
+        """What safetensors calls the type of each tensor's numbers: "F32", "BF16"."""
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._model = model
+        self._where: dict[str, tuple[Path, Any]] = {}
+        for file in files:
+            with _readable(model, file):
+                self._add(file)
+
+    @classmethod
+    def of(cls, model: Model) -> "StoredWeights":
+        """Those of a model in a folder or on the Hub, in PyTorch's layout.
+
+        Raises:
+            ModelError: it has none that can be read.
+        """
+        files = find(model)
+        if not files:
+            raise absent(model)
+        stored = cls(model, files)
+        if stored.layout in OTHER_LAYOUTS:
+            raise _converted(model, files[0].name)
+        return stored
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._where
+
+    def get_tensor(self, name: str) -> npt.NDArray[Any]:
+        """A tensor, of the type that it has in the file; bfloat16, which NumPy does not have, as float32."""
+        file, opened = self._where[name]
+        with _readable(self._model, file):
+            if self.types[name] == "BF16":
+                return _read_bf16(file, name)
+            tensor: npt.NDArray[Any] = opened.get_tensor(name)
+            return tensor
+
+    def _add(self, file: Path) -> None:
+        from safetensors import safe_open
+
+        opened: Any = safe_open(file, framework="np")
+        self.layout = self.layout or (opened.metadata() or {}).get("format")
+        for name in opened.keys():  # noqa: SIM118  (it is no mapping)
+            tensor = opened.get_slice(name)
+            self.types[name], self.shapes[name] = str(tensor.get_dtype()), tuple(tensor.get_shape())
+            self._where[name] = file, opened
+
+
+def find(model: Model) -> list[Path]:
+    """The weight files of PyTorch's layout in a folder or on the Hub, downloaded; none if there are only others.
+
+    Raises:
+        ModelError: the Hub cannot be reached, or the index is damaged or names files that are not there.
+    """
+    if single := fetch(model, WEIGHTS):
+        return [single]
+    index = fetch(model, INDEX)
+    if index is None:
+        return []
+    with _readable(model, index):
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    found = {shard: fetch(model, shard) for shard in shards}
+    if lost := [shard for shard, path in found.items() if path is None]:
+        raise ModelError(f"{model.name_or_path}: {INDEX} names files that are not there: {', '.join(lost)}")
+    return [path for path in found.values() if path]
+
+
+def fetch(model: Model, filename: str) -> Path | None:
+    """A file beside the model, downloaded if it is on the Hub; None if there is no such file.
+
+    Raises:
+        ModelError: the Hub, or this revision, cannot be reached.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(
+            model.name_or_path, filename, revision=model.revision, _raise_exceptions_for_missing_entries=False
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model.name_or_path}: {filename} cannot be fetched: {error}") from error
+    return Path(found) if found else None
+
+
+def absent(model: Model) -> ModelError:
+    """Why `find` found nothing. Pickles are looked for, and neither read nor downloaded: they can run any code."""
+    if file := _first_of(model, PICKLED):
+        return ModelError(
+            f"{model.name_or_path} has only pickled weights ({file}), and clm loads no pickle, which can run anything: "
+            f"{NEEDED}"
+        )
+    if file := _first_of(model, CONVERTED):
+        return _converted(model, file)
+    return ModelError(f"there is no {WEIGHTS} in {model.name_or_path}")
+
+
+def check_whole(model: Model, lost: Collection[str]) -> None:
+    """Make sure that the files of a model have all of its tensors.
+
+    `lost` are those of which they have none, or none of the right shape.
+
+    Raises:
+        ModelError: there are any; the first are named.
+    """
+    if lost:
+        raise ModelError(
+            f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
+            f"shape: {', '.join(sorted(lost)[:SHOWN])}{', ...' * (len(lost) > SHOWN)}"
+        )
+
+
+def _converted(model: Model, file: str) -> ModelError:
+    return ModelError(f"{model.name_or_path} has its weights only in another framework's layout ({file}): {NEEDED}")
+
+
+def _first_of(model: Model, files: Sequence[str]) -> str | None:
+    """The first of these files that a folder or a repository has; none is downloaded."""
+    from transformers.utils import has_file
+
+    for file in files:
+        try:
+            if has_file(model.name_or_path, file, revision=model.revision):
+                return file
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{model.name_or_path}: it cannot be asked for {file}: {error}") from error
+    return None
+
+
+@contextmanager
+def _readable(model: Model, file: Path) -> Iterator[None]:
+    """Say which file cannot be read, and why."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    # Of a damaged file; of an index that is no JSON, or of another form; and of numbers that NumPy does not have.
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{error}" if isinstance(error, (SafetensorError, OSError, ValueError)) else f"{error!r}"
+        if _is_pointer(file):
+            reason = "it is a pointer of Git LFS: `git lfs pull` fetches the file itself"
+        raise ModelError(f"the weights of {model.name_or_path} cannot be read: {file.name}: {reason}") from error
+
+
+def _is_pointer(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(len(POINTER)) == POINTER
+
+
+def _read_bf16(file: Path, name: str) -> npt.NDArray[np.float32]:
+    """A tensor of bfloat16, the upper halves of float32: NumPy, and so safetensors for it, has no such type."""
+    with file.open("rb") as opened:
+        tensor = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))[name]
+        start, end = tensor["data_offsets"]
+        halves = np.fromfile(opened, "<u2", count=(end - start) // 2, offset=start)
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(tensor["shape"])

@@ -1,0 +1,132 @@
+"""A model's weights as NumPy arrays, in PyTorch's layout: read or drawn, and written and read back, for any backend.
+
+The layout is `model.safetensors`, or several such files and an index, under the names and in the shapes that the
+parameters have in transformers' PyTorch classes: all frameworks, and all versions of transformers, read it.
+"""
+
+import copy
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.backend import Model
+from clm_core.durable import sync
+from clm_core.errors import ModelError, OutputError
+from clm_core.models.first_weights import first_weight
+from clm_core.models.quantization import check_quantization, check_types
+from clm_core.models.unused_weights import check_unused
+from clm_core.models.weight_files import WEIGHTS, StoredWeights, check_whole
+
+Array = npt.NDArray[np.float32]
+
+
+def load(
+    model: Model, shapes: Mapping[str, tuple[int, ...]], *, input_embeddings: str, prefix: str = ""
+) -> dict[str, Array]:
+    """The weights that a job begins with, float32: those at `model.name_or_path`, or new ones drawn with `model.seed`.
+
+    `shapes` has the parameters of the model by their names in PyTorch, with their shapes there. `input_embeddings` is
+    one of them. A tied output layer is none: it has no tensor of its own. `prefix` is what the class puts before the
+    names of the bare model, such as "transformer."; files may have it or not. Half-precision files are read too.
+
+    Raises:
+        ModelError: the weights cannot be found or read, are pickled, quantized, incomplete, of other shapes, or more
+            than the model has; or they are to be drawn, and the core has no rules for this architecture.
+    """
+    if model.name_or_path is None:
+        return {name: _drawn(model, name, shape) for name, shape in shapes.items()}
+    check_quantization(model.architecture)
+    stored = StoredWeights.of(model)
+    names = {name: _name_in(stored, name, prefix) for name in shapes}
+    check_whole(model, [name for name, found in names.items() if stored.shapes.get(found) != shapes[name]])
+    check_types(model, ((found, stored.types[found]) for found in names.values()))
+    weights = {name: stored.get_tensor(found).astype(np.float32, copy=False) for name, found in names.items()}
+    check_unused(model, set(stored) - set(names.values()), stored.get_tensor, lambda: weights[input_embeddings])
+    return weights
+
+
+def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generation_config: Any = None) -> None:
+    """Write a model that PyTorch opens: model.safetensors, config.json and generation_config.json.
+
+    `weights` has an array for each parameter, by its name and in its shape in PyTorch; what NumPy takes for an array
+    will do, and float32 is written. config.json is `architecture` as its causal language model in transformers would
+    write it. `generation_config` is made of it where none is given. All is on the disk, and the weights have been read
+    back and compared, when this returns.
+
+    Raises:
+        ModelError: transformers has no causal language model of this architecture.
+        OutputError: the weights on the disk are not those that were to be written.
+    """
+    from transformers import GenerationConfig
+
+    config = _of_causal_model(architecture)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(weights, folder / WEIGHTS)
+    config.save_pretrained(folder)
+    # transformers refuses to write settings that contradict each other; without the file it uses its defaults.
+    with suppress(ValueError):
+        (generation_config or GenerationConfig.from_model_config(config)).save_pretrained(folder)
+    sync(folder)
+
+
+def write_weights(weights: Mapping[str, Any], file: Path) -> None:
+    """Write arrays as float32 into a safetensors file of PyTorch's layout, and compare what is there with them.
+
+    Raises:
+        OutputError: they differ.
+    """
+    from safetensors.numpy import save_file
+
+    # safetensors writes the bytes of an array as they lie in memory, which of a transposed one is another order.
+    arrays = {name: np.asarray(array, np.float32, order="C") for name, array in weights.items()}
+    save_file(arrays, file, metadata={"format": "pt"})
+    _check_written(arrays, file)
+
+
+def _name_in(stored: StoredWeights, name: str, prefix: str) -> str:
+    """What a parameter is called in the files, which may have the names of the bare model."""
+    others = (name.removeprefix(prefix), prefix + name)
+    return next((found for found in (name, *others) if found in stored), name)
+
+
+def _drawn(model: Model, name: str, shape: tuple[int, ...]) -> Array:
+    drawn = first_weight(name, shape, model.architecture, seed=model.seed)
+    if drawn is None:
+        raise ModelError(
+            f"model type {model.architecture.model_type}: the first value of {name} is not known without the framework "
+            "that the model was written in: start from a checkpoint"
+        )
+    return drawn
+
+
+def _of_causal_model(architecture: Any) -> Any:
+    """A configuration as transformers' causal language model would write it, with float32 weights."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = architecture.model_type
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"model type {kind}: transformers has no causal language model of it that could be written")
+    config = copy.deepcopy(architecture)
+    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]]
+    # A checkpoint that was float16 is not any more, and transformers 5 opens a model in the type its config names.
+    config.dtype = "float32"
+    return config
+
+
+def _check_written(weights: Mapping[str, Array], file: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as written:
+        same = sorted(written.keys()) == sorted(weights)
+        wrong = [name for name in weights if not (same and _identical(written.get_tensor(name), weights[name]))]
+    if wrong:
+        raise OutputError(f"{file} was not written as it should be (first in {wrong[0]}): is the disk full or failing?")
+
+
+def _identical(one: Array, other: Array) -> bool:
+    """Equal bit for bit, so that NaN equals itself."""
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
