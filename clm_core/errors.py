@@ -40,3 +40,8 @@ class DiskFullError(OutputError):
 
 class HubError(ClmError):
     """The Hub cannot be reached, does not know who you are, or does not permit what you asked for."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,18 +1,24 @@
-"""PyTorch, for clm: the backend, and its stages for people who bring their own loop.
+"""The PyTorch backend of clm, and its stages for people who drive `Trainer` themselves.
 
-training_arguments, create_trainer   a configured `transformers.Trainer`
-load, save                           a model from, and to, a folder
-score                                the loss of a model on blocks
+    trainer = create_trainer(job)  # A `clm_core.TrainingJob`.
+    trainer.train()
+    save(trainer.model, "runs/mine", tokenizer)
+
+The names are imported when they are used, because clm imports this package to print help.
 """
 
 from clm_core.lazy import lazy_names
 
 _HOMES = {
+    "PyTorchBackend": "backend",
+    "PyTorchOptions": "backend",
     "ScheduledTrainer": "trainer",
     "create_trainer": "training",
+    "generate": "generation",
     "load": "modeling",
     "save": "modeling",
     "score": "scoring",
+    "train": "training",
     "training_arguments": "arguments",
 }
 

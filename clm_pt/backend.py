@@ -34,7 +34,7 @@ print(pipeline("text-generation", model=model, tokenizer=tokenizer)("Once upon a
 
 
 class PyTorchBackend(Backend):
-    """AutoModelForCausalLM and Trainer."""
+    """transformers' PyTorch models, trained by Trainer."""
 
     name = "pt"
     install = 'pip install "clm[pt]"'
@@ -43,47 +43,42 @@ class PyTorchBackend(Backend):
     opens = OPENS
 
     def start(self, *, verbose: bool) -> None:
-        """Keep transformers from importing TensorFlow if it is installed too, and from showing loading bars."""
-        os.environ.setdefault("USE_TF", "0")
+        os.environ.setdefault("USE_TF", "0")  # transformers would import TensorFlow where that is installed too.
         if not verbose:
-            _quiet_transformers()
+            _quiet_libraries()
 
     def quiet(self) -> None:
-        """Import Trainer and what it imports; TensorFlow too if it is installed, since it may be needed later."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        _quiet_transformers()
+        _quiet_libraries()
         with silenced():
-            from transformers import Trainer  # noqa: F401
+            from transformers import Trainer  # noqa: F401  (which also imports TensorFlow where that is installed)
 
     def train(self, job: TrainingJob) -> None:
-        """Train with Trainer."""
         from clm_pt.training import train
 
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
-        """Score blocks without gradients."""
         from clm_pt.modeling import load, place
         from clm_pt.scoring import score
 
         return score(place(load(job.model)), job.blocks, job.config, job.report)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
-        """Continue a prompt with `model.generate`."""
         from clm_pt.generation import generate
 
         return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
-        """What the model predicts, without gradients."""
         from clm_pt.modeling import load, place
         from clm_pt.scoring import logits
 
         return logits(place(load(job.model)), job.blocks, job.config)
 
 
-def _quiet_transformers() -> None:
+def _quiet_libraries() -> None:
+    """What the user has set in the environment stays."""
     from transformers.utils import logging
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.set_verbosity_error()
     logging.disable_progress_bar()

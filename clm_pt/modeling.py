@@ -12,7 +12,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
-from clm_core.errors import ModelError, OutputError
+from clm_core.errors import ModelError, OutputError, first_line
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
 from clm_core.models.first_weights import first_weight
@@ -130,7 +130,7 @@ def _from_config(architecture: Any) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
     except Exception as error:  # A class may raise anything if numbers do not fit together.
         kind = architecture.model_type
-        raise ModelError(f"transformers cannot build a {kind} that predicts tokens: {_head(error)}") from error
+        raise ModelError(f"transformers cannot build a {kind} that predicts tokens: {first_line(error)}") from error
 
 
 def _from_pretrained(model: Model) -> PreTrainedModel:
@@ -149,7 +149,7 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
     except ModelError:
         raise
     except Exception as error:  # As above, and whatever network and file may hold.
-        raise ModelError(f"cannot load the weights of {model.name_or_path}: {_head(error)}") from error
+        raise ModelError(f"cannot load the weights of {model.name_or_path}: {first_line(error)}") from error
     # transformers 5 gives both shapes beside the name.
     misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     # transformers 4.57 does not report a tensor that is to be tied to one that is not there.
@@ -180,7 +180,3 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether they are the same numbers; not-a-number equals itself."""
     same_kind = (one.shape, one.dtype) == (other.shape, other.dtype)
     return same_kind and torch.allclose(one.cpu(), other.cpu(), rtol=0.0, atol=0.0, equal_nan=True)
-
-
-def _head(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

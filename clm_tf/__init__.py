@@ -14,10 +14,10 @@ _HOMES = {
     "AdamWeightDecay": "optimization",
     "Checkpoints": "callbacks",
     "Evaluation": "callbacks",
-    "StepReport": "callbacks",
     "PushToHubCallback": "push_to_hub",
     "ScheduledLearningRate": "optimization",
     "StepCallback": "callbacks",
+    "StepReport": "callbacks",
     "TensorFlowBackend": "backend",
     "TensorFlowOptions": "backend",
     "create_optimizer": "optimization",
@@ -32,7 +32,7 @@ _HOMES = {
     "training_dataset": "datasets",
 }
 
-__all__ = list(_HOMES)
+__all__ = sorted(_HOMES)
 
 
 def _quiet() -> None:

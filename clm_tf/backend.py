@@ -3,9 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
@@ -52,36 +51,27 @@ model = clm_tf.load("{model}")
 class TensorFlowBackend(Backend):
     """transformers' TensorFlow models, trained by Keras."""
 
-    name: ClassVar[str] = "tf"
-    install: ClassVar[str] = 'pip install "clm[tf]"'
-    requires: ClassVar[tuple[str, ...]] = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
-    unsupported: ClassVar[Mapping[str, str]] = {}
-    options: ClassVar[type] = TensorFlowOptions
-    opens: ClassVar[str] = OPENS
+    name = "tf"
+    install = 'pip install "clm[tf]"'
+    requires = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
+    options = TensorFlowOptions
+    opens = OPENS
 
     def start(self, *, verbose: bool) -> None:
-        """Quiet TensorFlow and transformers' notes on it; keep what the user has set in the environment."""
-        if verbose:
-            return
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        for name in ("tensorflow", "absl", "transformers.modeling_tf_utils"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", module=r"(tensorflow|tf_keras)\b")
+        if not verbose:
+            _quiet_libraries()
 
     def quiet(self) -> None:
-        """Import TensorFlow, which writes to standard error on import, whatever the settings."""
-        self.start(verbose=False)
-        with silenced():
+        _quiet_libraries()
+        with silenced():  # It writes to standard error while it is imported, whatever it is told.
             import tensorflow  # noqa: F401
 
     def train(self, job: TrainingJob) -> None:
-        """Train, report what happens, and write the model to `job.model_dir`."""
         from clm_tf.training import train
 
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
-        """Score blocks in inference mode."""
         from clm_tf.modeling import load, precision
         from clm_tf.scoring import score
 
@@ -89,7 +79,6 @@ class TensorFlowBackend(Backend):
             return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
-        """Return the ids of the tokens that follow the prompt, without the prompt."""
         from clm_tf.generation import generate
         from clm_tf.modeling import precision
 
@@ -97,9 +86,16 @@ class TensorFlowBackend(Backend):
             return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
-        """Return what the model predicts in inference mode."""
         from clm_tf.modeling import load, precision
         from clm_tf.scoring import logits
 
         with precision(job.config.bf16):
             return logits(load(job.model), job.blocks, job.config.per_device_eval_batch_size)
+
+
+def _quiet_libraries() -> None:
+    """What the user has set in the environment stays."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl", "transformers.modeling_tf_utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(tensorflow|tf_keras)\b")

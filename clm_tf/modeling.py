@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from clm_core.backend import Model
-from clm_core.errors import ModelError, OptionError
+from clm_core.errors import ModelError, OptionError, first_line
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
 from clm_core.models.ignored_fields import attention
@@ -126,8 +126,7 @@ def _build(model: Model) -> TFPreTrainedModel:
         built = own(model.architecture) if own else TFAutoModelForCausalLM.from_config(model.architecture)
         built.build_in_name_scope()
     except Exception as error:  # A class may raise anything about what it has not, or numbers that do not fit together.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model type {kind}: its configuration cannot be built: {reason}") from error
+        raise ModelError(f"model type {kind}: its configuration cannot be built: {first_line(error)}") from error
     if not _predicts_next_token(built):
         raise ModelError(
             f"model type {kind}: its TensorFlow class cannot generate, or has no next-token loss; "

@@ -11,7 +11,6 @@ from transformers import AutoTokenizer, GPT2Config, TrainerCallback
 import clm_core as clm
 import clm_pt
 from clm_core import sample
-from clm_pt.backend import PyTorchOptions
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 tokenizer = AutoTokenizer.from_pretrained(sample.TOKENIZER)
@@ -28,7 +27,7 @@ trainer = clm_pt.create_trainer(
         validation=data.blocks("validation", 128),
         schedule=clm.Schedule.from_config(config, blocks=len(train)),
         config=config,
-        options=PyTorchOptions(),
+        options=clm_pt.PyTorchOptions(),
         output_dir=Path("trainer-run"),
         model_dir=Path("trainer-run"),
         resume_from=None,

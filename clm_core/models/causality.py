@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.errors import ModelError
+from clm_core.errors import ModelError, first_line
 from clm_core.models.architectures import count_embeddings, count_positions
 
 ENCODERS = (
@@ -64,8 +64,7 @@ def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float3
     try:
         one, other = logits(ids), logits(changed)
     except Exception as error:  # Whatever a class may raise that was not made for text, or not for text alone.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model type {kind} does not work with text alone: {reason}") from error
+        raise ModelError(f"model type {kind} does not work with text alone: {first_line(error)}") from error
     if np.abs(one - other)[0, :-1].max() > MOVED * np.abs(one).max():
         raise ModelError(
             f"model type {kind} is not a causal language model as configured: its tokens can attend to the tokens they "

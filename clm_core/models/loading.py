@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from clm_core.errors import ModelError
+from clm_core.errors import ModelError, first_line
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def loaded(what: str, name: str, load: Callable[[], T]) -> T:
     except HFValidationError:
         raise ModelError(f"{what}: there is no folder {name}, and it cannot be a name on the Hub") from None
     except Exception as error:  # Whatever a damaged file makes a loader raise; tokenizers raises plain Exception.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         if Path(name).exists():
             raise ModelError(f"{what}: cannot read {name}: {reason}") from None
         raise ModelError(
