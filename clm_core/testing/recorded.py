@@ -6,15 +6,20 @@
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clm_core.backend import Model, StepDone
-from clm_core.models.first_weights import first_weight
+import numpy as np
+import pytest
+
+from clm_core import checkpoints
+from clm_core.backend import Backend, Model, StepDone, TrainingJob
+from clm_core.checkpoints import Moments
+from clm_core.testing.tiny import Weights, first_weights, shapes, tiny_gpt2, tiny_model, training_job, write_model
+from clm_core.testing.trace import Trace, run, train
 
 FILE = Path(__file__).with_suffix(".json")
-
-VOCABULARY = 64
 
 RUNS: dict[str, dict[str, Any]] = {
     "usual": {"max_steps": 8},
@@ -34,34 +39,55 @@ RUNS: dict[str, dict[str, Any]] = {
         "adam_epsilon": 1e-3,
         "max_grad_norm": 0.0,
     },
+    # Steps of batches that are not of one size, in an order of another seed, until the middle of an epoch.
+    "uneven": {
+        "max_steps": -1,
+        "num_train_epochs": 1.5,
+        "per_device_train_batch_size": 5,
+        "gradient_accumulation_steps": 2,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 1,
+        "seed": 7,
+    },
+    "dropping": {
+        "max_steps": -1,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 7,
+        "dataloader_drop_last": True,
+        "lr_scheduler_type": "constant",
+    },
 }
 """Options of the reference trainings, besides those that all runs of the contract have."""
+
+UNCLIPPED = "damped"
+"""The one of them in which AdamW's moments tell the gradient."""
+
+RESUMED = "resumed"
+"""The recorded training that begins with a checkpoint of another backend."""
+
+RESUMED_STEPS, RESUMED_AT = 8, 3
 
 
 def write_checkpoint(folder: Path) -> Model:
     """Write a tiny GPT-2 without dropout, with the core's first weights, and return it: no framework is needed."""
-    from safetensors.numpy import save_file
-
     architecture = tiny_gpt2(initializer_range=0.2)  # With the usual 0.02, all logits would be close to 0.
-    folder.mkdir(parents=True)
-    shapes = _shapes(architecture.n_embd, architecture.n_layer, VOCABULARY, architecture.n_positions)
-    weights: Any = {name: first_weight(name, shape, architecture, seed=42) for name, shape in shapes.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    architecture.save_pretrained(folder)
-    return Model(name_or_path=str(folder), revision="main", architecture=architecture, seed=42)
+    return write_model(folder, architecture, first_weights(architecture, seed=42))
 
 
-def tiny_gpt2(*, dropout: float = 0.0, **changes: Any) -> Any:
-    """The configuration of a GPT-2 that takes a few milliseconds a step."""
-    from transformers import GPT2Config
+def run_recorded(backend: Backend, name: str, folder: Path, **more: Any) -> Trace:
+    """Make one of `RUNS`, from the weights of `write_checkpoint`."""
+    return run(backend, folder / "run", model=write_checkpoint(folder / "start"), **{**RUNS[name], **more})
 
-    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-    sizes = {"vocab_size": VOCABULARY, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
-    return GPT2Config(**sizes, **rates, bos_token_id=0, eos_token_id=0, **changes)
+
+def resume_from_another_backend(backend: Backend, folder: Path) -> Trace:
+    """Go on from a checkpoint that another backend left: drawn weights and moments, in the middle of an epoch."""
+    job = training_job(backend, folder / "run", model=tiny_model(None, dropout=0.0), max_steps=RESUMED_STEPS)
+    _write_foreign(folder / "checkpoint", job, RESUMED_AT)
+    return train(backend, replace(job, resume_from=folder / "checkpoint"))
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """For each of `RUNS`: `losses` and `grad_norms` of its steps, and `evaluations`, the losses before and after."""
+    """For each run: `losses` and `grad_norms` of its steps, and `evaluations`, the losses on the validation blocks."""
     found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     return found
 
@@ -76,37 +102,40 @@ def figures(events: list[Any]) -> dict[str, Any]:
     }
 
 
-def _shapes(width: int, layers: int, vocabulary: int, positions: int) -> dict[str, tuple[int, ...]]:
-    """The parameters of a GPT-2, as PyTorch has them."""
-    norms = {f"{name}.{part}": (width,) for name in ("ln_1", "ln_2") for part in ("weight", "bias")}
-    sizes = {
-        "attn.c_attn": (width, 3 * width),
-        "attn.c_proj": (width, width),
-        "mlp.c_fc": (width, 4 * width),
-        "mlp.c_proj": (4 * width, width),
+def check(trace: Trace, name: str) -> None:
+    """Compare a run with the numbers of the same run, in which each backend rounds in another order."""
+    found, wanted = figures(trace.events), recorded()[name]
+    assert found["losses"] == pytest.approx(wanted["losses"], rel=2e-5)
+    assert found["evaluations"] == pytest.approx(wanted["evaluations"], rel=2e-5)
+    if name != RESUMED:
+        assert found["evaluations"][0] == pytest.approx(wanted["evaluations"][0], rel=1e-6)
+    if None not in found["grad_norms"] + wanted["grad_norms"]:  # Some have none where nothing is clipped.
+        assert found["grad_norms"] == pytest.approx(wanted["grad_norms"], rel=1e-3)
+
+
+def _write_foreign(folder: Path, job: TrainingJob, step: int) -> None:
+    architecture = write_checkpoint(folder).architecture
+    first, second = first_weights(architecture, seed=1), first_weights(architecture, seed=2)
+    # The first weight of a norm is 1, for which a mean of gradients is too much.
+    mean: Weights = {
+        name: np.float32(0.1) * (first[name] - np.float32(len(shape) == 1))
+        for name, shape in shapes(architecture).items()
     }
-    matrices = {f"{name}.weight": size for name, size in sizes.items()}
-    biases = {f"{name}.bias": size[1:] for name, size in sizes.items()}
-    layer: dict[str, tuple[int, ...]] = {**norms, **matrices, **biases}
-    return {
-        "transformer.wte.weight": (vocabulary, width),
-        "transformer.wpe.weight": (positions, width),
-        **{f"transformer.h.{i}.{name}": size for i in range(layers) for name, size in layer.items()},
-        "transformer.ln_f.weight": (width,),
-        "transformer.ln_f.bias": (width,),
-    }
+    square: Weights = {name: np.float32(0.01) * np.square(second[name]) + np.float32(1e-6) for name in mean}
+    checkpoints.write_moments(folder, {name: Moments(mean[name], square[name], step) for name in mean})
+    marker = {"step": step, "backend": "another", **job.schedule.identity()}
+    (folder / checkpoints.MARKER).write_text(json.dumps(marker), encoding="utf-8")
 
 
 def _record(name: str) -> None:
     from clm_core.registry import get_backend
-    from clm_core.testing import run
 
     backend, found = get_backend(name), {}
     backend.start(verbose=False)
-    with tempfile.TemporaryDirectory() as folder:
-        model = write_checkpoint(Path(folder) / "start")
-        for title, chosen in RUNS.items():
-            found[title] = figures(run(backend, Path(folder) / title, model=model, **chosen).events)
+    with tempfile.TemporaryDirectory() as temporary:
+        for title in RUNS:
+            found[title] = figures(run_recorded(backend, title, Path(temporary) / title).events)
+        found[RESUMED] = figures(resume_from_another_backend(backend, Path(temporary) / RESUMED).events)
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

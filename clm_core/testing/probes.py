@@ -1,0 +1,101 @@
+"""The options of clm, and how the contract proves that a backend implements each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from clm_core.backend import Backend
+from clm_core.testing import recorded
+from clm_core.testing.tiny import SETTINGS
+
+Changes = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+SCHEDULED: dict[str, Any] = {
+    "max_steps": 9,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "per_device_eval_batch_size": 4,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "save_total_limit": 4,
+}
+"""Options of the run that other runs are compared with; the order of its events proves each of them."""
+
+TRAINING_PROBES: dict[str, Changes] = {
+    "seed": ({}, {"seed": 7}),
+    "num_train_epochs": ({"max_steps": -1, "num_train_epochs": 0.5}, {"max_steps": -1, "num_train_epochs": 1.0}),
+    "per_device_train_batch_size": ({}, {"per_device_train_batch_size": 2}),
+    "gradient_accumulation_steps": ({}, {"gradient_accumulation_steps": 2}),
+    "dataloader_drop_last": (
+        {"max_steps": -1, "num_train_epochs": 1},
+        {"max_steps": -1, "num_train_epochs": 1, "dataloader_drop_last": True},
+    ),
+    "learning_rate": ({}, {"learning_rate": 1e-3}),
+    "lr_scheduler_type": ({}, {"lr_scheduler_type": "cosine"}),
+    "warmup_steps": ({}, {"warmup_steps": 2}),
+    "warmup_ratio": ({}, {"warmup_ratio": 0.5}),
+    "weight_decay": ({}, {"weight_decay": 0.5}),
+    "adam_beta1": ({}, {"adam_beta1": 0.5}),
+    "adam_beta2": ({}, {"adam_beta2": 0.9}),
+    "adam_epsilon": ({}, {"adam_epsilon": 1e-2}),
+    "max_grad_norm": ({}, {"max_grad_norm": 0.1}),
+    "bf16": ({}, {"bf16": True}),
+}
+"""For each other training option that a backend implements: two settings whose runs cannot be the same."""
+
+SAMPLING_PROBES: dict[str, Changes] = {
+    "max_new_tokens": ({}, {"max_new_tokens": 5}),
+    "do_sample": ({}, {"do_sample": True, "top_k": 0}),
+    "top_k": ({"do_sample": True, "top_k": 0}, {"do_sample": True, "top_k": 1}),
+    "top_p": ({"do_sample": True, "top_k": 0}, {"do_sample": True, "top_k": 0, "top_p": 0.01}),
+    "temperature": ({"do_sample": True, "top_k": 0}, {"do_sample": True, "top_k": 0, "temperature": 0.01}),
+    "seed": ({"do_sample": True, "top_k": 0}, {"do_sample": True, "top_k": 0, "seed": 7}),
+}
+"""The same for the options of a generation."""
+
+CORE_OPTIONS = {
+    *("model_name_or_path", "model_revision", "tokenizer_name", "config_name", "model_type", "config_overrides"),
+    *("dataset_name", "dataset_config_name", "dataset_split", "revision", "streaming", "train_file", "validation_file"),
+    *("validation_split_percentage", "text_column", "sample_by", "max_train_samples", "max_train_tokens"),
+    *("max_eval_samples", "block_size", "append_eos", "packing"),
+    *("preprocessing_num_workers", "prepared", "overwrite_cache"),
+    *("json_field", "csv_delimiter", "encoding"),
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
+}
+"""The options that the core implements, before and after it calls a backend."""
+
+MODEL_OPTIONS = {"ignore_unused_weights"}
+"""Those that come with the model; each has a test in the contract."""
+
+COUNTED = {"top_k", "top_p", "temperature"}
+"""Options of a generation that the counts of drawn tokens prove, where a model of given chances can be made."""
+
+
+def scheduled(backend: Backend) -> dict[str, Any]:
+    """`SCHEDULED`, without what the backend refuses."""
+    return {name: value for name, value in SCHEDULED.items() if name not in backend.unsupported}
+
+
+def recorded_runs(backend: Backend) -> list[str]:
+    """The recorded runs that the backend can do: those of which it refuses no option."""
+    if backend.incomparable:
+        return []
+    return [name for name, options in recorded.RUNS.items() if not set(options) & set(backend.unsupported)]
+
+
+def of_training(backend: Backend) -> list[str]:
+    """The options of a training that a probe has to prove: not refused, and not proved by recorded numbers."""
+    runs = [recorded.RUNS[name] for name in recorded_runs(backend)]
+    proved = {name for options in runs for name in {**SETTINGS, **options}}
+    return _without(TRAINING_PROBES, proved, backend)
+
+
+def of_generation(backend: Backend) -> list[str]:
+    """The options of a generation that a probe has to prove: not refused, and not proved by counts."""
+    return _without(SAMPLING_PROBES, set() if backend.incomparable else COUNTED, backend)
+
+
+def _without(probes: Collection[str], proved: Collection[str], backend: Backend) -> list[str]:
+    return [name for name in probes if name not in proved and name not in backend.unsupported]

@@ -1,0 +1,107 @@
+"""Trainings, scores and texts of one backend, each made once for all tests that ask for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clm_core.backend import Backend, Score
+from clm_core.testing import recorded
+from clm_core.testing.probes import scheduled
+from clm_core.testing.tiny import tiny_model, training_job
+from clm_core.testing.trace import Trace, evaluate, generate, train
+
+FROM_THE_CORE = "from-the-core"
+"""A file that the core adds to a checkpoint."""
+
+MODEL_SEED = 7
+"""Of the new models; the seed of the schedule is another one."""
+
+Made = TypeVar("Made")
+
+
+@dataclass
+class Shared:
+    """What the tests of a backend share. No test may change what it gets from here."""
+
+    backend: Backend
+    new_folder: Callable[[], Path]
+    read_options: set[str] = field(default_factory=set)
+    """Names of the backend's own options that a training has asked for."""
+    _made: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> Trace:
+        """A run with the options of `scheduled` and dropout, which others are compared with."""
+        return self.run()
+
+    @property
+    def score(self) -> Score:
+        """Of the model that the baseline has written, on the validation blocks."""
+        return self._once("score", lambda: evaluate(self.backend, self.baseline))
+
+    def run(self, **options: Any) -> Trace:
+        """A run with these options besides those of the baseline."""
+        return self._once(_key("run", options), lambda: self.run_again(**options))
+
+    def run_again(self, **options: Any) -> Trace:
+        """The same, but made anew; with `resume_from` too."""
+        settings = {**scheduled(self.backend), **options}
+        model = tiny_model(None, seed=MODEL_SEED)
+        job = training_job(self.backend, self.new_folder() / "run", model=model, **settings)
+        watched = watch(self.backend.options, self.read_options)
+        return train(self.backend, replace(job, options=watched, add_to_checkpoint=_add))
+
+    def recorded(self, name: str) -> Trace:
+        """A run of which the numbers are recorded; the one without clipping with a checkpoint of each step."""
+        return self._once(_key("recorded", {"name": name}), lambda: self._recorded(name))
+
+    @property
+    def untrained(self) -> Trace:
+        """A run like the baseline, but of no steps."""
+        return self._once("untrained", self._untrained)
+
+    def text(self, **options: Any) -> list[int]:
+        """What the baseline's model says with these options."""
+        return self._once(_key("text", options), lambda: generate(self.backend, self.baseline, **options))
+
+    def _untrained(self) -> Trace:
+        job, folder = self.baseline.job, self.new_folder()
+        schedule = replace(job.schedule, total_steps=0, eval_every=None)
+        return train(self.backend, replace(job, schedule=schedule, output_dir=folder, model_dir=folder))
+
+    def _recorded(self, name: str) -> Trace:
+        folder = self.new_folder()
+        if name == recorded.RESUMED:
+            return recorded.resume_from_another_backend(self.backend, folder)
+        saving = (
+            {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None} if name == recorded.UNCLIPPED else {}
+        )
+        return recorded.run_recorded(self.backend, name, folder, **saving)
+
+    def _once(self, key: Any, make: Callable[[], Made]) -> Made:
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
+
+
+def watch(options: Any, read: set[str]) -> Any:
+    """An instance of a backend's `options` that notes in `read` which of its fields are asked for."""
+
+    class Watched(options):  # type: ignore[misc]  # It is known when it runs.
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    return Watched()
+
+
+def _add(checkpoint: Path) -> None:
+    (checkpoint / FROM_THE_CORE).touch()
+
+
+def _key(kind: str, options: Mapping[str, Any]) -> Any:
+    return kind, tuple(sorted(options.items()))
