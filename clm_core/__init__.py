@@ -1,4 +1,4 @@
-"""Causal language models: one recipe, two frameworks.
+"""Causal language models: one recipe, every framework.
 
 The functions `train`, `evaluate`, `generate`, `prepare`, `push` and `parity`, with their options and results. Importing
 this package imports no framework, nor transformers or datasets; they are imported when a function needs them.

@@ -1,4 +1,4 @@
-"""The commands as Python functions: options are arguments, named like the flags, the same for every backend.
+"""The commands as Python functions: `clm_core.train(...)`; options are arguments, named like the flags.
 
     import clm_core as clm
     run = clm.train(backend="pt", train_file="my.jsonl", text_column="body", model_type="gpt2", tokenizer_name="sample")

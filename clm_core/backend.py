@@ -1,4 +1,4 @@
-"""The contract between clm and a framework: what a backend implements, and the data it exchanges with the core.
+"""The contract between clm and a framework: what a backend implements, and the data that goes in and out.
 
 No tensor crosses this interface: blocks of token ids go in as NumPy arrays; counts, sums and token ids come
 back, or logits as a NumPy array where backends are compared. A backend speaks one framework and

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written completely or not at all, found again, and removed when old.
+"""Checkpoints of a run: written whole or not at all, found to resume from, old ones removed.
 
 A checkpoint is a folder `checkpoint-STEP`. It counts once it holds `checkpoint.json`, which is written
 last; a folder without it, left by a crash, is never used. Weights and AdamW's moments have the same layout from every

@@ -1,4 +1,4 @@
-"""The command `clm`: parse, dispatch, print."""
+"""The command `clm`: parse the command line and run the command."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""Files that survive a power cut, whole or not at all: write, sync the file, sync the folder that names it."""
+"""Durable files, whole or not at all: write, sync the file, sync the folder."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Requests to the Hub: how long to wait, which failures to retry, and differences between series of huggingface_hub.
+"""Requests to the Hub: retries, time limits, and the differences between versions of huggingface_hub.
 
 huggingface_hub 0.x sends its requests with requests, 1.x with httpx, 2.x with httpx2; none of them ends a request
 that the server never answers, and 0.x repeats few that failed.

@@ -1,4 +1,4 @@
-"""What commands work on: the model and the prepared data that their options name."""
+"""What commands start from: the model and the prepared data that the options name."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The `pip install` line that works here: from where this distribution came, since no index has it by this name.
+"""The `pip install` line that works here: it names where clm was installed from.
 
 A third-party distribution on the index also ships a package `clm_core`, which overwrites this one's files.
 """

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are used, so that importing the package costs nothing."""
+"""Lazy exports: names of a package that are imported on first use, so that importing it costs nothing."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Whether a name means a local folder, or a repository on the Hub."""
+"""Whether a name means a local folder or something on the Hub."""
 
 import difflib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The record of a run: the names of the files in its folder, which of them are shared, and what reads them back."""
+"""The files of a run: their names, which of them are shared, and reading options and results back."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Removes secrets from text that is shown or stored: tokens, passwords, and credentials in addresses."""
+"""Removes secrets from text: tokens, passwords, and credentials in URLs."""
 
 import os
 import re

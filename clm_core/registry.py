@@ -1,4 +1,4 @@
-"""Backends by name: finds them by entry points in the group `clm.backends`, checks what they require, chooses one."""
+"""Backends by name: found by entry point, checked for their requirements, chosen."""
 
 import difflib
 import os

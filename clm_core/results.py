@@ -1,4 +1,4 @@
-"""The results of the commands, the same for every backend, and as JSON for programs."""
+"""What commands return, the same for every backend, and as JSON."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The schedule of a training: which blocks at which step, which learning rate, and when to log, evaluate and save.
+"""The schedule of a training: blocks and learning rate of each step; when to log, evaluate and save.
 
 It is decided here, once for every backend. Everything is a pure function of its arguments, so that two
 frameworks, or a run before and after it was resumed, cannot disagree about it.

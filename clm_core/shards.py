@@ -1,4 +1,4 @@
-"""Shards of a preparation for several machines: which documents a shard has."""
+"""Shards of a preparation: which documents each one has."""
 
 import re
 from dataclasses import dataclass

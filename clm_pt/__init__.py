@@ -1,4 +1,4 @@
-"""The PyTorch backend of clm, and its stages for people who drive `Trainer` themselves.
+"""The PyTorch backend, and its stages for people who write their own loop.
 
     trainer = create_trainer(job)  # A `clm_core.TrainingJob`.
     trainer.train()

@@ -1,4 +1,4 @@
-"""Turns clm's options into transformers' TrainingArguments, across its versions."""
+"""clm's options to transformers' TrainingArguments, whatever its version."""
 
 import os
 from collections.abc import Iterator

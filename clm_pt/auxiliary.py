@@ -1,4 +1,4 @@
-"""What a model itself adds to the loss of the tokens, such as for the balance of its experts.
+"""Losses that a model adds to that of the tokens, such as for the balance of its experts.
 
 It is asked of the model's own forward, so that it is whatever the class computes, times the coefficient of its
 configuration.

@@ -1,4 +1,4 @@
-"""PyTorch as a backend of clm; light, so that it can be listed with its options without importing torch."""
+"""PyTorch as a backend of clm; PyTorch is imported when a job comes."""
 
 import os
 from collections.abc import Sequence

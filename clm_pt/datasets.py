@@ -1,4 +1,4 @@
-"""Datasets of blocks for PyTorch: read from the memory map a batch at a time, in the order of the schedule."""
+"""Blocks as PyTorch datasets: batches from the memory map, in the schedule's order."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Continuing a prompt with `model.generate`."""
+"""Continues a prompt with `model.generate`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The guide's PyTorch tab as it was published, with Trainer's own order of the blocks, loss, decay and clipping."""
+"""The guide's PyTorch tab as published, with Trainer's own block order, loss, decay and clipping."""
 
 from contextlib import nullcontext
 from typing import Any

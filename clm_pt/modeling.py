@@ -1,4 +1,4 @@
-"""Loads models completely or not at all, initializes them from a seed, saves them and reads them back."""
+"""PyTorch models: loaded whole or not at all, initialised from a seed, saved and read back."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""What AdamW is given in training: the parameters that decay, clipped gradients, and the learning rate on resuming."""
+"""AdamW's settings: which parameters decay, clipped gradients, the learning rate when resuming."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Repairs in a loaded model what some of transformers' PyTorch classes do wrong for causal language modeling."""
+"""What some of transformers' PyTorch classes get wrong, put right in a loaded model."""
 
 from functools import partial
 from typing import Any

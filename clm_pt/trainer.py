@@ -1,4 +1,4 @@
-"""transformers' Trainer as the schedule has it: the order of the blocks, the losses it reports, the checkpoints."""
+"""transformers' Trainer on clm's schedule: block order, reported losses, checkpoints."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Training with transformers' Trainer, by the schedule."""
+"""Trains with transformers' Trainer, by the schedule."""
 
 from transformers import PrinterCallback
 

@@ -1,4 +1,4 @@
-"""Compares the tensors of a safetensors checkpoint with the model loaded from it: each of them must be used."""
+"""Tensors of a safetensors checkpoint, checked against the model: each of them is used."""
 
 import json
 from collections.abc import Iterable

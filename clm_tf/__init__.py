@@ -1,4 +1,4 @@
-"""The TensorFlow backend of clm, and its stages for people who bring their own `model.fit`.
+"""The TensorFlow backend, and its stages for people who write their own `model.fit`.
 
     model = load("distilbert/distilgpt2")
     model.compile(optimizer=create_optimizer(schedule, options))

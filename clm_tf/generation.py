@@ -1,4 +1,4 @@
-"""Continuing a prompt with a TensorFlow model."""
+"""Continues a prompt with a TensorFlow model."""
 
 from typing import Any
 

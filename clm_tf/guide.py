@@ -1,4 +1,4 @@
-"""The guide's TensorFlow tab as it was published, with Keras' own shuffling, optimizer, `fit` and evaluation."""
+"""The guide's TensorFlow tab as published, with Keras' own shuffling, optimizer, `fit` and validation."""
 
 import tempfile
 from collections.abc import Iterator

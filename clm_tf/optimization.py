@@ -1,4 +1,4 @@
-"""AdamW for Keras with the same updates as PyTorch's under `Trainer`: decay, clipping, accumulation, schedule."""
+"""AdamW for Keras with the steps of PyTorch's: decay, clipping, accumulation, schedule."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Publishing from `model.fit`: transformers' PushToHubCallback without git, and without losing the last weights."""
+"""Uploads from `model.fit`: transformers' PushToHubCallback without git, and with the last weights."""
 
 import logging
 import shutil

@@ -1,4 +1,4 @@
-"""Subclasses that repair what some of transformers' TensorFlow classes leave out, under the same names.
+"""What some of transformers' TensorFlow classes get wrong, put right in subclasses of the same names.
 
 Each says what its parent, in transformers 4.57.6, does differently from the PyTorch class of that name.
 """

@@ -1,4 +1,4 @@
-"""Scores blocks: likelihoods and hits, summed over tokens, so that each batch counts by its size."""
+"""Scores blocks: likelihoods and hits, summed over tokens, whatever the batch size."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Training with Keras: compile, fit, and callbacks that follow the schedule."""
+"""Trains with Keras: compile, fit, and callbacks that follow the schedule."""
 
 from dataclasses import replace
 

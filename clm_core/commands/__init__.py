@@ -1,1 +1,1 @@
-"""The commands: a file for each, from its options to its result."""
+"""The commands: one file each, from its options to its result."""

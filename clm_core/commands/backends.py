@@ -1,4 +1,4 @@
-"""`clm backends`: the backends that are installed, and how to get the others."""
+"""`clm backends`: list the installed backends, and how to install the others."""
 
 import json
 

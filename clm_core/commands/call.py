@@ -1,4 +1,4 @@
-"""A command as it was called from a terminal: what was given, and where its progress and its result go."""
+"""A parsed command line: what was given, and where progress and the result go."""
 
 import argparse
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Finds errors at once, in files, columns and folders, before a framework or transformers is imported."""
+"""Early checks: files, columns and folders, before a framework or transformers is imported."""
 
 import shlex
 from typing import Any

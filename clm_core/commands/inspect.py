@@ -1,4 +1,4 @@
-"""`clm inspect`: the ledger of prepared data, how long the documents are, and a block with its boundaries visible."""
+"""`clm inspect`: show prepared data: its ledger, document lengths, and a block with document boundaries."""
 
 from pathlib import Path
 from typing import Any

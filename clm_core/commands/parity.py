@@ -1,4 +1,4 @@
-"""`clm parity`: train with two backends, and compare them step by step."""
+"""`clm parity`: train with two backends and compare them step by step."""
 
 from clm_core.commands.call import Call
 from clm_core.commands.first_look import look

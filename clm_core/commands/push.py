@@ -1,4 +1,4 @@
-"""`clm push`: publish a run or prepared data on the Hub, from wherever an earlier upload stopped."""
+"""`clm push`: upload a run or prepared data to the Hub, or resume an upload."""
 
 from clm_core.commands import summary
 from clm_core.commands.call import Call, code_of_upload

@@ -1,4 +1,4 @@
-"""The summary at the end of a command: the metrics, what was written, and what to run next."""
+"""What a command prints at its end: the figures, what was written, and what to run next."""
 
 import shlex
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`clm train`: plan a training, have the backend execute it, and write what came of it."""
+"""`clm train`: plan a training, have the backend execute it, and write the results."""
 
 from __future__ import annotations
 

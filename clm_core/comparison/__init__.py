@@ -1,1 +1,1 @@
-"""The comparison of two backends, each in a process of its own."""
+"""`clm parity`: two backends compared, each in its own process."""

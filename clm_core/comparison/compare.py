@@ -1,4 +1,4 @@
-"""Runs one training on two backends, each in its own process, and compares them step by step until they diverge."""
+"""Runs one training on two backends, each in its own process, and compares them step by step."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The result of `clm parity` as a table: the differences step by step, and where the backends diverge."""
+"""The comparison as a table: the differences step by step, and the first step at which the backends diverge."""
 
 from clm_core.results import Difference, ParityResult
 

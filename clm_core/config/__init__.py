@@ -1,4 +1,4 @@
-"""Every option of clm, declared once: name, type, default and help. Flags, YAML keys and the reference follow.
+"""Every option, declared once: name, type, default and help. Flags, YAML keys and the reference follow.
 
 The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
 """

@@ -1,4 +1,4 @@
-"""The commands, in one table, and the options of each."""
+"""The table of commands, and the options that each command takes."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The options of the text, and of the way from it to blocks of tokens."""
+"""Options for the text, and for turning it into blocks of tokens."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""How an option is declared: a field of a frozen dataclass, with its help and its check."""
+"""`option()`: declares an option as a field of a frozen dataclass, with its help and its check."""
 
 from dataclasses import field
 from typing import Any

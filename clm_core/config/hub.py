@@ -1,4 +1,4 @@
-"""The options of a repository on the Hub."""
+"""Options for a repository on the Hub."""
 
 from dataclasses import dataclass
 from typing import Literal

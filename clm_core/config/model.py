@@ -1,4 +1,4 @@
-"""The options that name a model and its tokenizer."""
+"""Options that name a model and its tokenizer."""
 
 from dataclasses import dataclass
 

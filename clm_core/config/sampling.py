@@ -1,4 +1,4 @@
-"""The options of a generation."""
+"""Options for generating text."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The options of a training and of its evaluations."""
+"""Options for training and evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Checks of option values, beyond their types."""
+"""Checks for the values of options: ranges, encodings, licenses."""
 
 import codecs
 import math

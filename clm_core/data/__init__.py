@@ -1,1 +1,1 @@
-"""Text to a prepared folder: documents from files and the Hub, tokenized, cut into blocks and kept."""
+"""From text to a prepared folder: documents are read, split, tokenized, packed and cached."""

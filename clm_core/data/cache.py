@@ -1,4 +1,4 @@
-"""The cache of prepared data, and how a folder gets there complete: one process writes, the others wait."""
+"""The cache of prepared data: each folder appears whole; one process writes it, the others wait."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""The text of a row: a column by name, or by a dotted path into nested ones; joins a list of strings with spaces.
+"""The text of a row: a column by name, or by a dotted path into nested columns.
 
 The column may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
 """

@@ -1,4 +1,4 @@
-"""What tokenizes: the tokenizers library, or fastokens if it is installed and produces the same tokens.
+"""The tokenizing engine: tokenizers, or fastokens where it is installed and gives the same tokens.
 
 fastokens is adopted only after it agreed with the reference on texts that tokenizers are known to differ on and on
 the first documents, and is checked on one document of each slice from then on; of a long document, on its beginning.

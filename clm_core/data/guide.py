@@ -1,4 +1,4 @@
-"""The rows of the guide's script as its collator gets them, for backends that follow it to the letter."""
+"""The rows of the guide's script, as its collator gets them, for backends that follow it exactly."""
 
 from typing import Any
 

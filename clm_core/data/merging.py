@@ -1,4 +1,4 @@
-"""Merges shards of prepared data from several machines into byte-for-byte what one machine would have written."""
+"""Merges shards that several machines prepared, byte for byte into what one machine would have written."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How documents become blocks: as one stream, cut once, or in the same rows as the guide.
+"""How documents become blocks: cut from one stream, or exactly as the guide's `group_texts` cuts them.
 
 The guide maps `group_texts` over batches of 1,000 rows, in so many processes, each of which has a run of the rows.
 Every batch is cut by itself, and loses what does not fill a block, so that its rows depend on the number of processes.

@@ -1,4 +1,4 @@
-"""Text to tokens, once for all frameworks: split, tokenize, put EOS between documents, count, store.
+"""Prepares data from start to end: split, tokenize, add EOS between documents, pack, write, cache.
 
 Prepared data is cached under a key derived from everything its content depends on: the documents, the tokenizer
 and the options; never the number of threads or the engine.

@@ -1,4 +1,4 @@
-"""Prepared data on disk: the tokens of each split in one flat file, where each document ends, and a manifest.
+"""The format of prepared data: a flat file of tokens for each split, document ends, and a manifest.
 
     train.bin       token ids, little-endian uint16, or uint32 where an id is above 65,535
     train.ends      for each document, the number of tokens up to and with its last one, little-endian uint64

@@ -1,4 +1,4 @@
-"""Which split each document goes to, and why some go to none: the documents' side of the ledger."""
+"""Sends each document to its split, and counts the documents that go to none, and why."""
 
 from collections import Counter
 from collections.abc import Iterator

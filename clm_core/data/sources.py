@@ -1,4 +1,4 @@
-"""Where documents come from: a dataset on the Hub, local files or the built-in sample; and which ones are held out.
+"""Finds the documents: a dataset on the Hub, local files or the built-in sample; and which are held out.
 
 The split is by document, before anything is cut into blocks, and is decided document by document from
 the seed alone, so that it needs no second pass and does not depend on how the documents are read.

@@ -1,4 +1,4 @@
-"""Writes the files of a split of prepared data: hashed while they are written, in constant memory."""
+"""Writes the files of a split: hashed while they are written, in constant memory."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Text to token ids, at the speed of the tokenizer itself: slices of documents, in threads, in order.
+"""Text to token ids at the tokenizer's own speed: slices of documents, in threads, in order.
 
 The tokenizers library releases the interpreter's lock, so threads tokenize side by side without a fork,
 and their number changes nothing but the time. From here on ids are flat arrays: a Python object for each

@@ -1,1 +1,1 @@
-"""The Hub: who you are there, and making a repository equal to what is on disk."""
+"""The Hub: logging in, uploading runs and prepared data, and their cards."""

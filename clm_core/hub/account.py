@@ -1,4 +1,4 @@
-"""A connection to the Hub: who you are, whether you may write, creating repositories, metadata of datasets."""
+"""The user on the Hub: login, write access, repositories, and facts about datasets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

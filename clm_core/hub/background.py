@@ -1,4 +1,4 @@
-"""Background work that never delays training: one item at a time, and of those waiting only the newest."""
+"""A background thread for uploads during training: only the newest waiting item is kept."""
 
 import threading
 from collections.abc import Callable, Iterator

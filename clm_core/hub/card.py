@@ -1,4 +1,4 @@
-"""Writes the card of a model on the Hub from the record of its run: the model, its training and its metrics."""
+"""The model card of a run: what the model is, how it was trained, and its scores."""
 
 import shlex
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Pushes a finished run or prepared data to the Hub, and continues an upload that stopped."""
+"""Uploads a folder that is finished, a run or prepared data, or resumes its upload."""
 
 import contextlib
 import json

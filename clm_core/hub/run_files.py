@@ -1,4 +1,4 @@
-"""Which files of a run are uploaded: the model, its tokenizer and the record of the run, without local paths."""
+"""Which files of a run are uploaded, without paths of this machine."""
 
 import json
 from pathlib import Path

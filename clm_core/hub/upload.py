@@ -1,4 +1,4 @@
-"""Makes a repository on the Hub equal to local files: one commit with the differences, or none; checked afterwards.
+"""Makes a repository equal to local files: one commit of what differs, or none; then checks it.
 
 What an earlier attempt has uploaded is not uploaded again: large files are stored by their hash, before the commit.
 """

@@ -1,1 +1,1 @@
-"""What is known of a model without a framework: its tokenizer, its configuration, and its first weights."""
+"""Models without a framework: tokenizers, configurations, first weights, and checks of weight files."""

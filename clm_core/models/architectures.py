@@ -1,4 +1,4 @@
-"""What a configuration says about a text model, under whichever name its type uses."""
+"""Facts about an architecture, read from its configuration: vocabulary, positions, extra losses."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""No token may attend to later ones: set in configurations that decide it, checked when a model is loaded.
+"""Makes a configuration causal, and checks that no token of a loaded model sees later ones.
 
 An encoder trained to predict the next token without this learns to copy it: its loss falls to nothing, and it is
 useless.

@@ -1,4 +1,4 @@
-"""Configurations of models: loaded, or made for a model from scratch, and checked against a tokenizer."""
+"""Configurations: loaded, or built for a model from scratch, and checked against the tokenizer."""
 
 import difflib
 import os

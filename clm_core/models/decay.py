@@ -1,4 +1,4 @@
-"""Which parameters decay: one rule, by which every backend trains the same."""
+"""Which parameters decay: one rule for every backend."""
 
 
 def decays(name: str, dimensions: int) -> bool:

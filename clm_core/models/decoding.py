@@ -1,4 +1,4 @@
-"""Token ids to text: with every space that the model generated, and nothing cleaned up."""
+"""Token ids to text, with every space where the model put it."""
 
 import copy
 import json

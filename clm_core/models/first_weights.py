@@ -1,4 +1,4 @@
-"""The first weights of a model from scratch, the same in every framework, so that its losses are the same too.
+"""First weights of a model from scratch, the same in every framework.
 
 The rules are those that transformers' PyTorch classes have in `_init_weights`: a matrix is drawn from a normal
 distribution, the weight of a norm is 1, a bias is 0. Only the draw is ours, since each framework has its own.

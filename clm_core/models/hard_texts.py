@@ -1,4 +1,4 @@
-"""Texts that tokenizers differ on. Changing them changes the digests of all tokenizers that are written in Python."""
+"""Texts on which tokenizers differ; changing them changes the digests of slow tokenizers."""
 
 HARD_TEXTS = (
     *("", " ", "  ", "\n", "\t\n \r\n", " a", "a ", "a  b", "\n\n\na", "a\u00a0b\u2003c\u200bd\ufeff"),

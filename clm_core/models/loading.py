@@ -1,4 +1,4 @@
-"""Loads from a folder here or from the Hub, and says in one line what failed."""
+"""Loads from a folder or the Hub, and says in one line what failed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is in a model's folder beside its weights: the tokenizer, and settings that fit the model and no machine."""
+"""Files beside the weights: the tokenizer, and settings that fit the model and hold no local paths."""
 
 import json
 import os

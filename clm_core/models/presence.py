@@ -1,4 +1,4 @@
-"""Whether a model or a tokenizer is in a folder here, or can be had from the Hub: found out in one request."""
+"""Whether a model or tokenizer is in a folder or on the Hub, found out in one request."""
 
 from pathlib import Path
 

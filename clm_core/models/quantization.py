@@ -1,4 +1,4 @@
-"""Rejects quantized weights that a backend cannot read, where a loader would take the numbers as they are."""
+"""Quantised weights: formats that a backend cannot read are errors, not numbers taken as they are."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

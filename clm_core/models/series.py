@@ -1,4 +1,4 @@
-"""Translates what one series of transformers writes for the other, which would ignore the fields it does not know.
+"""Differences between transformers 4 and 5 in what they write: fields translated to the installed one.
 
 transformers 5 has what belongs to rotary embeddings in one dictionary, `rope_parameters`, flat or by type of layer;
 4.57 has a field for each, and some architectures have names of their own for them. What differs was found by comparing

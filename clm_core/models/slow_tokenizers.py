@@ -1,4 +1,4 @@
-"""Tokenizers that transformers has in Python: special tokens in a text stay text, and what they are is known."""
+"""Tokenizers written in Python: special tokens in a text stay text."""
 
 import copy
 import hashlib

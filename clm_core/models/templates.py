@@ -1,4 +1,4 @@
-"""What a tokenizer puts around every text, asked of the tokenizer itself."""
+"""What a tokenizer adds around every text."""
 
 from dataclasses import dataclass
 from typing import Any

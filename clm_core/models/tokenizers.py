@@ -1,4 +1,4 @@
-"""Tokenizers: loaded from a folder, from the Hub or from the sample, and the tokens that end a text."""
+"""Tokenizers: loaded from a folder, the Hub or the sample; and the tokens that end a text."""
 
 import json
 from pathlib import Path

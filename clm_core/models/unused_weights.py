@@ -1,4 +1,4 @@
-"""Tensors of a weights file that a model does not use: rejected by name, except for those without effect.
+"""Tensors of a weight file that the model does not use: an error that names them.
 
 A model without a tensor of its file is another model: with fewer layers, without its adapter, its biases, its relative
 positions. Only these, which real checkpoints contain besides a model, are accepted:

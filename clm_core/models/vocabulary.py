@@ -1,4 +1,4 @@
-"""The ids that a tokenizer can produce, asked of the tokenizer itself."""
+"""The ids that a tokenizer can produce."""
 
 from itertools import chain
 from typing import Any

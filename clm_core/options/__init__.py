@@ -1,4 +1,4 @@
-"""From a dataclass to flags, files and arguments, and back."""
+"""Options from flags, files and arguments to a dataclass, and back."""
 
 from clm_core.options.declared import Option, changed, list_options, shown
 from clm_core.options.file import from_file, to_yaml

@@ -1,4 +1,4 @@
-"""Options that have an effect only with others: rejects one that was given without effect, by name.
+"""Options that have an effect only beside others: an error where one is given in vain.
 
 This does not apply to a file or a recipe, which serves several commands.
 """

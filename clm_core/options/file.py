@@ -1,4 +1,4 @@
-"""Options in a YAML file: read from one, and written into one that reads back to the same."""
+"""Options in a YAML file: read, and written so that they read back the same."""
 
 from collections.abc import Mapping
 from pathlib import Path

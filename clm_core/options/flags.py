@@ -1,4 +1,4 @@
-"""Options on the command line: the flags of a parser, and options as flags."""
+"""Options on the command line: the flags of the parser, and options written as flags."""
 
 import argparse
 from collections.abc import Iterable, Mapping

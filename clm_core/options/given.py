@@ -1,4 +1,4 @@
-"""Values as they were given, and what they make of a dataclass; the type of a field decides what a value means.
+"""Values as given, with their place, converted to the type of their option.
 
 A flag, a YAML key and an argument are read alike: a text or a Python object, with the place where it was given.
 """

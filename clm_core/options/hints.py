@@ -1,4 +1,4 @@
-"""What an unknown name may mean: an option, of this or another command or backend, or of another program."""
+"""Suggestions for an unknown option or command: a near name, or what other programs call it."""
 
 import difflib
 import shlex

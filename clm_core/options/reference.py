@@ -1,4 +1,4 @@
-"""Writes options and exit codes into a page, at its marks: `python -m clm_core.options.reference docs/reference.md`."""
+"""Writes the tables of options and exit codes: `python -m clm_core.options.reference docs/reference.md`."""
 
 import sys
 from collections.abc import Iterator
@@ -31,11 +31,14 @@ def reference() -> str:
 
 def insert(page: str) -> str:
     """The page with the current reference between the marks."""
-    for name, text in (("options", reference()), ("exit codes", exit_codes())):
-        begin, end = BEGIN.format(name), END.format(name)
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}"
-    return page
+    return between_marks(between_marks(page, "options", reference()), "exit codes", exit_codes())
+
+
+def between_marks(page: str, name: str, text: str) -> str:
+    """The page with this text between the marks of this name, instead of what is there."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def exit_codes() -> str:

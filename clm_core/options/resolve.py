@@ -1,4 +1,4 @@
-"""Completes what a person asked for: defaults, a recipe or file, what was given, the backend and its options."""
+"""Resolves the options of a command: defaults, sample or run, file, flags; and the backend's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""The folder of a run: chosen and checked, its history, its curves, and files that are whole or not there."""
+"""The folder of a run: claimed, and filled with its history, curves and model."""

@@ -1,4 +1,4 @@
-"""Writes the curves of a training for TensorBoard from its history, so that they are the same for every backend."""
+"""Curves for TensorBoard, written from the history, so that every backend has the same."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Follows a training by its events: keeps the history, on disk and for the result, and shows progress."""
+"""Follows a training by its events: keeps the history and shows progress."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The folder of a run: chosen, checked before anything is written, filled with files that are complete or absent."""
+"""The output folder: chosen, checked, claimed, and put back if the training fails before its first step."""
 
 import os
 import shlex

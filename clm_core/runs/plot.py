@@ -1,4 +1,4 @@
-"""Plots losses over the steps of a training, a line for each run: for model cards, parity and the docs."""
+"""Draws losses over steps as a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The built-in sample: original questions and answers in ELI5's nested schema, and the tokenizer trained on them."""
+"""The built-in sample: original questions and answers in ELI5's schema, and a tokenizer trained on them."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The frames of the sample: how the clauses of one topic become a title, a question's text and an answer.
+"""Sentence frames of the sample: how a topic becomes a title, a question and an answer.
 
 Draws use `Random.random()` alone, for its stream is the only one that Python keeps the same in every version.
 """

@@ -1,4 +1,4 @@
-"""The topics of the sample, read from topics.txt, whose head says what the signs mean."""
+"""The topics of the sample, read from topics.txt."""
 
 from pathlib import Path
 from typing import NamedTuple

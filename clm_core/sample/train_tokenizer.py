@@ -1,4 +1,4 @@
-"""Train the sample's tokenizer and rewrite its folder; run by hand as `python -m clm_core.sample.train_tokenizer`.
+"""Retrains the sample's tokenizer: `python -m clm_core.sample.train_tokenizer`.
 
 The result is shipped, so that the ids of the sample do not depend on the version of `tokenizers`.
 """

@@ -1,1 +1,1 @@
-"""What a person sees: progress, the end of a command, and nothing from the machinery."""
+"""What a person sees: progress, errors, exit codes, and no noise from frameworks."""

@@ -1,4 +1,4 @@
-"""How a failed command ends: with one line, an exit code and, if the error is unexpected, a file with the traceback."""
+"""How a command ends after an error: one line, an exit code, and a traceback kept in a file."""
 
 import platform
 import shlex

@@ -1,4 +1,4 @@
-"""Every exit code of `clm`, declared once, for the command, the sides of a comparison and the reference."""
+"""Every exit code of `clm`, and which error has which."""
 
 import errno
 import os

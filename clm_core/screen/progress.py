@@ -1,4 +1,4 @@
-"""Shows progress: bars on a terminal, lines elsewhere, nothing from Python unless requested."""
+"""Progress: bars on a terminal, lines elsewhere, silence from Python unless asked for."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Hides what frameworks print, and shows it if something goes wrong."""
+"""Hides what frameworks print, and shows it when something fails."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The standard streams in any state: any encoding, closed, full, or no longer read."""
+"""Standard streams of any kind: any encoding, closed, full, or read by nobody."""
 
 import codecs
 import io

@@ -1,14 +1,16 @@
-"""The reference says what is so."""
+"""The generated parts of the pages say what is so."""
 
 from pathlib import Path
 
+from support import package_map
+
 from clm_core.options.reference import insert, reference
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_option_reference_is_that_of_the_declarations():
-    page = REFERENCE.read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert insert(page) == page, "run: python -m clm_core.options.reference docs/reference.md"
 
 
@@ -20,3 +22,8 @@ def test_an_option_with_another_default_is_listed_again():
 def test_the_values_to_choose_from_are_listed():
     row = next(row for row in reference().splitlines() if row.startswith("| `--save-strategy`"))
     assert row.split(" | ")[1] == "`no`, `steps`, `epoch`"
+
+
+def test_the_map_of_the_packages_has_every_file_with_its_first_line():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert package_map.insert(page) == page, "run: python tests/support/package_map.py CONTRIBUTING.md"

@@ -1,1 +1,1 @@
-"""Files to rows and texts: a module for each kind of file."""
+"""File formats: a module for each, from a file to the texts in it."""

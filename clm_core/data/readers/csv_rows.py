@@ -1,4 +1,4 @@
-"""Reads rows from .csv and .tsv files, with any delimiter."""
+""".csv and .tsv files to rows, with any delimiter."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Reads documents from files: .txt, .json, .jsonl, .csv, .tsv and .parquet, plain or compressed, as a stream.
+"""The table of file formats, and the documents of a file; paths, globs and URLs are resolved here.
 
 A row without a document yields None, so that the caller can count it.
 """

@@ -1,4 +1,4 @@
-"""Reads rows from JSON: an object on each line, an array, objects one after another, or a field of one object."""
+""".json and .jsonl files to rows: an object per line, an array, or a field of one object."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a single JSON object may be besides one row: an object with rows in it, or a table with its columns as lists."""
+"""A single JSON object to rows: an object that holds rows, or a table with columns as lists."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

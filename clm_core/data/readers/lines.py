@@ -1,4 +1,4 @@
-"""Bytes to lines of text: UTF-8, UTF-16 or UTF-32 as a byte order mark says, or the encoding that was named."""
+"""Bytes to lines of text: UTF-8, UTF-16 or UTF-32 by its byte order mark, or the given encoding."""
 
 import codecs
 import io

@@ -1,4 +1,4 @@
-"""Text out of Parquet files, some rows at a time."""
+""".parquet files to texts, some rows at a time."""
 
 import zlib
 from collections.abc import Iterator

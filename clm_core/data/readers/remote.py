@@ -1,4 +1,4 @@
-"""Files behind a URL, through fsspec: https, s3, gs, hf, and any other file system it has."""
+"""Files behind a URL, through fsspec: https, s3, gs, hf and others."""
 
 import io
 import re

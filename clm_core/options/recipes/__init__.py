@@ -1,4 +1,4 @@
-"""Configuration files that come with clm, and how a name or a path leads to one."""
+"""Configuration files that come with clm, found by name or path."""
 
 import difflib
 from pathlib import Path
