@@ -1,4 +1,4 @@
-"""A model's weights as NumPy arrays, in PyTorch's layout: read or drawn, and written and read back, for any backend.
+"""Loads and saves a model's weights as NumPy arrays, in PyTorch's layout.
 
 The layout is `model.safetensors`, or several such files and an index, under the names and in the shapes that the
 parameters have in transformers' PyTorch classes: all frameworks, and all versions of transformers, read it.

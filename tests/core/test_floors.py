@@ -10,7 +10,7 @@ import clm_core
 FLOORS = [
     "lazy redaction results shards",
     "config errors installation",
-    "durable hub_requests paths sample schedule screen",
+    "durable hub_requests optimizer paths sample sampling schedule screen",
     "backend",
     "checkpoints metrics models record registry",
     "data options weights",
@@ -24,7 +24,7 @@ FLOORS = [
 
 CONTRACT = [
     *("backend", "checkpoints", "config", "durable", "errors", "lazy", "models", "results", "sample", "schedule"),
-    "weights",
+    *("optimizer", "sampling", "weights"),
     *("data.guide", "data.prepared", "screen.quiet"),
 ]
 """What a backend imports of clm_core."""

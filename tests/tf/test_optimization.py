@@ -1,10 +1,11 @@
-"""The optimizer does what PyTorch's does, written out in NumPy."""
+"""The optimizer does what the core's definition of AdamW says, and so what PyTorch's does."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from clm_core.config import OptimizationOptions, TrainConfig
+from clm_core.optimizer import adamw, bias_corrections, clipping_factor
 from clm_core.schedule import Schedule
 from clm_tf.optimization import AdamWeightDecay, ScheduledLearningRate, create_optimizer
 
@@ -24,25 +25,23 @@ def test_the_learning_rate_is_the_schedules(kind, warmup):
     np.testing.assert_allclose(found, [schedule.learning_rate_at(step) for step in range(13)], rtol=1e-7, atol=1e-30)
 
 
-def adamw(values, gradients, rates, options, decayed):
-    """`torch.optim.AdamW` after `clip_grad_norm_`, in float64."""
+def by_definition(values, gradients, rates, options, decayed):
+    """The core's AdamW, in float64."""
     values = [value.astype(np.float64) for value in values]
     first, second = ([np.zeros_like(value) for value in values] for _ in range(2))
-    for t, (step, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
-        norm = np.sqrt(sum((gradient**2).sum() for gradient in step))
-        scale = min(1.0, options.max_grad_norm / (norm + 1e-6)) if options.max_grad_norm else 1.0
+    for update, (step, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        factor = clipping_factor(np.sqrt(sum((gradient**2).sum() for gradient in step)), options.max_grad_norm)
         for i, gradient in enumerate(step):
-            g = gradient * scale
-            values[i] *= 1 - rate * options.weight_decay * decayed[i]
-            first[i] = options.adam_beta1 * first[i] + (1 - options.adam_beta1) * g
-            second[i] = options.adam_beta2 * second[i] + (1 - options.adam_beta2) * g**2
-            root = np.sqrt(second[i] / (1 - options.adam_beta2**t)) + options.adam_epsilon
-            values[i] -= rate * first[i] / (1 - options.adam_beta1**t) / root
+            rates_of_step = {"learning_rate": rate, "corrections": bias_corrections(update, options)}
+            moments = first[i], second[i]
+            values[i], first[i], second[i] = adamw(
+                values[i], gradient * factor, *moments, **rates_of_step, config=options, decays=decayed[i]
+            )
     return values
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.5, 100.0])
-def test_updates_equal_pytorchs_adamw(max_grad_norm):
+def test_updates_are_those_of_the_cores_adamw(max_grad_norm):
     options = OptimizationOptions(
         learning_rate=1e-2, weight_decay=0.3, adam_epsilon=1e-3, adam_beta2=0.9, max_grad_norm=max_grad_norm
     )
@@ -56,7 +55,9 @@ def test_updates_equal_pytorchs_adamw(max_grad_norm):
         pairs = zip([tf.constant(gradient, tf.float32) for gradient in step], variables, strict=True)
         optimizer.apply_gradients(pairs)
     rates = [schedule.learning_rate_at(step) for step in range(8)]
-    for found, expected in zip(variables, adamw(values, gradients, rates, options, [1, 0, 0, 0]), strict=True):
+    for found, expected in zip(
+        variables, by_definition(values, gradients, rates, options, [True, False, False, False]), strict=True
+    ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
