@@ -1,4 +1,4 @@
-"""The sessions that prove clm: `nox` runs them all, `nox -s pt5` one; each in an environment of its own."""
+"""The sessions that prove clm: `nox` runs them all, `nox -s pt5` one; each in a separate environment."""
 
 import shutil
 import subprocess
@@ -93,7 +93,7 @@ def both(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """What examples/ shows, as it stands there."""
+    """The programs in examples/, unchanged."""
     session.install(".[pt,tf,test]", TOY, TORCH)
     session.run("pytest", "tests/examples", *session.posargs)
 
@@ -133,7 +133,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def fields(session: nox.Session) -> None:
-    """clm_core/models/ignored_fields.json, made anew in some twenty minutes: what each class does not read."""
+    """clm_core/models/ignored_fields.json, rebuilt in some twenty minutes: what each class does not read."""
     folder = session.create_tmp()
     session.install(".[pt,tf,test]", TORCH, "transformers>=4.57,<5")
     for series in ("transformers>=4.57,<5", "transformers>=5,<6", "transformers>=4.57,<5"):  # 5 has new fields for it.
@@ -145,7 +145,7 @@ def fields(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("series", ["4.57", "5"])
 def architectures(session: nox.Session, series: str) -> None:
-    """The table of docs/architectures.md, made anew in some minutes: all, or `nox -s architectures -- gpt2 bert`."""
+    """The table of docs/architectures.md, rebuilt in some minutes: all, or `nox -s architectures -- gpt2 bert`."""
     install_series(session, series)
     session.run("python", "tests/architectures/sweep.py", f"docs/architectures-{series}.json", *session.posargs)
     session.run("python", "tests/architectures/page.py")

@@ -111,7 +111,7 @@ class Model:
     """A `transformers.PretrainedConfig`."""
     seed: int
     ignore_unused_weights: bool = False
-    """Whether the files may hold tensors that the model does not use; else `models.unused_weights` refuses them."""
+    """Whether the files may contain tensors that the model does not use; otherwise the core rejects them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,4 +211,4 @@ class Backend(ABC):
 
     def logits(self, job: EvaluationJob) -> Logits:
         """Return the logits of blocks in inference mode; a backend that is `incomparable` does not need it."""
-        raise NotImplementedError(f"backend {self.name} is to be compared, and gives no logits")
+        raise NotImplementedError(f"backend {self.name} does not implement logits, which a comparison needs")

@@ -1,6 +1,6 @@
 """Checkpoints of a run: written whole or not at all, found to resume from, old ones removed.
 
-A checkpoint is a folder `checkpoint-STEP`. It counts once it holds `checkpoint.json`, which is written
+A checkpoint is a folder `checkpoint-STEP`. It counts once it contains `checkpoint.json`, which is written
 last; a folder without it, left by a crash, is never used. Weights and AdamW's moments have the same layout from every
 backend, so that a training can resume in another framework.
 """
@@ -44,7 +44,7 @@ class Moments:
 
 @contextmanager
 def writing(job: TrainingJob, step: int) -> Iterator[Path]:
-    """A temporary folder that becomes the checkpoint of `step` when the block ends well, and else vanishes."""
+    """A temporary folder that becomes the checkpoint of `step` if the block succeeds, and is removed otherwise."""
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=job.output_dir, ignore_cleanup_errors=True) as folder:
         final = job.output_dir / f"checkpoint-{step}"
         written = Path(folder) / final.name

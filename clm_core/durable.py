@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Put a file in the place of what is there, in one step.
+    """Write a file in one step, replacing an existing one.
 
     Raises:
         OSError: it cannot be written; what was there still is.

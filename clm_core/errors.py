@@ -31,7 +31,7 @@ class TrainingError(ClmError):
 
 
 class OutputError(ClmError):
-    """The output folder cannot be written, or already holds something that would be lost."""
+    """The output folder cannot be written, or already contains something that would be lost."""
 
 
 class DiskFullError(OutputError):

@@ -46,7 +46,7 @@ class Patience:
         """CLM_HUB_RETRIES, CLM_HUB_WAIT and CLM_HUB_TIMEOUT.
 
         Raises:
-            OptionError: one of them is no number, or below 0.
+            OptionError: one of them is not a number, or below 0.
         """
         return cls(
             retries=int(_number("CLM_HUB_RETRIES", 5)),
@@ -210,7 +210,7 @@ def _message(chain: list[BaseException], response: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if "Timeout" in type(error).__name__:  # Of which the clients say more than anybody wants to know.
+    if "Timeout" in type(error).__name__:  # The clients' own messages are too long.
         return f"no answer in time ({type(error).__name__})"
     if (found := _of_system(error)) is not None:
         return f"no connection, or a broken one ({found.strerror})"

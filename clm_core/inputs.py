@@ -7,7 +7,7 @@ from typing import Any
 from clm_core.backend import Model
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
 from clm_core.data.fetching import fetch
-from clm_core.data.preparation import Listener, Recipe, check_blocks
+from clm_core.data.preparation import Listener, Preparation, check_blocks
 from clm_core.data.preparation import prepare as prepare_data
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared, documents_read
 from clm_core.data.tokenization import digest_tokenizer
@@ -80,7 +80,7 @@ def prepared_by(
     """The data that the options describe, in this folder or the cache, and whether they were there already."""
     with progress.bar("preparing", None, "document") as bar:
         prepared, reused = prepare_data(
-            Recipe.make(config, tokenizer),
+            Preparation.make(config, tokenizer),
             folder,
             workers=config.preprocessing_num_workers,
             overwrite=config.overwrite_cache,
@@ -104,10 +104,10 @@ def prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
 
 
 def open_whole(folder: Path) -> Prepared:
-    """Prepared data that are no part of others.
+    """Prepared data that is not a shard.
 
     Raises:
-        DataError: there are none, or they are a part.
+        DataError: there is none, or it is a shard.
     """
     prepared = Prepared.open(folder)
     if prepared.shard:

@@ -30,8 +30,8 @@ def install_line(command: str) -> str:
 def install_extra(extra: str) -> str:
     """The command that installs an extra of clm, or where to run one."""
     distribution = metadata.distribution(DISTRIBUTION)
-    place = json.loads(distribution.read_text("direct_url.json") or "{}")
-    address = _address(place, extra) or _repository(distribution, extra)
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    address = _address(origin, extra) or _repository(distribution, extra)
     return f"pip install {address}" if address else FROM_A_CLONE.format(extra=extra)
 
 
@@ -53,22 +53,22 @@ def warning(found: list[str]) -> str:
     )
 
 
-def _address(place: dict[str, Any], extra: str) -> str | None:
+def _address(origin: dict[str, Any], extra: str) -> str | None:
     """What pip has recorded of a folder, a repository or an archive, as a requirement; None if that is gone."""
-    url = str(place.get("url", ""))
+    url = str(origin.get("url", ""))
     local = Path(url2pathname(urlparse(url).path)) if url.startswith("file:") else None
-    if "dir_info" in place:
+    if "dir_info" in origin:
         if local is None or not (local / "pyproject.toml").is_file():
             return None
-        editable = "-e " if place["dir_info"].get("editable") else ""
+        editable = "-e " if origin["dir_info"].get("editable") else ""
         return f"{editable}{_quoted(f'{local}[{extra}]')}"
     if local is not None and not local.exists():
         return None
-    if vcs := place.get("vcs_info"):
+    if vcs := origin.get("vcs_info"):
         url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
     if not url or without_secrets(url) != url:
         return None
-    folder = f"#subdirectory={place['subdirectory']}" if "subdirectory" in place else ""
+    folder = f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else ""
     return _quoted(f"{DISTRIBUTION}[{extra}] @ {url}{folder}")
 
 

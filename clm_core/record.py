@@ -46,7 +46,7 @@ def read_results(run: Path) -> Record:
 
 
 def read_options(run: Path) -> Record:
-    """The options of a run, as they stand in its file; of a path on this machine the last name only.
+    """The options of a run from its file; of a local path, the last name only.
 
     Raises:
         OutputError: the file cannot be read.

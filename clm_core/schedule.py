@@ -55,7 +55,7 @@ class Schedule:
         """Resolve epochs, ratios and strategies to integers.
 
         Raises:
-            DataError: there are fewer blocks than a batch holds.
+            DataError: there are fewer blocks than a batch has.
             OptionError: the warmup is given twice, or is longer than the training.
         """
         batch, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps

@@ -86,7 +86,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "adam_beta1": config.adam_beta1,
         "adam_beta2": config.adam_beta2,
         "adam_epsilon": config.adam_epsilon,
-        # Else clipping is done in clm_pt.optimization, which Trainer calls before each update.
+        # Otherwise clipping is done in clm_pt.optimization, which Trainer calls before each update.
         "max_grad_norm": config.max_grad_norm if job.options.guide else 0.0,
         "optim": "adamw_torch",
         "seed": config.seed,

@@ -37,7 +37,7 @@ def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimiz
 
 
 def check_complete(folder: Path) -> None:
-    """Make sure that a checkpoint of this backend has its state, since Trainer would go on without.
+    """Make sure that a checkpoint of this backend has its state, since Trainer would continue without it.
 
     Raises:
         ModelError: a file is missing.

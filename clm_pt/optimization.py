@@ -36,7 +36,7 @@ def clip(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> float:
 def resume_schedule(scheduler: LambdaLR, step: int) -> None:
     """Set the learning rates of the next update after `step` updates, as this training's options have them.
 
-    A scheduler's own `load_state_dict` would bring back those of the training that wrote the checkpoint.
+    A scheduler's own `load_state_dict` would restore those of the training that wrote the checkpoint.
     """
     scheduler.last_epoch = step
     factors = [factor(step) for factor in scheduler.lr_lambdas]

@@ -60,7 +60,7 @@ def let_generate(model: PreTrainedModel) -> None:
 
 
 def uses_cache(model: PreTrainedModel) -> bool:
-    """Whether a model is to be asked for the next token alone, and not for the whole text, with each new token."""
+    """Whether a model generates each new token from the cache rather than from the whole text."""
     return model.config.model_type not in GENERATE_PLAINLY | WITHOUT_CACHE
 
 

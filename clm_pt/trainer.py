@@ -82,7 +82,7 @@ class ScheduledTrainer(Trainer):
         """
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Take the moments from a checkpoint, and all else from the job."""
+        """Take the moments from a checkpoint, and everything else from the job."""
         if checkpoint is not None:
             checkpoints.restore(Path(checkpoint), self._whole_model(), self.optimizer)
             resume_schedule(self.lr_scheduler, step_of(Path(checkpoint)))
@@ -165,7 +165,7 @@ def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _aligned(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with tensors of its own, where those read lie in the mapped file, in which they begin anywhere.
+    """The model with its own tensors; those read are in the mapped file, where they start at any byte.
 
     How a matrix product is rounded depends on that, so a resumed training would diverge from an uninterrupted one.
     """

@@ -51,7 +51,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     with _own_random_generators():
         built = _build(model)
     for index, generator in enumerate(dropout_generators(built)):
-        # A key of its own for each: with keys equal and counters apart, one layer's numbers would be another's, later.
+        # A separate key for each: with equal keys and different counters, layers would repeat each other's numbers.
         key = np.random.SeedSequence([model.seed, index]).generate_state(1, np.uint64).astype(np.int64)[0]
         generator.reset_from_key_counter(key, [0, 0])
     if model.name_or_path is None:
@@ -84,7 +84,7 @@ def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: An
     # A checkpoint that was float16 is not any more, and transformers 5 opens a model in the type its config names.
     config.dtype = "float32"
     config.save_pretrained(folder)
-    # transformers refuses to write settings that contradict each other; without the file it uses its defaults.
+    # transformers does not write settings that contradict each other; without the file it uses its defaults.
     with contextlib.suppress(ValueError):
         model.generation_config.save_pretrained(folder)
     if tokenizer is not None:
@@ -101,7 +101,7 @@ def dropout_generators(model: TFPreTrainedModel) -> list[tf.random.Generator]:
 
 @contextlib.contextmanager
 def precision(bf16: bool) -> Iterator[None]:
-    """Build models that compute in bfloat16 if `bf16`, else in float32; TensorFlow's settings come back after.
+    """Build models that compute in bfloat16 if `bf16`, otherwise in float32; restores TensorFlow's settings.
 
     Float32 is meant whole: on a GPU, TensorFlow would round the factors of products to TensorFloat-32, and PyTorch not.
     """

@@ -94,7 +94,7 @@ class TFRoFormerForCausalLM(transformers.TFRoFormerForCausalLM):
 
 
 class TFXGLMForCausalLM(transformers.TFXGLMForCausalLM):
-    """Its parent has an output layer of its own where `tie_word_embeddings` says that there is none.
+    """Its parent has a separate output layer although `tie_word_embeddings` says that there is none.
 
     It also fails in `fit`, and draws its embeddings with a standard deviation of `pad_token_id`.
     """
@@ -119,7 +119,7 @@ class TFXGLMForCausalLM(transformers.TFXGLMForCausalLM):
         return_dict: bool | None = None,
         training: bool = False,
     ) -> TFCausalLMOutputWithCrossAttentions:
-        """As the parent does it, with a loss that needs no number of rows: in `fit` there is none yet."""
+        """As in the parent, with a loss that needs no number of rows, which is unknown in `fit`."""
         outputs = super().call(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -205,7 +205,7 @@ class _CausalRoFormerEncoder(TFRoFormerEncoder):
 
 
 class _TiedHead(keras.layers.Layer):
-    """The input embeddings as output weights; no weights of its own."""
+    """The input embeddings as output weights, without own weights."""
 
     def __init__(self, embeddings: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)

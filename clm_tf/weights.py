@@ -100,7 +100,7 @@ def assign_slots(
 
 
 def pytorch_names(model: TFPreTrainedModel) -> dict[str, tf.Variable]:
-    """The variables of a built model under the names of PyTorch's parameters; a tied head has no entry of its own."""
+    """The variables of a built model under the names of PyTorch's parameters; a tied head has no entry."""
     return {name: variable for name, variable, _ in _named(model)}
 
 
@@ -227,7 +227,7 @@ def _has_file(name: str, filename: str, revision: str) -> bool:
     try:
         return has_file(name, filename, revision=revision)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: it cannot be asked for {filename}: {error}") from error
+        raise ModelError(f"{name}: cannot check for {filename}: {error}") from error
 
 
 def _exported(model: TFPreTrainedModel) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""The Python API: train on one framework, score and continue on whichever.
+"""The Python API: train, evaluate and generate.
 
 python examples/api.py pt
 """

@@ -1,6 +1,6 @@
 """The guide's own recipe, "Causal language modeling", on either framework: DistilGPT2 on ELI5, from the Hub.
 
-python examples/guide.py tf                 # the guide: three epochs, which want a GPU or some patience
+python examples/guide.py tf                 # the guide: three epochs, which need a GPU or some patience
 python examples/guide.py tf my-recipe.yaml  # the same walk with other options
 """
 

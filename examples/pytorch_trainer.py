@@ -1,4 +1,4 @@
-"""For people who drive `Trainer` themselves: the one that clm configures, with a callback of one's own.
+"""For people who drive `Trainer` themselves: the one that clm configures, with your callback.
 
 python examples/pytorch_trainer.py
 """

@@ -18,7 +18,7 @@ from clm_core.screen.progress import Progress, terminal_progress
 from clm_core.screen.standard_streams import print_json, show
 
 NOT_OPTIONS = {"command", "backend", "json", "verbose", "config", "prompt", "folder"}
-"""What a command line holds besides the options of the command."""
+"""What a parsed command line has besides the options of the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Call:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Where progress is shown, with everything else kept off the screen."""
+        """Where progress is shown, with all other output hidden."""
         with quiet.hushed(verbose=self.verbose) as stream:
             yield terminal_progress(stream)
 
@@ -73,7 +73,7 @@ class Call:
         backend.start(verbose=self.verbose)
 
     def print(self, result: Result, text: Callable[[], str]) -> None:
-        """Print a result: as JSON, or as a person wants to read it."""
+        """Print a result, as JSON or as a summary."""
         if self.json:
             print_json(result.to_json())
         else:

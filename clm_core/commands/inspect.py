@@ -36,7 +36,7 @@ def inspect(folder: Path, config: InspectConfig) -> InspectionResult:
     Raises:
         DataError: it contains none or, with `verify`, files that do not match their checksums.
         ModelError: the tokenizer cannot be found, or is another one.
-        OptionError: there is no such block, or the data were packed in blocks of another size.
+        OptionError: there is no such block, or the data is packed in blocks of another size.
     """
     prepared = Prepared.open(folder)
     size = config.block_size or prepared.packed_for or PreprocessingOptions().block_size

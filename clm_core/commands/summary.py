@@ -122,7 +122,7 @@ def of_inspection(result: InspectionResult) -> str:
 
 
 def _options(options: dict[str, Any]) -> Iterator[str]:
-    """The options that the data were prepared with, without the limits that there were not."""
+    """The options that the data was prepared with, without limits that were not set."""
     return (f"{name} {shown(value)}" for name, value in options.items() if value is not None)
 
 
@@ -152,7 +152,7 @@ def _block_lines(block: dict[str, Any]) -> list[str]:
 
 
 def on_sample(config: Any) -> bool:
-    """Whether no data were named, so that they are the built-in sample."""
+    """Whether no data is named, so that it is the built-in sample."""
     return not any(getattr(config, name, None) for name in resolve.DATA)
 
 

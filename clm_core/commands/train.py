@@ -66,7 +66,7 @@ class Plan:
     prepared: Prepared
     schedule: Schedule
     resume_from: Path | None
-    """The checkpoint that the training goes on from."""
+    """The checkpoint to resume from."""
     first_step: int
     """The steps that it has made."""
 
@@ -160,9 +160,9 @@ def check_output(config: TrainConfig) -> Path | None:
 def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
     """Make sure that the folder to be overwritten contains nothing that the run starts from."""
     for name in LOCAL:
-        for path in filter(_is_place, _listed(getattr(config, name))):
-            place = Path(path).resolve()
-            if folder.resolve() in (place, *place.parents):
+        for path in filter(_is_local, _listed(getattr(config, name))):
+            resolved = Path(path).resolve()
+            if folder.resolve() in (resolved, *resolved.parents):
                 raise OutputError(f"output_dir {folder} would be overwritten, but {name} {path} is in it")
 
 
@@ -242,18 +242,18 @@ def _run_file(request: Request[TrainConfig]) -> str:
     return options.to_yaml(replace(config, **local, **once), {request.backend.name: request.backend_options})
 
 
-def _absolute(place: str) -> str:
-    """A path that is there, or a glob, as one that holds in every folder; a name on the Hub, or a URL, as it is.
+def _absolute(path: str) -> str:
+    """An existing path or a glob as an absolute one; a name on the Hub or a URL as it is.
 
-    What a URL lets its user in with is not written down.
+    Credentials in a URL are left out.
     """
-    if is_remote(place):
-        return without_credentials(place)
-    return os.path.abspath(place) if _is_place(place) else place  # noqa: PTH100  (a glob is no path to resolve)
+    if is_remote(path):
+        return without_credentials(path)
+    return os.path.abspath(path) if _is_local(path) else path  # noqa: PTH100  (a glob is no path to resolve)
 
 
-def _is_place(name: str) -> bool:
-    """Whether this is a path that is there, or a glob; not a name on the Hub."""
+def _is_local(name: str) -> bool:
+    """Whether this is an existing path or a glob, not a name on the Hub."""
     return Path(name).exists() or any(sign in name for sign in "*?[")
 
 

@@ -109,12 +109,12 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
         was = ", ".join(f"{name} {value:g}" for name, value in dropout.items())
         progress.say(f"dropout is set to 0, because each framework draws it differently (was: {was})")
     model.architecture.save_pretrained(folder / ARCHITECTURE)
-    place = request.config.model_name_or_path
+    name = request.config.model_name_or_path
     shared = replace(
         request.config,
         backends=tuple(backend.name for backend in request.backends),
         prepared=str(prepared.folder.absolute()),
-        model_name_or_path=str(Path(place).absolute()) if place and Path(place).exists() else place,
+        model_name_or_path=str(Path(name).absolute()) if name and Path(name).exists() else name,
     )
     (folder / REQUEST).write_text(options.to_yaml(shared, request.options), encoding="utf-8")
     return dropout

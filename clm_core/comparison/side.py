@@ -1,8 +1,8 @@
 """One side of a comparison, in its own process: `clm parity` runs `python -m clm_core.comparison.side BACKEND FOLDER`.
 
-It trains on what the folder holds, and leaves there what is compared: `BACKEND/record.json` and, for the start and the
-compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`; an error is one
-line on standard error, an unexpected one its traceback, which `clm parity` keeps.
+It trains on what the folder contains, and writes what is compared there: `BACKEND/record.json` and, for the start and
+the compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`. An error is
+one line on standard error; an unexpected one is its traceback, which `clm parity` keeps.
 """
 
 import json

@@ -21,7 +21,7 @@ def of_parity(result: ParityResult) -> str:
     rows.append(["tolerated", "", "", *(f"{later[name][0].tolerance:.0e}" if later[name] else "" for name in columns)])
     first = {it.quantity: f"{it.tolerance:.0e}" for it in result.differences if not it.step}
     rows.append(["at step 0", "", "", *(first.get(name, "") for name in columns)])
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*_versions(result), "", *table, "", _verdict(result)])
 
@@ -36,7 +36,7 @@ def _shown_steps(result: ParityResult) -> list[int]:
     """The steps at which more than losses was compared, or about twenty of them, the last one included."""
     steps = sorted({it.step for it in result.differences if it.quantity not in ("loss", "gradient norm")})
     stride = -(-len(steps) // 20) if len(steps) > 21 else 1
-    return [step for place, step in enumerate(steps) if place % stride == 0 or step == steps[-1]]
+    return [step for index, step in enumerate(steps) if index % stride == 0 or step == steps[-1]]
 
 
 def _scientific(difference: Difference | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from clm_core.errors import DataError
 
 JOINER = " "
-"""Between the strings of a list, as the guide joins the answers of a question."""
+"""What joins the strings of a list, as the guide joins the answers of a question."""
 
 PEEK = 1000
 """Rows that are searched for a column before it counts as missing: a sparse column may start late."""

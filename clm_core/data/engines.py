@@ -105,8 +105,8 @@ class _Checked:
 
     def _check(self, texts: list[str], tokens: Tokens, chosen: npt.NDArray[np.bool_]) -> None:
         short = np.array([len(text) <= CHECKED_CHARACTERS for text in texts])
-        self.compare([texts[place] for place in np.flatnonzero(chosen & short)], tokens.of(chosen & short))
-        beginnings = [texts[place][:CHECKED_CHARACTERS] for place in np.flatnonzero(chosen & ~short)]
+        self.compare([texts[index] for index in np.flatnonzero(chosen & short)], tokens.of(chosen & short))
+        beginnings = [texts[index][:CHECKED_CHARACTERS] for index in np.flatnonzero(chosen & ~short)]
         self.compare(beginnings, self.encode(beginnings))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clm_core.data.cache import Content, filling, keep
-from clm_core.data.prepared import Manifest, Prepared, SplitRecord, check_balance, write_manifest
+from clm_core.data.prepared import Manifest, Prepared, SplitEntry, check_balance, write_manifest
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError
@@ -29,7 +29,7 @@ def merge(
     parts = _in_order(folders)
     manifest = _whole([part.manifest for part in parts])
     return keep(
-        Content.of(manifest), target, overwrite=overwrite, say=say, write=lambda place: _join(parts, manifest, place)
+        Content.of(manifest), target, overwrite=overwrite, say=say, write=lambda folder: _join(parts, manifest, folder)
     )
 
 
@@ -71,7 +71,7 @@ def _difference(part: Prepared, other: Prepared) -> str:
 def _whole(parts: Sequence[Manifest]) -> Manifest:
     """The manifest of the merged data, without what is known only once it is written."""
     splits = {
-        split: SplitRecord(
+        split: SplitEntry(
             documents=sum(part.splits[split].documents for part in parts),
             bytes=sum(part.splits[split].bytes for part in parts),
             tokens=sum(part.splits[split].tokens for part in parts),
@@ -91,14 +91,14 @@ def _whole(parts: Sequence[Manifest]) -> Manifest:
 
 def _join(parts: Sequence[Prepared], manifest: Manifest, target: Path) -> None:
     with filling(target) as folder:
-        records = {}
-        for split, record in manifest.splits.items():
+        entries = {}
+        for split, entry in manifest.splits.items():
             with SplitWriter(folder, split, dtype=manifest.dtype, eos=[]) as writer:
                 for first in range(0, parts[0].manifest.splits[split].documents, DOCUMENTS):
                     writer.add(_dealt([_slice(part, split, first) for part in parts]), size=0)
                 written = writer.finish()
-            records[split] = replace(record, sha256=written.sha256, ends_sha256=written.ends_sha256)
-        write_manifest(folder, replace(manifest, splits=records))
+            entries[split] = replace(entry, sha256=written.sha256, ends_sha256=written.ends_sha256)
+        write_manifest(folder, replace(manifest, splits=entries))
 
 
 def _slice(part: Prepared, split: str, first: int) -> Tokens:
@@ -114,12 +114,12 @@ def _dealt(parts: Sequence[Tokens]) -> Tokens:
     """Documents in their original order: the first of each shard, then the second of each."""
     count = sum(len(part.lengths) for part in parts)
     lengths = np.zeros(count, np.int64)
-    for place, part in enumerate(parts):
-        lengths[place :: len(parts)] = part.lengths
+    for index, part in enumerate(parts):
+        lengths[index :: len(parts)] = part.lengths
     starts = np.cumsum(lengths) - lengths
     ids = np.zeros(int(lengths.sum()), np.uint32)
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         own = np.cumsum(part.lengths) - part.lengths
-        shift = np.repeat(starts[place :: len(parts)] - own, part.lengths)
+        shift = np.repeat(starts[index :: len(parts)] - own, part.lengths)
         ids[np.arange(len(part.ids)) + shift] = part.ids
     return Tokens(ids, lengths)

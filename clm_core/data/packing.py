@@ -1,6 +1,6 @@
 """How documents become blocks: cut from one stream, or exactly as the guide's `group_texts` cuts them.
 
-The guide maps `group_texts` over batches of 1,000 rows, in so many processes, each of which has a run of the rows.
+The guide maps `group_texts` over batches of 1,000 rows, in several processes, each with a range of the rows.
 Every batch is cut by itself, and loses what does not fill a block, so that its rows depend on the number of processes.
 Only what it keeps is written, and blocks are a reshape of the file here as well.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.data.prepared import SplitRecord
+from clm_core.data.prepared import SplitEntry
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
 
@@ -47,7 +47,7 @@ class GuideWriter(SplitWriter):
         self.short = 0
         """Tokens of batches that are shorter than a block."""
 
-    def finish(self) -> SplitRecord:
+    def finish(self) -> SplitEntry:
         """Cut, make sure that what is kept is on the disk, and say what it is."""
         whole = super().finish()
         files = [self.folder / f".{self.split}.{kind}" for kind in ("bin", "ends")]

@@ -45,7 +45,7 @@ DERIVED_DOCUMENTS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Preparation:
     """What to prepare, and how."""
 
     sources: Sources
@@ -58,7 +58,7 @@ class Recipe:
     """The token after each document."""
 
     @classmethod
-    def make(cls, options: Any, tokenizer: Any) -> "Recipe":
+    def make(cls, options: Any, tokenizer: Any) -> "Preparation":
         """Find the data that the options name, and decide how to prepare it.
 
         Raises:
@@ -124,7 +124,7 @@ class Listener:
 
 
 def prepare(
-    recipe: Recipe,
+    preparation: Preparation,
     folder: Path | None = None,
     *,
     workers: int | None = None,
@@ -141,11 +141,11 @@ def prepare(
     """
     told = listener or Listener()
     return keep(
-        recipe.content,
+        preparation.content,
         folder,
         overwrite=overwrite,
         say=told.say,
-        write=lambda target: _write(recipe, target, workers, told),
+        write=lambda target: _write(preparation, target, workers, told),
     )
 
 
@@ -177,41 +177,43 @@ def _eos(tokenizer: Any) -> list[int]:
     return [] if separated else [tokenizer.eos_token_id]
 
 
-def _write(recipe: Recipe, target: Path, workers: int | None, listener: Listener) -> None:
+def _write(preparation: Preparation, target: Path, workers: int | None, listener: Listener) -> None:
     """Copy from the same data with the other append_eos, or tokenize with the fast engine or the reference."""
-    sibling = recipe.with_other_eos()
-    if not recipe.is_guide and (other := find(sibling, cache_folder() / sibling.key(), listener.say)):
-        _derive(recipe, other, target)
+    sibling = preparation.with_other_eos()
+    if not preparation.is_guide and (other := find(sibling, cache_folder() / sibling.key(), listener.say)):
+        _derive(preparation, other, target)
         return
     try:
-        engine = choose_engine(recipe.tokenizer, workers, listener.say, split_special_tokens=not recipe.is_guide)
-        _fill(recipe, target, engine, listener)
+        engine = choose_engine(
+            preparation.tokenizer, workers, listener.say, split_special_tokens=not preparation.is_guide
+        )
+        _fill(preparation, target, engine, listener)
     except EngineDiffersError as error:
         listener.say(f"fastokens is not used; tokenizing everything again without it: {error}")
-        engine = reference_engine(recipe.tokenizer, workers, split_special_tokens=not recipe.is_guide)
-        _fill(recipe, target, engine, listener)
+        engine = reference_engine(preparation.tokenizer, workers, split_special_tokens=not preparation.is_guide)
+        _fill(preparation, target, engine, listener)
 
 
-def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> None:
+def _fill(preparation: Preparation, target: Path, engine: Engine, listener: Listener) -> None:
     """Tokenize."""
-    router = _router(recipe)
+    router = _router(preparation)
     with filling(target) as folder, ExitStack() as stack:
-        writers = {split: stack.enter_context(recipe.writer(folder, split)) for split in router.splits}
+        writers = {split: stack.enter_context(preparation.writer(folder, split)) for split in router.splits}
         for part in tokenize(router.documents(), engine.encode, engine.threads):
-            places = np.array(router.settle(part))
+            destinations = np.array(router.settle(part))
             for split, writer in writers.items():
-                chosen = places == split
+                chosen = destinations == split
                 writer.add(part.tokens.of(chosen), size=int(part.sizes[chosen].sum()))
-            listener.advance(len(places))
+            listener.advance(len(destinations))
         router.check_complete()
         manifest = Manifest(
-            source=recipe.content.source,
-            tokenizer=recipe.content.tokenizer,
-            tokenizer_name=recipe.tokenizer_name,
+            source=preparation.content.source,
+            tokenizer=preparation.content.tokenizer,
+            tokenizer_name=preparation.tokenizer_name,
             engine=engine.name,
-            vocabulary=recipe.vocabulary,
-            dtype=recipe.dtype,
-            options=recipe.content.options,
+            vocabulary=preparation.vocabulary,
+            dtype=preparation.dtype,
+            options=preparation.content.options,
             documents_read=sum(router.counts.values()) - router.counts[UNREAD],
             documents_empty=router.counts[EMPTY],
             documents_skipped=router.counts[SKIPPED],
@@ -220,8 +222,8 @@ def _fill(recipe: Recipe, target: Path, engine: Engine, listener: Listener) -> N
         )
         check_balance(manifest)
         write_manifest(folder, manifest)
-        if recipe.is_guide:  # Their blocks are what these data are.
-            check_blocks(Prepared.open(folder), recipe.content.options["block_size"], router.splits)
+        if preparation.is_guide:  # It is packed in its blocks.
+            check_blocks(Prepared.open(folder), preparation.content.options["block_size"], router.splits)
         for split, writer in writers.items():
             if isinstance(writer, GuideWriter) and writer.short:
                 listener.say(
@@ -237,37 +239,37 @@ def _packing(options: Any) -> dict[str, Any]:
     return {name: getattr(options, name) or 1 for name in PACKING_OPTIONS}
 
 
-def _router(recipe: Recipe) -> Router:
-    options = recipe.content.options
+def _router(preparation: Preparation) -> Router:
+    options = preparation.content.options
     limits = Limits(
         documents={TRAIN: options["max_train_samples"], VALIDATION: options["max_eval_samples"]},
         tokens={TRAIN: options["max_train_tokens"]},
     )
     return Router(
-        recipe.sources,
+        preparation.sources,
         seed=options["seed"],
         limits=limits,
         shard=Shard.parse(options["shard"]),
-        keeps_blank=recipe.is_guide,
+        keeps_blank=preparation.is_guide,
     )
 
 
-def _derive(recipe: Recipe, other: Prepared, target: Path) -> None:
+def _derive(preparation: Preparation, other: Prepared, target: Path) -> None:
     """Copy data that was prepared with the other setting of append_eos, and insert the tokens or leave them out."""
     with filling(target) as folder:
-        records = {}
-        for split, record in other.manifest.splits.items():
-            had, tokens, ends = record.eos_added // max(1, record.documents), other.tokens(split), other.ends(split)
-            with recipe.writer(folder, split) as writer:
+        entries = {}
+        for split, entry in other.manifest.splits.items():
+            had, tokens, ends = entry.eos_added // max(1, entry.documents), other.tokens(split), other.ends(split)
+            with preparation.writer(folder, split) as writer:
                 start = 0
-                for first in range(0, record.documents, DERIVED_DOCUMENTS):
+                for first in range(0, entry.documents, DERIVED_DOCUMENTS):
                     stop = ends[first : first + DERIVED_DOCUMENTS].astype(np.int64)
                     lengths = np.diff(stop, prepend=start)
                     ids = tokens[start : stop[-1]].astype(np.uint32)
                     kept = np.delete(ids, stop - start - 1) if had else ids
                     writer.add(Tokens(kept, lengths - had), size=0)
                     start = int(stop[-1])
-                records[split] = replace(writer.finish(), bytes=record.bytes)
-        manifest = replace(other.manifest, options=recipe.content.options, splits=records)
+                entries[split] = replace(writer.finish(), bytes=entry.bytes)
+        manifest = replace(other.manifest, options=preparation.content.options, splits=entries)
         check_balance(manifest)
         write_manifest(folder, manifest)

@@ -44,7 +44,7 @@ LEFT_OUT = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitRecord:
+class SplitEntry:
     """What went into a split."""
 
     documents: int
@@ -88,7 +88,7 @@ class Manifest:
     """Documents beyond a limit such as max_train_samples."""
     documents_elsewhere: int
     """Documents in other shards."""
-    splits: dict[str, SplitRecord]
+    splits: dict[str, SplitEntry]
     format: int = FORMAT
 
 
@@ -117,9 +117,9 @@ class Prepared:
         """
         manifest = read_manifest(folder)
         prepared = cls(folder=folder, manifest=manifest)
-        for split, record in manifest.splits.items():
-            _check_size(folder / f"{split}.bin", record.tokens_written * np.dtype(manifest.dtype).itemsize)
-            _check_size(folder / f"{split}.ends", record.documents * np.dtype("<u8").itemsize)
+        for split, entry in manifest.splits.items():
+            _check_size(folder / f"{split}.bin", entry.tokens_written * np.dtype(manifest.dtype).itemsize)
+            _check_size(folder / f"{split}.ends", entry.documents * np.dtype("<u8").itemsize)
         return prepared
 
     def verify(self) -> None:
@@ -128,9 +128,9 @@ class Prepared:
         Raises:
             DataError: one is not.
         """
-        for split, record in self.manifest.splits.items():
-            _check_hash(self._path(split), record.sha256)
-            _check_hash(self.folder / f"{split}.ends", record.ends_sha256)
+        for split, entry in self.manifest.splits.items():
+            _check_hash(self._path(split), entry.sha256)
+            _check_hash(self.folder / f"{split}.ends", entry.ends_sha256)
         copy = self.folder / NANOGPT
         if self.has(VALIDATION) and copy.is_file() and not copy.samefile(self._path(VALIDATION)):
             _check_hash(copy, self.manifest.splits[VALIDATION].sha256)
@@ -173,32 +173,32 @@ class Prepared:
         """How many blocks there are, and how many tokens that keeps and drops.
 
         Raises:
-            OptionError: the data were packed in blocks of another size.
+            OptionError: the data is packed in blocks of another size.
         """
         if self.packed_for not in (None, block_size):
             raise OptionError(
                 f"block_size {block_size}: {self.folder} is packed in blocks of {self.packed_for}: give --block-size "
                 f"{self.packed_for}, or prepare the data again"
             )
-        record = self.manifest.splits[split]
-        blocks, rest = divmod(record.tokens_written, block_size)
-        return BlockCount(blocks=blocks, tokens_kept=blocks * block_size, tokens_dropped=record.tokens_dropped + rest)
+        entry = self.manifest.splits[split]
+        blocks, rest = divmod(entry.tokens_written, block_size)
+        return BlockCount(blocks=blocks, tokens_kept=blocks * block_size, tokens_dropped=entry.tokens_dropped + rest)
 
     def bytes_per_token(self, split: str) -> float:
         """Bytes of text for each token of the split, end-of-sequence tokens included."""
-        record = self.manifest.splits[split]
-        return record.bytes / (record.tokens + record.eos_added)
+        entry = self.manifest.splits[split]
+        return entry.bytes / (entry.tokens + entry.eos_added)
 
     def ledger(self, block_size: int) -> dict[str, Any]:
         """Where every document and every token went, for people and programs."""
         splits = {
             split: {
-                "documents": record.documents,
-                "tokens": record.tokens,
-                "eos_added": record.eos_added,
+                "documents": entry.documents,
+                "tokens": entry.tokens,
+                "eos_added": entry.eos_added,
                 **asdict(self.count(split, block_size)),
             }
-            for split, record in self.manifest.splits.items()
+            for split, entry in self.manifest.splits.items()
         }
         totals = {name: getattr(self.manifest, f"documents_{name}") for name in ("read", *LEFT_OUT)}
         return {"documents": totals, "block_size": block_size, "splits": splits}
@@ -230,7 +230,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def check_balance(manifest: Manifest) -> None:
     """Stop if a document got lost between reading and writing: a bug, not an error in the input."""
-    used = sum(record.documents for record in manifest.splits.values())
+    used = sum(entry.documents for entry in manifest.splits.values())
     if manifest.documents_read != used + sum(getattr(manifest, f"documents_{why}") for why in LEFT_OUT):
         raise RuntimeError(f"the ledger does not balance: {manifest}")
 
@@ -245,7 +245,7 @@ def read_manifest(folder: Path) -> Manifest:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise DataError(f"{folder} has format {content['format']}, but this version reads {FORMAT}: {AGAIN}")
-        splits = {split: SplitRecord(**record) for split, record in content.pop("splits").items()}
+        splits = {split: SplitEntry(**entry) for split, entry in content.pop("splits").items()}
         return Manifest(splits=splits, **content)
     except OSError:
         raise DataError(

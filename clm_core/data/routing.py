@@ -48,8 +48,8 @@ class Tally:
 class Router:
     """Sends each document to its split, and counts what becomes of it.
 
-    A document is routed before it is tokenized, and its place is final after that: only then is it known
-    whether the documents before it have as many tokens as were wanted.
+    A document is routed before it is tokenized, and its destination is final after that: only then is it known
+    whether the documents before it have as many tokens as requested.
     """
 
     def __init__(self, sources: Sources, *, seed: int, limits: Limits, shard: Shard, keeps_blank: bool = False) -> None:
@@ -82,12 +82,12 @@ class Router:
 
         Raises what the reading of a document raised.
         """
-        places = part.places
-        if self._by_tokens or BROKEN in places:
-            triples = zip(part.origins, part.places, part.tokens.lengths.tolist(), strict=True)
-            places = [self._settle(*triple) for triple in triples]
-        self.counts.update(places)
-        return places
+        destinations = part.destinations
+        if self._by_tokens or BROKEN in destinations:
+            triples = zip(part.origins, part.destinations, part.tokens.lengths.tolist(), strict=True)
+            destinations = [self._settle(*triple) for triple in triples]
+        self.counts.update(destinations)
+        return destinations
 
     def check_complete(self) -> None:
         """Make sure that no split is left without text.
@@ -130,20 +130,20 @@ class Router:
         self._routed.add(split)
         return Document(origin, split, text) if self.shard.has(number) else Document(origin, ELSEWHERE, None)
 
-    def _settle(self, origin: str, place: str, tokens: int) -> str:
+    def _settle(self, origin: str, destination: str, tokens: int) -> str:
         if self._ended(origin, self._taken):
             return UNREAD
-        if place == BROKEN:
+        if destination == BROKEN:
             raise self._failures[origin]
-        if place not in self.splits:
-            return place
-        if self._taken.full(place):
+        if destination not in self.splits:
+            return destination
+        if self._taken.full(destination):
             return SKIPPED
-        self._taken.add(place, tokens)
-        return place
+        self._taken.add(destination, tokens)
+        return destination
 
     def _ended(self, origin: str, tally: Tally) -> bool:
-        """Whether nothing more of a source is wanted."""
+        """Whether nothing more of a source is needed."""
         # A stream may have no end that is worth waiting for: what is held out of it comes from what is trained on.
         both = origin == TRAIN and self.sources.held_out_percentage and not self.sources.streaming
         return all(tally.full(split) for split in (self.splits if both else [origin]))

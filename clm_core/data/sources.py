@@ -107,7 +107,7 @@ def is_held_out(document: int, *, seed: int, percentage: int) -> bool:
 @lru_cache(maxsize=4)
 def _drawn(seed: int, group: int, size: int) -> int:
     return min(
-        range(size), key=lambda place: hashlib.blake2b(f"{seed} {group} {place}".encode(), digest_size=8).digest()
+        range(size), key=lambda index: hashlib.blake2b(f"{seed} {group} {index}".encode(), digest_size=8).digest()
     )
 
 
@@ -165,7 +165,7 @@ def _file_source(option: str, found: list[File], options: DataOptions) -> Source
 
 
 def _hash_of_files(found: Iterable[File], layout: files.Layout) -> str:
-    """SHA-256 over the content of the files and how they are read; their names play no part, only their kinds."""
+    """SHA-256 over the content of the files and how they are read; their names do not matter, only their kinds."""
     digest = hashlib.sha256(layout.key().encode())
     for file in found:
         try:

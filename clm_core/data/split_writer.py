@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.data.prepared import SplitRecord
+from clm_core.data.prepared import SplitEntry
 from clm_core.data.tokenization import Tokens
 
 
@@ -41,9 +41,9 @@ class SplitWriter:
         self._ends.write((self._written + np.cumsum(lengths)).astype("<u8"))
         self._tokens.write(self._fitted(ids))
 
-    def finish(self) -> SplitRecord:
+    def finish(self) -> SplitEntry:
         """Make sure that all is on the disk, and say what it is."""
-        return SplitRecord(
+        return SplitEntry(
             documents=self.documents,
             bytes=self.bytes,
             tokens=self.tokens,

@@ -33,7 +33,7 @@ class Document(NamedTuple):
 
     origin: str
     """The split that its source is for."""
-    place: str
+    destination: str
     """The split that it goes to, or why it goes to none."""
     text: str | None
     """None where it is not to be tokenized."""
@@ -75,7 +75,7 @@ class Slice:
     """Some documents in their order, tokenized; those without a text have a size of 0, and no tokens."""
 
     origins: list[str]
-    places: list[str]
+    destinations: list[str]
     sizes: npt.NDArray[np.int64]
     """In bytes of UTF-8, of shape (documents,)."""
     tokens: Tokens
@@ -140,10 +140,10 @@ def digest_tokenizer(tokenizer: Any) -> str:
             content.append(sorted(words))  # An earlier clm took them for special tokens in a text.
     else:
         vocabulary, content = "", digest_content(tokenizer)
-    # The versions write a template that adds nothing in different ways, so what it adds is taken in its place.
+    # The versions write a template that adds nothing in different ways, so what it adds is used instead.
     content += [template_of(tokenizer).around(_letter(tokenizer)), tokenizer.eos_token_id]
     if count_ids(tokenizer) != len(tokenizer.get_vocab()):
-        content.append(count_ids(tokenizer))  # Data that were prepared before ids were checked may have lost some.
+        content.append(count_ids(tokenizer))  # Data prepared before ids were checked may have lost some.
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     digest.update(vocabulary.encode())
     return digest.hexdigest()
@@ -208,8 +208,8 @@ def _slice(batch: list[Document], encode: Encode) -> Slice:
     lengths, sizes = np.zeros((2, len(batch)), np.int64)
     lengths[has_text] = tokens.lengths
     sizes[has_text] = np.fromiter(map(_size, texts), np.int64, len(texts))
-    origins, places = [document.origin for document in batch], [document.place for document in batch]
-    return Slice(origins, places, sizes, Tokens(tokens.ids, lengths))
+    origins, destinations = [document.origin for document in batch], [document.destination for document in batch]
+    return Slice(origins, destinations, sizes, Tokens(tokens.ids, lengths))
 
 
 def _head(state: str) -> tuple[dict[str, Any], int]:

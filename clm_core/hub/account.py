@@ -106,14 +106,14 @@ class Hub:
 
     def _check_may_write(self, full: str) -> None:
         namespace = full.split("/")[0]
-        places = {self.user: "admin", **{org["name"]: org.get("roleInOrg") for org in self._who.get("orgs", [])}}
-        if namespace not in places:
+        roles = {self.user: "admin", **{org["name"]: org.get("roleInOrg") for org in self._who.get("orgs", [])}}
+        if namespace not in roles:
             raise HubError(
                 f"user {self.user} may not write to {full}: choose a repository of "
-                f"{' or of '.join(name for name, role in places.items() if role != 'read')}, or log in as someone else"
+                f"{' or of '.join(name for name, role in roles.items() if role != 'read')}, or log in as someone else"
             )
         token = self._who.get("auth", {}).get("accessToken", {})
-        if token.get("role") == "read" or places[namespace] == "read":
+        if token.get("role") == "read" or roles[namespace] == "read":
             whose = "the token" if token.get("role") == "read" else f"user {self.user} in {namespace}"
             raise HubError(
                 f"{whose} has read access only, and {full} needs write access (user {self.user}): "

@@ -71,9 +71,9 @@ def remove_card(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
 
 
-def recipe(options: Record) -> Record:
+def training_options(options: Record) -> Record:
     """The options that the trained model depends on."""
-    # How many processes packed decides the guide's rows, and else nothing.
+    # The number of processes affects only the guide's rows.
     kept = {"preprocessing_num_workers"} if options.get("packing") == "guide" else set()
     return {name: value for name, value in options.items() if name not in NO_PART - kept}
 
@@ -138,7 +138,7 @@ def _body(results: Record, options: Record, repository: str, license: str | None
         _ledger(results["ledger"]),
         "## How it was trained",
         "The options that differ from the defaults; this command repeats the training:",
-        f"```sh\n{_command(results['backend'], recipe(options))}\n```",
+        f"```sh\n{_command(results['backend'], training_options(options))}\n```",
         _table(("version", ""), sorted(results["versions"].items())),
     ]
     return "\n\n".join(parts) + "\n"
@@ -170,7 +170,7 @@ def _is_sample(options: Record) -> bool:
 
 
 def _data(options: Record, *, link: bool = False) -> str:
-    """What the data are called."""
+    """What the data is called."""
     if name := options.get("dataset_name"):
         split = options.get("dataset_split", "train")
         return f"[{name}](https://huggingface.co/datasets/{name}), `{split}`" if link else f"{name} {split}"

@@ -44,8 +44,8 @@ def _card(prepared: Prepared, repository: str, license: str | None) -> str:
     tags = ["clm", "tokenized"]
     metadata = DatasetCardData(license=license, task_categories=["text-generation"], tags=tags).to_yaml()
     rows = [
-        f"| {split} | {record.documents:,} | {record.bytes:,} | {record.tokens:,} | {record.eos_added:,} |"
-        for split, record in manifest.splits.items()
+        f"| {split} | {entry.documents:,} | {entry.bytes:,} | {entry.tokens:,} | {entry.eos_added:,} |"
+        for split, entry in manifest.splits.items()
     ]
     return "\n".join(
         [

@@ -21,7 +21,7 @@ from clm_core.hub import account, run_files
 from clm_core.hub.account import Hub, Repository
 from clm_core.hub.background import Background
 from clm_core.hub.card import remove_card
-from clm_core.hub.pushing import command_for, name_of, push_run, record
+from clm_core.hub.pushing import command_for, name_of, push_run, write_outcome
 from clm_core.hub.upload import upload, without_bars
 from clm_core.record import UPLOADING
 from clm_core.results import Publication, TrainingResult
@@ -69,7 +69,7 @@ class _Queue(Publisher):
         queued = Publication(
             repository=name, revision=self.config.hub_revision or "main", state="queued", command=command_for(run)
         )
-        record(run, queued)
+        write_outcome(run, queued)
         return replace(result, hub=queued)
 
 
@@ -80,7 +80,7 @@ class _Live(Publisher):
         self.config, self.progress = config, progress
         try:
             self.hub = Hub.connect(progress.say)
-            named = config.hub_model_id or config.output_dir  # Else by the folder, which is chosen later.
+            named = config.hub_model_id or config.output_dir  # Otherwise named like the folder, which is chosen later.
             self.repository: Repository | None = self._make(Path(config.output_dir or "run")) if named else None
         except HubError as error:
             raise HubError(

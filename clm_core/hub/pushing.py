@@ -58,7 +58,7 @@ def push_run(
         repository=repository.id, revision=repository.revision, state="queued", command=command_for(run)
     )
     try:
-        record(run, waiting)  # Should this process be killed.
+        write_outcome(run, waiting)  # Should this process be killed.
         with of_run(run):
             done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say), license)
     except (ClmError, OSError) as error:
@@ -67,7 +67,7 @@ def push_run(
         progress.say(f"not uploaded; the run is on disk: {command_for(run)}")
         raise
     with contextlib.suppress(OutputError):  # A disk that is full keeps the record of before.
-        record(run, done)
+        write_outcome(run, done)
     return done
 
 
@@ -137,7 +137,7 @@ def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
         raise OutputError(f"{file} is damaged ({error}): remove it, and give --hub-dataset-id") from None
 
 
-def record(run: Path, publication: Publication) -> None:
+def write_outcome(run: Path, publication: Publication) -> None:
     """Write the outcome of an upload into the results of a run."""
     results = read_results(run) | {"hub": asdict(publication)}
     write(run / RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from clm_core.hub.card import recipe
+from clm_core.hub.card import training_options
 from clm_core.hub.upload import Files
 from clm_core.record import HISTORY_FILE, RESULTS_FILE, RUN_FILE, is_shared, read_options, read_results, shared_files
 
@@ -49,7 +49,7 @@ def _run_file(run: Path) -> bytes:
     """The options of a run, without local paths and without where it was published."""
     import yaml
 
-    text: str = yaml.safe_dump(recipe(read_options(run)), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(training_options(read_options(run)), sort_keys=False, allow_unicode=True)
     return text.encode()
 
 

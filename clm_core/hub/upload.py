@@ -18,7 +18,7 @@ SLOWEST = 50_000
 """Bytes a second. An upload that is slower hangs, as it may in the code of Xet, where some requests have no timeout."""
 
 Files = Mapping[str, Path | bytes]
-"""What is to be in a repository: under each path there, a file here or its content."""
+"""The desired content of a repository: for each path, a local file or bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def upload(
     owned: Callable[[str], bool] = lambda path: False,
     stopped: threading.Event | None = None,
 ) -> Uploaded:
-    """Upload what differs, and remove what is `owned` by path and not among the files; nothing else is touched.
+    """Upload what differs, and remove `owned` paths that are not among the files; touches nothing else.
 
     The repository and its branch are created if missing.
 

@@ -54,7 +54,7 @@ def count_positions(architecture: Any) -> int | None:
     return positions
 
 
-def count_places(architecture: Any) -> int | None:
+def position_table_size(architecture: Any) -> int | None:
     """How many positions there are in a table, learned or computed, beyond which a model fails.
 
     None if there is no table: most of today's models rotate positions and work beyond them, if not well.

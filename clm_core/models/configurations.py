@@ -35,15 +35,15 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
     return _as_causal(load_config("model", options.model_name_or_path, options.model_revision), say)
 
 
-def existing_model(place: Model | str | os.PathLike[str]) -> Model:
+def existing_model(model: Model | str | os.PathLike[str]) -> Model:
     """A model as a backend takes it, from a folder or a name on the Hub; returns a `Model` unchanged.
 
     Raises:
         ModelError: it cannot be found or read.
     """
-    if isinstance(place, Model):
-        return place
-    name = os.fspath(place)
+    if isinstance(model, Model):
+        return model
+    name = os.fspath(model)
     look_for("model", name)
     architecture = load_architecture(TokenizerOptions(model_name_or_path=name))
     return Model(name_or_path=name, revision="main", architecture=architecture, seed=GenerateConfig().seed)

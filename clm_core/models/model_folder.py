@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.durable import write
-from clm_core.models.architectures import count_places, count_positions
+from clm_core.models.architectures import count_positions, position_table_size
 from clm_core.models.series import tokenizer_in_4
 
 OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path", "commit_hash")
@@ -17,18 +17,18 @@ Settings = dict[str, Any]
 
 
 def complete(folder: Path, tokenizer: Any | None, architecture: Any) -> None:
-    """Make a model that is written already one that other programs open: they know the folder, and nothing else.
+    """Complete the folder of a written model for other programs, which know nothing but the folder.
 
     `architecture` is the configuration that the model was made from. The tokenizer itself stays as it is.
     """
     if tokenizer is not None:
         _save_tokenizer(tokenizer, folder, architecture)
     _rewrite(folder / "config.json", _portable)
-    _rewrite(folder / "generation_config.json", lambda settings: _within(count_places(architecture), settings))
+    _rewrite(folder / "generation_config.json", lambda settings: _within(position_table_size(architecture), settings))
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path, architecture: Any) -> None:
-    """Write a tokenizer so that transformers 4 and 5 read it, and cut texts off where the model has no more places."""
+    """Write a tokenizer so that transformers 4 and 5 read it, and truncate at the model's last position."""
     tokenizer.save_pretrained(folder)
     positions = count_positions(architecture)
 
@@ -36,20 +36,20 @@ def _save_tokenizer(tokenizer: Any, folder: Path, architecture: Any) -> None:
         written = tokenizer_in_4(written, tokenizer)
         if positions is not None:
             written["model_max_length"] = min(written.get("model_max_length", positions), positions)
-        return {name: value for name, value in _portable(written).items() if not _is_place(name, value)}
+        return {name: value for name, value in _portable(written).items() if not _is_path(name, value)}
 
     _rewrite(folder / "tokenizer_config.json", fitting)
 
 
-def _within(places: int | None, settings: Settings) -> Settings:
-    """Settings of `generate` that end a text where the places do, if they do not say themselves where it ends.
+def _within(positions: int | None, settings: Settings) -> Settings:
+    """Settings of `generate` that end a text where the positions do, if they do not say themselves where it ends.
 
-    Without, a pipeline asks for 256 tokens, and PyTorch fails at the first that has no place.
+    Without, a pipeline asks for 256 tokens, and PyTorch fails at the first that has no position.
     """
     settings = {name: value for name, value in settings.items() if name != "_from_model_config"}
-    if places is None or settings.get("max_length") or settings.get("max_new_tokens"):
+    if positions is None or settings.get("max_length") or settings.get("max_new_tokens"):
         return settings
-    return {**settings, "max_length": places}
+    return {**settings, "max_length": positions}
 
 
 def _portable(settings: Settings) -> Settings:
@@ -57,7 +57,7 @@ def _portable(settings: Settings) -> Settings:
     return {name: value for name, value in settings.items() if name.removeprefix("_") not in OF_THIS_MACHINE}
 
 
-def _is_place(name: str, value: Any) -> bool:
+def _is_path(name: str, value: Any) -> bool:
     """Whether a setting says where something lies here."""
     return name.endswith(("file", "path", "dir")) and isinstance(value, str) and os.path.isabs(value)  # noqa: PTH117
 

@@ -1,7 +1,7 @@
 """`config_overrides`: rebuilds a configuration with changed fields, and those that its class derives.
 
 A width of heads, or a list of the layers' types, follows from other fields where nobody has set it. To change fields of
-a configuration that is there would leave it as it was: another model than was asked for, and another in each series.
+an existing configuration would leave it unchanged: a different model than requested, and different in each series.
 """
 
 import copy

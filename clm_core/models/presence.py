@@ -32,7 +32,7 @@ def is_here(option: str, name: str) -> bool:
 
 
 def reach(name: str, revision: str) -> None:
-    """Make sure that the Hub answers, where a name is wanted from it: its own clients ask six times for each file.
+    """Make sure that the Hub answers, if a name needs it: its own clients try six times for each file.
 
     Raises:
         ModelError: the Hub cannot be reached.

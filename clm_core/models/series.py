@@ -1,7 +1,7 @@
 """Differences between transformers 4 and 5 in what they write: fields translated to the installed one.
 
 transformers 5 has what belongs to rotary embeddings in one dictionary, `rope_parameters`, flat or by type of layer;
-4.57 has a field for each, and some architectures have names of their own for them. What differs was found by comparing
+4.57 has a field for each, and some architectures have their own names for them. What differs was found by comparing
 the logits of all architectures that both have, with these fields changed; tests/series holds what matters most.
 """
 
@@ -135,7 +135,7 @@ def in_4(written: Fields) -> Fields:
     if kind not in CONFIG_MAPPING:
         return fields  # A part of a kind without a name, or an architecture that is new: transformers says so.
     config = CONFIG_MAPPING[kind]
-    if kind == "dbrx" and "rope_parameters" in fields:  # Its parts refuse what all configurations of 5 have.
+    if kind == "dbrx" and "rope_parameters" in fields:  # Its parts reject what all configurations of 5 have.
         for name, part in config.sub_configs.items():
             fields[name] = {key: value for key, value in fields[name].items() if key in parameters(part)}
     known = parameters(config)
@@ -209,7 +209,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> Any:
-    """With numbers that JSON has no word for, such as infinity, in place of the dictionaries that stand for them."""
+    """With numbers that JSON cannot express, such as infinity, instead of the dictionaries that encode them."""
     if isinstance(value, dict):
         tagged = value.keys() == {"__float__"}
         return float(value["__float__"]) if tagged else {name: _numbers(item) for name, item in value.items()}
@@ -271,7 +271,7 @@ def _named_type(parameters: Fields) -> Fields:
 
 
 def _scaling(fields: Fields, kind: str, rope: Rope, full: Fields) -> Fields | None:
-    """What is to stand in `rope_scaling`."""
+    """The value for `rope_scaling`."""
     scaling = {name: value for name, value in full.items() if name not in ("rope_theta", "partial_rotary_factor")}
     named = scaling["rope_type"]
     if named not in rope.types:

@@ -47,8 +47,8 @@ def digest_content(tokenizer: Any) -> list[Any]:
     """All that decides what it does with text, in the types of JSON, the same in every version that does the same."""
     special = special_tokens(tokenizer)  # No text is made of them, and the versions add others, in other ways.
     added = [
-        [place, token.content, token.lstrip, token.rstrip, token.single_word, token.normalized]
-        for place, token in sorted(tokenizer.added_tokens_decoder.items())
+        [index, token.content, token.lstrip, token.rstrip, token.single_word, token.normalized]
+        for index, token in sorted(tokenizer.added_tokens_decoder.items())
         if token.content not in special
     ]
     words = sorted(item for item in tokenizer.get_vocab().items() if item[0] not in special)
@@ -64,7 +64,7 @@ def _without(tokenizer: Any, special: set[str]) -> Any:
     none = property(lambda self: [NO_TEXT])
     bare.__class__ = type(type(tokenizer).__name__, (type(tokenizer),), {"all_special_tokens": none})
     bare._added_tokens_encoder = {
-        token: place for token, place in tokenizer._added_tokens_encoder.items() if token not in special
+        token: index for token, index in tokenizer._added_tokens_encoder.items() if token not in special
     }
     bare.tokens_trie = type(tokenizer.tokens_trie)()
     for token in sorted(tokenizer.tokens_trie._tokens - special):

@@ -24,8 +24,8 @@ def template_of(tokenizer: Any) -> Template:
         return _of_fast(tokenizer.backend_tokenizer)
     text = -1  # The id of no token.
     around: list[int] = tokenizer.build_inputs_with_special_tokens([text])
-    place = around.index(text)
-    return Template(tuple(around[:place]), tuple(around[place + 1 :]))
+    index = around.index(text)
+    return Template(tuple(around[:index]), tuple(around[index + 1 :]))
 
 
 def _of_fast(backend: Any) -> Template:
@@ -38,5 +38,5 @@ def _of_fast(backend: Any) -> Template:
     model = Tokenizer(WordLevel({PLACE: 0}, unk_token=PLACE))
     model.post_processor = backend.post_processor
     encoding = model.encode(PLACE)
-    place = encoding.special_tokens_mask.index(0)
-    return Template(tuple(encoding.ids[:place]), tuple(encoding.ids[place + 1 :]))
+    index = encoding.special_tokens_mask.index(0)
+    return Template(tuple(encoding.ids[:index]), tuple(encoding.ids[index + 1 :]))

@@ -3,10 +3,10 @@
 A model without a tensor of its file is another model: with fewer layers, without its adapter, its biases, its relative
 positions. Only these, which real checkpoints contain besides a model, are accepted:
 
-- what the class of the model itself says is to be ignored (the backend leaves it out);
+- what the class of the model itself declares as ignored (the backend leaves it out);
 - buffers that older versions of a class saved and that are computed today: causal masks (zeros and ones, nothing above
-  the diagonal), the score of a masked place, positions counted from 0, frequencies of rotary embeddings, sinusoids;
-- an output layer, where the model has none of its own, that is equal to the input embeddings, and a copy of its bias;
+  the diagonal), the score of a masked position, positions counted from 0, frequencies of rotary embeddings, sinusoids;
+- an output layer equal to the input embeddings, if the model has no separate one, and a copy of its bias;
 - the heads of other tasks, which lie behind the model of the text: poolers, next-sentence heads, classifiers.
 
 `--ignore-unused-weights` accepts all others too.
@@ -86,7 +86,7 @@ def check_tied(model: Model, name: str, tensor: Array, other: str, expected: Arr
 
 
 def is_mask(array: Array) -> bool:
-    """Whether an array is a causal mask, of shape (1, 1, length, length), or the one score of a masked place."""
+    """Whether an array is a causal mask, of shape (1, 1, length, length), or the one score of a masked position."""
     if array.size == 1:
         return True
     if array.ndim != 4 or array.shape[:2] != (1, 1) or array.shape[2] != array.shape[3]:

@@ -8,7 +8,7 @@ from clm_core.models.templates import template_of
 
 
 def count_ids(tokenizer: Any) -> int:
-    """One more than the largest id: so many embeddings a model needs; more than entries, where ids are left out."""
+    """One more than the largest id, the number of embeddings a model needs; more than entries, if ids are left out."""
     template = template_of(tokenizer)
     ids = chain(tokenizer.get_vocab().values(), tokenizer.added_tokens_decoder, template.before, template.after)
     return max(ids, default=-1) + 1

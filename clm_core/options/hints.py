@@ -37,8 +37,8 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
         return f"; here it is {written(here[0])}"
     if not elsewhere and (near := _near(name, known)):
         return f"; did you mean {' or '.join(map(written, near))}?"
-    if place := _of_backend(name, known, as_flag=as_flag):
-        return f"; did you mean {place}?"
+    if own := _of_backend(name, known, as_flag=as_flag):
+        return f"; did you mean {own}?"
     meant = uses[0] or name
     commands = _others().get(meant)
     return f"; {written(meant)} is an option of clm {', clm '.join(commands)}" if commands else ""

@@ -138,7 +138,7 @@ def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> 
 
 
 def _two(names: Sequence[str], pythons: Mapping[str, str], anywhere: bool) -> tuple[Backend, Backend]:
-    """The backends of these names, or else the only two that can be compared."""
+    """The backends of these names, or the only two that can be compared."""
     if not names:
         names = [status.name for status in list_backends() if status.name in pythons or _is_comparable(status)]
     if len(set(names)) != 2 or len(names) != 2:
@@ -235,7 +235,7 @@ def _of_backend(layer: Layer, backend: Backend, cls: type) -> Layer:
 
 
 def _apart() -> set[str]:
-    """The options of all backends that may stand under the name of one: how it trains and scores, and not on what."""
+    """The shared options that may be set for one backend: how it trains and scores, not on what."""
     of_run = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint"}
     groups = (OptimizationOptions, EvaluationOptions, RunOptions)
     return {name for group in groups for name in _option_names(group)} - of_run
@@ -264,7 +264,7 @@ def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
 
 
 def _check_sections(layers: Sequence[Layer], *backends: Backend, used: bool) -> None:
-    """Make sure that options of backends exist; a file may hold those that are not used, a call may not."""
+    """Make sure that options of backends exist; a file may contain unused ones, a call may not."""
     classes = {status.name: status.backend.options for status in list_backends() if status.backend}
     classes |= {backend.name: backend.options for backend in backends}
     names = [backend.name for backend in backends]

@@ -69,7 +69,7 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None) -> Iter
             _remove_run(folder)
             if _aside(folder).is_dir():
                 _move_run(_aside(folder), folder)
-            with suppress(OSError):  # Not if there is something else in it.
+            with suppress(OSError):  # Fails if there is something else in it.
                 folder.rmdir()
         else:
             mark(error, folder)
@@ -124,9 +124,9 @@ def _first_free(config: TrainConfig, backend: str) -> Path:
     return folder
 
 
-def _stem(place: str) -> str:
+def _stem(path: str) -> str:
     """What a file is called, without its kind; of a URL, without a query."""
-    return (RemoteFile(place) if is_remote(place) else Path(place)).name.split(".")[0]
+    return (RemoteFile(path) if is_remote(path) else Path(path)).name.split(".")[0]
 
 
 def _is_resumed(folder: Path, resume_from: Path | None) -> bool:

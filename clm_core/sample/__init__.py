@@ -11,7 +11,7 @@ from clm_core.sample.topics import Topic, topics
 ROWS = 700
 SEED = 2024
 PROMPT = "Good question!"
-"""Begins many an answer, so that a model trained on them can go on."""
+"""Starts many answers, so that a model trained on them can continue it."""
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """The folder of the shipped tokenizer; `AutoTokenizer.from_pretrained` reads it without a network."""
 

@@ -74,13 +74,13 @@ def pick(random: Random, items: Sequence[Item]) -> Item:
 def _say(random: Random, frames: Sequence[Sequence[str]], clauses: Sequence[str], count: int) -> list[str]:
     """So many of the clauses as sentences: the first in one of the first frames, the second in one of the second."""
     drawn = _some(random, clauses, count)
-    return [_sentence(pick(random, frames[place]).format(clause)) for place, clause in enumerate(drawn)]
+    return [_sentence(pick(random, frames[index]).format(clause)) for index, clause in enumerate(drawn)]
 
 
 def _some(random: Random, items: Sequence[str], count: int) -> list[str]:
     """So many of the items, in the order in which they are given."""
     drawn = sorted(range(len(items)), key=lambda _: random.random())[:count]
-    return [items[place] for place in sorted(drawn)]
+    return [items[index] for index in sorted(drawn)]
 
 
 def _sentence(text: str) -> str:

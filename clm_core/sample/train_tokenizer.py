@@ -23,7 +23,7 @@ CONFIG = {
     "eos_token": END,
     "model_max_length": 1024,
     "pad_token": PAD,
-    "padding_side": "left",  # Prompts of a batch end together, where they are to be continued.
+    "padding_side": "left",  # So that all prompts of a batch end where the model continues them.
     "tokenizer_class": "PreTrainedTokenizerFast",
     "unk_token": END,
 }

@@ -65,7 +65,7 @@ def line_of(error: BaseException) -> str:
     if isinstance(error, ClmError):
         return " ".join(str(error).splitlines())
     if is_disk_full(error):
-        return f"the disk is full: {_full_place(error)}: free some space, or choose a folder on another disk"
+        return f"the disk is full: {_full_path(error)}: free some space, or choose a folder on another disk"
     if is_not_allowed(error):
         return _not_allowed(error)
     if isinstance(error, MemoryError):
@@ -83,7 +83,7 @@ def _not_allowed(error: BaseException) -> str:
     return "no temporary folder is writable: set TMPDIR to one that is"
 
 
-def _full_place(error: BaseException) -> str:
+def _full_path(error: BaseException) -> str:
     """The file that could not be written, or the most likely folder."""
     named = (link.filename for link in chain(error) if isinstance(link, OSError) and link.filename)
     return str(next(named, None) or vars(error).get(FOLDER) or f"{Path.cwd()} or {tempfile.gettempdir()}")
@@ -102,9 +102,9 @@ def _log(error: BaseException, argv: list[str]) -> str:
 
 def _kept(log: str, run: Path | None) -> str:
     """Keep a traceback, and say where."""
-    for place in (run, None):
+    for folder in (run, None):
         try:
-            return f"traceback: {_write(log, place)}"
+            return f"traceback: {_write(log, folder)}"
         except OSError:
             continue
     return "the traceback could not be saved: --verbose prints it"

@@ -32,7 +32,7 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     real = os.dup(2)
-    with _place_to_keep() as kept, error_stream(real) as stream, _output_into(kept.fileno()):
+    with _kept_file() as kept, error_stream(real) as stream, _output_into(kept.fileno()):
         os.dup2(kept.fileno(), 2)
         usual, sys.stderr = sys.stderr, stream
         try:
@@ -78,10 +78,10 @@ def _output_into(kept: int) -> Iterator[None]:
         os.close(real)
 
 
-def _place_to_keep() -> IO[bytes]:
+def _kept_file() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile()
-    except OSError:  # No folder for it can be written, or the disk is full: it is only noise.
+    except OSError:  # No folder is writable, or the disk is full; hidden output is not worth an error.
         return Path(os.devnull).open("w+b")
 
 

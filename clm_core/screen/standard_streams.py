@@ -51,7 +51,7 @@ def complain(text: str) -> None:
 
 
 def abandon(stream: TextIO) -> None:
-    """Send what a stream still holds nowhere, so that the end of the process does not fail for it."""
+    """Discard what a stream still buffers, so that the end of the process does not fail for it."""
     with suppress(OSError, ValueError, AttributeError):  # A stream of a caller need not have a descriptor.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -119,7 +119,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    escapes = (f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+    escapes = (f"\\u{units[start : start + 2].hex()}" for start in range(0, len(units), 2))
     return "".join(escapes), error.end
 
 

@@ -151,7 +151,7 @@ def guide(way, tokenizer, corpus):
 
 def clm_way(way, tokenizer, corpus):
     """The whole of clm's preparation, from the file to the manifest on disk, hashes and fsync included."""
-    from clm_core.data.preparation import Recipe, prepare
+    from clm_core.data.preparation import Preparation, prepare
     from clm_core.options import from_arguments, resolve
 
     files = [corpus] * (10 if "x 10" in way else 1)
@@ -161,7 +161,7 @@ def clm_way(way, tokenizer, corpus):
     workers = None if "fastokens" in way else os.cpu_count()
 
     def work():
-        prepared, _ = prepare(Recipe.make(config, tokenizer), target, workers=workers)
+        prepared, _ = prepare(Preparation.make(config, tokenizer), target, workers=workers)
         disk = sum(path.stat().st_size for path in target.iterdir())
         return prepared.manifest.splits["train"].tokens, disk, prepared.count("train", BLOCK).tokens_dropped
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.data import preparation, tokenization
-from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import Preparation
 from clm_core.data.prepared import Prepared
 from clm_core.data.sources import Source, Sources
 from clm_core.errors import DataError, OptionError
@@ -21,7 +21,7 @@ SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=30)
 
 def prepare(tokenizer, folder, documents, *, streaming=False, workers=1, held_out=0, **options):
     """Prepare the documents of an iterator, as a file or as a stream of them."""
-    recipe = Recipe.make(PrepareConfig(tokenizer_name="sample", text_column="title", **options), tokenizer)
+    recipe = Preparation.make(PrepareConfig(tokenizer_name="sample", text_column="title", **options), tokenizer)
     source = Source(name="the test's documents", fingerprint="", documents=documents)
     sources = Sources(train=source, validation=None, held_out_percentage=held_out, streaming=streaming)
     changed = replace(recipe, sources=sources)

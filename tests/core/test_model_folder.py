@@ -7,7 +7,7 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, GPT2Config, LlamaConfig,
 
 from clm_core.config import TrainConfig
 from clm_core.data.tokenization import digest_tokenizer, encoder
-from clm_core.models.architectures import count_places
+from clm_core.models.architectures import position_table_size
 from clm_core.models.configurations import new_architecture
 from clm_core.models.model_folder import complete
 
@@ -34,7 +34,7 @@ def completed(tokenizer, tmp_path):
     + [(name, None) for name in ("jamba", "rwkv", "dbrx", "xlnet")],
 )
 def test_only_a_table_of_positions_ends(kind, places):
-    assert count_places(CONFIG_MAPPING[kind]()) == places
+    assert position_table_size(CONFIG_MAPPING[kind]()) == places
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.data.packing import GuideWriter, map_batches
-from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import Preparation
 from clm_core.data.preparation import prepare as prepare_data
 from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError, OptionError
@@ -167,8 +167,8 @@ def test_a_run_is_evaluated_on_the_rows_it_was_trained_on(train, tmp_path):
 
 def test_damage_and_slices_make_no_difference(tmp_path, tokenizer):
     config = PrepareConfig(train_file=(str(write(TEXTS, tmp_path)),), packing="guide", preprocessing_num_workers=4)
-    recipe = Recipe.make(config, tokenizer)
-    one, _ = prepare_data(recipe, tmp_path / "one", workers=1)
-    two, _ = prepare_data(recipe, tmp_path / "two", workers=3)
+    preparation = Preparation.make(config, tokenizer)
+    one, _ = prepare_data(preparation, tmp_path / "one", workers=1)
+    two, _ = prepare_data(preparation, tmp_path / "two", workers=3)
     assert one.manifest.splits == two.manifest.splits
     one.verify()

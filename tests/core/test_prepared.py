@@ -12,7 +12,7 @@ import clm_core as clm
 from clm_core import sample
 from clm_core.config import PrepareConfig
 from clm_core.data import preparation
-from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import Preparation
 from clm_core.data.prepared import Prepared
 from clm_core.errors import DataError, ModelError, OutputError
 
@@ -41,7 +41,7 @@ import datasets, filelock, transformers
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.errors import DataError
-from clm_core.data.preparation import Recipe, prepare
+from clm_core.data.preparation import Preparation, prepare
 
 WRITES = {"os.link", "os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir"}
 left = None
@@ -54,7 +54,7 @@ def die(event, arguments):
 sys.addaudithook(die)
 
 tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
-recipe = Recipe.make(PrepareConfig(train_file=("corpus.jsonl",)), tokenizer)
+recipe = Preparation.make(PrepareConfig(train_file=("corpus.jsonl",)), tokenizer)
 deaths = 0
 while True:
     process = os.fork()
@@ -85,7 +85,7 @@ def prepare(corpus):
 
 @pytest.fixture
 def recipe(corpus, tokenizer):
-    return Recipe.make(PrepareConfig(train_file=(str(corpus),)), tokenizer)
+    return Preparation.make(PrepareConfig(train_file=(str(corpus),)), tokenizer)
 
 
 def names(folder):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.data import preparation, tokenization
-from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import Preparation
 
 EOS = 0
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=12)
@@ -31,8 +31,8 @@ def write(folder, texts):
 
 def prepare(tokenizer, folder, texts, *, target=None, workers=2, **options):
     given = {"train_file": (write(folder, texts),), "validation_split_percentage": 0, **options}
-    recipe = Recipe.make(PrepareConfig(**given), tokenizer)
-    return preparation.prepare(recipe, target or folder / "prepared", workers=workers, overwrite=True)[0]
+    made = Preparation.make(PrepareConfig(**given), tokenizer)
+    return preparation.prepare(made, target or folder / "prepared", workers=workers, overwrite=True)[0]
 
 
 @given(texts=TEXTS, block_size=st.integers(2, 50))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.data import merging
-from clm_core.data.preparation import Recipe
-from clm_core.data.preparation import prepare as prepare_recipe
+from clm_core.data.preparation import Preparation
+from clm_core.data.preparation import prepare as prepare_shard
 from clm_core.data.prepared import Prepared
 from clm_core.errors import DataError, OptionError
 
@@ -44,8 +44,8 @@ def test_the_parts_joined_are_byte_for_byte_the_whole(
     given = {"train_file": (str(folder / "a.jsonl"),), "validation_split_percentage": 25, "max_train_samples": limit}
 
     def make(name, shard):
-        recipe = Recipe.make(PrepareConfig(**given, shard=shard), tokenizer)
-        return prepare_recipe(recipe, folder / name, workers=1)[0].folder
+        preparation = Preparation.make(PrepareConfig(**given, shard=shard), tokenizer)
+        return prepare_shard(preparation, folder / name, workers=1)[0].folder
 
     made = [make(f"part {i}", f"{i}/{count}") for i in range(count, 0, -1)]
     with pytest.MonkeyPatch.context() as patch:

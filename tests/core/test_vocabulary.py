@@ -15,7 +15,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.data import preparation
-from clm_core.data.preparation import Recipe
+from clm_core.data.preparation import Preparation
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
 from clm_core.errors import ModelError
@@ -40,7 +40,7 @@ def characters(ids, **special):
 def prepare(tokenizer, folder, texts=TEXTS, **options):
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     given = {"train_file": (str(folder / "a.jsonl"),), "validation_split_percentage": 0, **options}
-    return preparation.prepare(Recipe.make(PrepareConfig(**given), tokenizer), folder / "data", overwrite=True)[0]
+    return preparation.prepare(Preparation.make(PrepareConfig(**given), tokenizer), folder / "data", overwrite=True)[0]
 
 
 IDS = st.lists(st.integers(0, 20) | st.integers(65_500, 70_000), min_size=9, max_size=9, unique=True)

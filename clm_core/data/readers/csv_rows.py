@@ -62,8 +62,8 @@ def _likeliest(first: str, column: str, file: File) -> str:
 
 def _check_header(header: list[str], column: str, file: File) -> None:
     if header.count(column) > 1:
-        places = ", ".join(str(number) for number, name in enumerate(header, 1) if name == column)
-        raise DataError(f"{file} has {header.count(column)} columns called {column!r} ({places}): rename one of them")
+        numbers = ", ".join(str(number) for number, name in enumerate(header, 1) if name == column)
+        raise DataError(f"{file} has {header.count(column)} columns called {column!r} ({numbers}): rename one of them")
 
 
 def _mismatch(fields: int, names: int, delimiter: str) -> str:

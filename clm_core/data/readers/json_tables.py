@@ -40,7 +40,7 @@ def check_not_several(value: Object, column: str, place: Any) -> None:
     """Make sure that an object which is all of a file is one row, with one text in the column.
 
     Raises:
-        DataError: it holds several rows, or a list of texts; with the options that say which are meant.
+        DataError: it contains several rows, or a list of texts; with the options that choose among them.
     """
     found = _list_on_path(value, column)
     if found is None and not has_column(value, column):
@@ -125,7 +125,7 @@ def _of_list(parent: Object, name: str, path: str, rest: str) -> tuple[str, str,
 
 
 def _collections(value: Object, path: str = "") -> Iterator[tuple[str, Iterable[str]]]:
-    """The fields that hold rows, with the columns of these."""
+    """The fields that contain rows, with their columns."""
     if _is_keyed(value):
         yield f"{path}{ALL}", next(iter(value.values()))
         return

@@ -82,8 +82,8 @@ def _decoded(file: File, encoding: str | None) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 good = error.object[: error.start].decode(name, "ignore")
                 yield good
-                place = position + len(chunk) - len(error.object) + error.start
-                byte = f"byte 0x{error.object[error.start]:02x} at {place:,}"
+                offset = position + len(chunk) - len(error.object) + error.start
+                byte = f"byte 0x{error.object[error.start]:02x} at {offset:,}"
                 raise DataError(
                     f"{file}, line {lines + good.count(chr(10))}: not {name.upper()}: {byte}{_way_out(name, chunk)}"
                 ) from None
@@ -95,7 +95,7 @@ def _decoded(file: File, encoding: str | None) -> Iterator[str]:
 
 
 def _filled(stream: BinaryIO) -> bytes:
-    """The next bytes, as many as are wanted unless the file ends: unpackers give fewer at a time."""
+    """The next `size` bytes unless the file ends: decompressors return fewer at a time."""
     parts: list[bytes] = []
     missing = CHUNK
     while missing and (part := stream.read(missing)):

@@ -57,7 +57,7 @@ def opened(file: File) -> Iterator[BinaryIO]:
 
 @contextmanager
 def opened_anywhere(file: File) -> Iterator[BinaryIO]:
-    """The same, with access to any place: through a temporary copy, where there is no other way.
+    """The same, with random access: through a temporary copy, if there is no other way.
 
     Raises:
         DataError: it cannot be read, or its packing is damaged.

@@ -16,7 +16,7 @@ WEB = ("http", "https")
 """Where a `?` begins a query, and is no wildcard."""
 
 PATIENCE = 60.0
-"""Seconds of silence after which a request over the web is given up; a transfer may take as long as it wants."""
+"""Seconds of silence after which a request over the web is given up; a transfer may take any time."""
 
 BUFFER = 2**20
 
@@ -40,7 +40,7 @@ class RemoteFile:
         return PurePosixPath(unquote(path)).name
 
     def open(self, mode: str = "rb", *, seek: bool = False) -> io.BufferedReader:
-        """Its bytes as a stream, or, where the other side can do that, with access to any place.
+        """Its bytes as a stream or, if the server supports it, with random access.
 
         Raises:
             DataError: it cannot be had; so does the stream.
@@ -52,9 +52,9 @@ class RemoteFile:
             return io.BufferedReader(_Stream(system.open(path, mode, **how), self.url), BUFFER)
 
 
-def is_remote(place: str) -> bool:
+def is_remote(name: str) -> bool:
     """Whether this is a URL, and not a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place) is not None and not place.startswith("file://")
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None and not name.startswith("file://")
 
 
 def expand(url: str) -> list[RemoteFile]:
