@@ -67,7 +67,7 @@ def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generat
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(weights, folder / WEIGHTS)
     config.save_pretrained(folder)
-    # transformers refuses to write settings that contradict each other; without the file it uses its defaults.
+    # transformers does not write settings that contradict each other; without the file it uses its defaults.
     with suppress(ValueError):
         (generation_config or GenerationConfig.from_model_config(config)).save_pretrained(folder)
     sync(folder)
