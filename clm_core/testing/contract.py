@@ -40,7 +40,7 @@ from clm_core.testing.trace import evaluate, expected, generate, logits, losses,
 
 
 class BackendContract:
-    """What holds for every backend; the methods are tests, and need nothing but `backend`."""
+    """What every backend has to do; the methods are tests, and need nothing but `backend`."""
 
     backend: ClassVar[Backend]
 
