@@ -87,6 +87,13 @@ def write_weights(weights: Mapping[str, Any], file: Path) -> None:
     _check_written(arrays, file)
 
 
+def not_written(place: Path, name: str) -> OutputError:
+    """What is raised where the weights read back are not those that were written; `name` is the first that differs."""
+    return OutputError(
+        f"the weights in {place} were not written correctly (first in {name}): is the disk full or failing?"
+    )
+
+
 def _name_in(stored: StoredWeights, name: str, prefix: str) -> str:
     """What a parameter is called in the files, which may have the names of the bare model."""
     others = (name.removeprefix(prefix), prefix + name)
@@ -124,7 +131,7 @@ def _check_written(weights: Mapping[str, Array], file: Path) -> None:
         same = sorted(written.keys()) == sorted(weights)
         wrong = [name for name in weights if not (same and _identical(written.get_tensor(name), weights[name]))]
     if wrong:
-        raise OutputError(f"{file} was not written as it should be (first in {wrong[0]}): is the disk full or failing?")
+        raise not_written(file, wrong[0])
 
 
 def _identical(one: Array, other: Array) -> bool:

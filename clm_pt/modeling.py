@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedModel, set_seed
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
-from transformers.utils import cached_file, has_file
 
 from clm_core.backend import Model
+from clm_core.durable import sync
 from clm_core.errors import ModelError, OutputError, first_line
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
@@ -19,13 +19,13 @@ from clm_core.models.first_weights import first_weight
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
+from clm_core.models.weight_files import StoredWeights, check_whole
+from clm_core.weights import not_written
 from clm_pt.repairs import repair
-from clm_pt.weights import WEIGHTS, check_all_used
+from clm_pt.weights import check_all_used
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
 """The quantization methods that transformers reads; for any other it takes the numbers as they are."""
-
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
@@ -74,20 +74,9 @@ def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any 
     read = found.state_dict()
     wrong = [name for name, tensor in model.state_dict().items() if not _equal(read[name], tensor)]
     if wrong:
-        raise OutputError(
-            f"the weights read back from {folder} differ from the model's (first in {wrong[0]}): is the disk full "
-            "or failing?"
-        )
+        raise not_written(folder, wrong[0])
     if tokenizer is not None:
         complete(folder, tokenizer, model.config)
-
-
-def sync(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk, not only in its cache."""
-    for path in folder.iterdir():
-        if path.is_file():
-            with path.open("r+b") as file:
-                os.fsync(file.fileno())
 
 
 def place(model: PreTrainedModel) -> PreTrainedModel:
@@ -134,8 +123,9 @@ def _from_config(architecture: Any) -> PreTrainedModel:
 
 
 def _from_pretrained(model: Model) -> PreTrainedModel:
+    # Before transformers looks: without a safetensors file, it has the Hub's bot make one of the pickle.
+    stored = StoredWeights.of(model)
     try:
-        _check_weights(model)
         loaded, report = AutoModelForCausalLM.from_pretrained(
             model.name_or_path,
             revision=model.revision,
@@ -143,37 +133,18 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             dtype=torch.float32,
             use_safetensors=True,  # Third-party pickles can run arbitrary code.
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # They are in the report, by their names, and rejected below.
+            ignore_mismatched_sizes=True,  # They are in the report, by their names, and refused below.
             output_loading_info=True,
         )
-    except ModelError:
-        raise
     except Exception as error:  # As above, and whatever network and file may hold.
         raise ModelError(f"cannot load the weights of {model.name_or_path}: {first_line(error)}") from error
     # transformers 5 gives both shapes beside the name.
     misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     # transformers 4.57 does not report a tensor that is to be tied to one that is not there.
     empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
-    if lost := sorted({*report["missing_keys"], *misshapen, *empty}):
-        raise ModelError(
-            f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in a different "
-            f"shape: {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}"
-        )
-    check_all_used(model, loaded, report["unexpected_keys"])
+    check_whole(model, {*report["missing_keys"], *misshapen, *empty})
+    check_all_used(model, stored, loaded, report["unexpected_keys"])
     return loaded
-
-
-def _check_weights(model: Model) -> None:
-    """Look before transformers does: without a safetensors file, it has the Hub's bot make one of the pickle."""
-    name, at = model.name_or_path, {"revision": model.revision}
-    if any(cached_file(name, file, **at, _raise_exceptions_for_missing_entries=False) for file in WEIGHTS):
-        return
-    if pickled := [file for file in PICKLED if has_file(name, file, **at)]:
-        raise ModelError(
-            f"{name} has only pickled weights ({pickled[0]}), which clm does not load, since a pickle can run code: "
-            f"it needs {WEIGHTS[0]}, as save_pretrained writes it"
-        )
-    raise ModelError(f"there is no {WEIGHTS[0]} in {name}, or it cannot be reached")
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

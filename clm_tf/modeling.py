@@ -20,12 +20,14 @@ from transformers import (
 )
 
 from clm_core.backend import Model
+from clm_core.durable import sync
 from clm_core.errors import ModelError, OptionError, first_line
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
+from clm_core.models.weight_files import WEIGHTS
 from clm_tf import weights
 from clm_tf.repairs import CLASSES
 
@@ -78,7 +80,7 @@ def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: An
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights.write(model, folder / weights.WEIGHTS)
+    weights.write(model, folder / WEIGHTS)
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__.removeprefix("TF")]
     # A checkpoint that was float16 is not any more, and transformers 5 opens a model in the type its config names.
@@ -87,6 +89,7 @@ def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: An
     # transformers does not write settings that contradict each other; without the file it uses its defaults.
     with contextlib.suppress(ValueError):
         model.generation_config.save_pretrained(folder)
+    sync(folder)
     if tokenizer is not None:
         complete(folder, tokenizer, model.config)
 

@@ -190,7 +190,7 @@ def test_what_is_written_is_read_back(tmp_path, monkeypatch):
         save_file({name: array + 1 for name, array in tensors.items()}, path, metadata=metadata)
 
     monkeypatch.setattr("safetensors.numpy.save_file", damage)
-    with pytest.raises(OutputError, match=rf"not written as it should be \(first in {EMBEDDINGS}\)"):
+    with pytest.raises(OutputError, match=rf"not written correctly \(first in {EMBEDDINGS}\)"):
         weights.save(ARRAYS, GPT2Config(), tmp_path)
 
 
