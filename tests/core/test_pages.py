@@ -1,13 +1,15 @@
-"""Links in the pages lead somewhere, and the pages use one word for one thing."""
+"""Links in the pages lead somewhere, and pages and help use one word for one thing."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from clm_core import cli
+from clm_core.config import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN = [page for page in PAGES if page.name != "reference.md"]
 
 TERMS = {
     r"data sets?": "dataset",
@@ -20,7 +22,9 @@ TERMS = {
     r"strangers?('s)?": "third-party",
     r"verbs?": "command",
     r"refus(e|es|ed|al)|honour(ed)?": "reject, support",
-    r"of (its|their|your|one's) own": "own, or say what it replaces",
+    r"of (its|their|your|one's) own": "separate, or whose it is instead of",
+    r"so many": "this many",
+    r"could not be had": "could not be downloaded",
 }
 """A word that is not used, and what is used for it."""
 
@@ -39,9 +43,16 @@ def test_the_readme_links_to_every_page():
     assert not [page.name for page in PAGES[1:] if page.name not in text]
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_uses_our_terms(page):
     assert avoided(page.read_text(encoding="utf-8")) == {}
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_uses_our_terms(argv, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    assert avoided(capsys.readouterr().out) == {}
 
 
 def avoided(text):
