@@ -110,6 +110,17 @@ class Schedule:
         for start in range(0, self.blocks_per_epoch, self.batch_size):
             yield order[start : start + self.batch_size]
 
+    def steps(self, first_step: int = 0) -> Iterator[tuple[int, list[Rows]]]:
+        """The steps that are left after `first_step` of them: the number of each, from 1, and the rows of its batches.
+
+        The batches are those of `batches`, up to `accumulation` to a step; where an epoch ends, there may be fewer.
+        """
+        for done in range(first_step, self.total_steps):
+            epoch, within = divmod(done, self.steps_per_epoch)
+            if within == 0 or done == first_step:
+                batches = list(self.batches(epoch))
+            yield done + 1, batches[within * self.accumulation : (within + 1) * self.accumulation]
+
     def first_batch(self, step: int) -> tuple[int, int]:
         """The epoch, and the batch within it, that follow after `step` steps: where a resumed training starts."""
         epoch, done = divmod(step, self.steps_per_epoch)

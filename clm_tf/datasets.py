@@ -5,7 +5,6 @@ who follow the guide, needs twice as long per batch, and when it shuffles it dro
 """
 
 from collections.abc import Callable, Iterator
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,7 @@ def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0)
     """
 
     def rows() -> Iterator[Any]:
-        first_epoch, first = schedule.first_batch(start_step)
-        for epoch in count(first_epoch):
-            yield from islice(schedule.batches(epoch), first, None)
-            first = 0
+        return (rows for _, batches in schedule.steps(start_step) for rows in batches)
 
     left = _batches_before(schedule, schedule.total_steps) - _batches_before(schedule, start_step)
     return _dataset(blocks, rows, left)

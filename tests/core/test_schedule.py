@@ -49,6 +49,17 @@ def test_a_continued_training_begins_where_an_uninterrupted_one_would_be(blocks,
     assert batch < course.batches_per_epoch
 
 
+@given(blocks=st.integers(4, 40), accumulation=COUNTS, steps=st.integers(1, 60), first=st.integers(0, 60))
+def test_the_steps_take_the_batches_of_the_epochs_in_turn_from_any_step_on(blocks, accumulation, steps, first):
+    course = schedule(blocks, gradient_accumulation_steps=accumulation, max_steps=steps)
+    found = list(course.steps())
+    assert [step for step, _ in found] == list(range(1, steps + 1))
+    taken = [rows.tolist() for _, batches in found for rows in batches]
+    assert taken == [rows.tolist() for epoch in range(course.epochs) for rows in course.batches(epoch)][: len(taken)]
+    assert all(len(batches) == accumulation for step, batches in found if step % course.steps_per_epoch)
+    assert str(list(course.steps(first))) == str(found[first:])
+
+
 @pytest.mark.parametrize(
     ("options", "steps", "epochs"),
     [
