@@ -94,7 +94,7 @@ def test_prepared_data_are_followed_by_the_training_on_them(corpus):
     given = "--model-type gpt2 --tokenizer-name sample --block-size 16"
     lines = [line.split() for line in summary.of_preparation(config, result, "bigram").splitlines()]
     assert lines == [["written", "ready"], ["next", *f"clm --backend bigram train --prepared ready {given}".split()]]
-    assert summary.of_preparation(config, replace(result, reused=True)).split()[:2] == ["found", "ready"]
+    assert summary.of_preparation(config, replace(result, reused=True)).split()[:2] == ["cached", "ready"]
 
 
 def test_an_inspection_shows_what_went_in_what_came_out_and_a_block(corpus):
