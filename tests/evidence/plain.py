@@ -86,7 +86,7 @@ def _train(model: Any, steps: list[list[list[int]]], learning_rate: float) -> li
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

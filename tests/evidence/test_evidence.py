@@ -3,8 +3,10 @@
 import json
 
 import gpu
+import plain
 import pytest
 import real
+import through_clm
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from clm_core import sample
@@ -21,6 +23,21 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path / "tiny"
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Ask the programs in this process, where the frameworks are imported; the test of a GPU asks in processes."""
+    programs = {"plain": plain.main, "through_clm": through_clm.main}
+    asked, answered = tmp_path / "request.json", tmp_path / "answer.json"
+
+    def ask(program, request):
+        asked.write_text(json.dumps(request), encoding="utf-8")
+        programs[program](str(asked), str(answered))
+        return json.loads(answered.read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(real, "ask", ask)
+
+
+@pytest.mark.usefixtures("here")
 def test_a_model_gives_the_tokens_losses_and_text_of_plain_transformers(tiny, tmp_path):
     file = tmp_path / "real-0.json"
     assert real.main([str(file), str(tiny)]) == 0
