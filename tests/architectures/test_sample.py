@@ -1,4 +1,4 @@
-"""A sample of the sweep, which `nox -s architectures` makes of all: a few of every kind, and of those that are mended."""
+"""A sample of the sweep that `nox -s architectures` makes of all: a few of every kind, and of those that are mended."""
 
 import json
 from importlib.util import find_spec
