@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clm_core.backend import Model
-from clm_core.testing.tiny import first_weights, tiny_gpt2, write_model
+from clm_core.testing import recorded
+from clm_core.testing.tiny import read_weights
 
-REVISIONS = ("1" * 40, "2" * 40)
-"""Commits, for which nobody asks the Hub where they are in the cache."""
+SEEDS = {"1" * 40: 1, "2" * 40: 42}
+"""Of the weights of each revision; they are commits, for which nobody asks the Hub where they are in the cache."""
 
 
-def write(cache: Path, patch: pytest.MonkeyPatch) -> list[tuple[Model, Path]]:
-    """Write two revisions with other weights into a cache that is now in use; return each with its folder."""
+def write(cache: Path, patch: pytest.MonkeyPatch) -> Model:
+    """Write two revisions into a cache that is now in use; return the one with the weights of `write_checkpoint`."""
     import huggingface_hub.constants
     import transformers.utils.hub
+    from transformers import GenerationConfig
 
     for module, names in (
         (huggingface_hub.constants, {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": True}),
@@ -25,17 +28,11 @@ def write(cache: Path, patch: pytest.MonkeyPatch) -> list[tuple[Model, Path]]:
     ):
         for name, value in names.items():
             patch.setattr(module, name, value, raising=False)
-    return [_write_revision(cache, revision, seed) for seed, revision in enumerate(REVISIONS)]
-
-
-def _write_revision(cache: Path, revision: str, seed: int) -> tuple[Model, Path]:
-    from transformers import GenerationConfig
-
-    folder, architecture = cache / "models--clm--tiny" / "snapshots" / revision, tiny_gpt2(initializer_range=0.2)
-    weights = first_weights(architecture, seed=seed)
-    write_model(folder, architecture, weights)
-    GenerationConfig.from_model_config(architecture).save_pretrained(folder)
-    # Backends look for an index before, or after, or not at all.
-    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "model.safetensors")}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    return Model(name_or_path="clm/tiny", revision=revision, architecture=architecture, seed=42), folder
+    for revision, seed in SEEDS.items():
+        folder = cache / "models--clm--tiny" / "snapshots" / revision
+        model = recorded.write_checkpoint(folder, seed=seed)
+        GenerationConfig.from_model_config(model.architecture).save_pretrained(folder)
+        # Backends look for an index before, or after, or not at all.
+        index = {"metadata": {}, "weight_map": dict.fromkeys(read_weights(folder), "model.safetensors")}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return replace(model, name_or_path="clm/tiny", revision=revision)

@@ -69,8 +69,8 @@ CORE_OPTIONS = {
 MODEL_OPTIONS = {"ignore_unused_weights"}
 """Those that come with the model; each has a test in the contract."""
 
-COUNTED = {"top_k", "top_p", "temperature"}
-"""Options of a generation that the counts of drawn tokens prove, where a model of given chances can be made."""
+COUNTED = {"max_new_tokens", "do_sample", "top_k", "top_p", "temperature"}
+"""Sampling options that the counts of drawn tokens prove, where a model with given chances can be made."""
 
 
 def scheduled(backend: Backend) -> dict[str, Any]:
@@ -85,9 +85,15 @@ def recorded_runs(backend: Backend) -> list[str]:
     return [name for name, options in recorded.RUNS.items() if not set(options) & set(backend.unsupported)]
 
 
+def is_resumed(backend: Backend) -> bool:
+    """Whether the backend can do the run that resumes another backend's checkpoint."""
+    return backend.incomparable is None and not set(recorded.RESUMED_OPTIONS) & set(backend.unsupported)
+
+
 def of_training(backend: Backend) -> list[str]:
     """The options of a training that a probe has to prove: not refused, and not proved by recorded numbers."""
     runs = [recorded.RUNS[name] for name in recorded_runs(backend)]
+    runs += [recorded.RESUMED_OPTIONS] * is_resumed(backend)
     proved = {name for options in runs for name in {**SETTINGS, **options}}
     return _without(TRAINING_PROBES, proved, backend)
 

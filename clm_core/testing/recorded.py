@@ -49,47 +49,48 @@ RUNS: dict[str, dict[str, Any]] = {
         "warmup_steps": 1,
         "seed": 7,
     },
-    "dropping": {
-        "max_steps": -1,
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 7,
-        "dataloader_drop_last": True,
-        "lr_scheduler_type": "constant",
-    },
 }
 """Options of the reference trainings, besides those that all runs of the contract have."""
 
 UNCLIPPED = "damped"
-"""The one of them in which AdamW's moments tell the gradient."""
+"""The one of them in which AdamW's moments tell the gradient; it leaves a checkpoint of each step."""
 
 RESUMED = "resumed"
 """The recorded training that begins with a checkpoint of another backend."""
 
-RESUMED_STEPS, RESUMED_AT = 8, 3
+RESUMED_AT = 3
+
+RESUMED_OPTIONS: dict[str, Any] = {
+    "max_steps": 8,
+    "dataloader_drop_last": True,
+    "lr_scheduler_type": "constant",
+}
 
 
-def write_checkpoint(folder: Path) -> Model:
+def write_checkpoint(folder: Path, *, seed: int = 42) -> Model:
     """Write a tiny GPT-2 without dropout, with the core's first weights, and return it: no framework is needed."""
     architecture = tiny_gpt2(initializer_range=0.2)  # With the usual 0.02, all logits would be close to 0.
-    return write_model(folder, architecture, first_weights(architecture, seed=42))
+    return write_model(folder, architecture, first_weights(architecture, seed=seed))
 
 
-def run_recorded(backend: Backend, name: str, folder: Path, **more: Any) -> Trace:
-    """Make one of `RUNS`, from the weights of `write_checkpoint`."""
-    return run(backend, folder / "run", model=write_checkpoint(folder / "start"), **{**RUNS[name], **more})
-
-
-def resume_from_another_backend(backend: Backend, folder: Path) -> Trace:
-    """Go on from a checkpoint that another backend left: drawn weights and moments, in the middle of an epoch."""
-    job = training_job(backend, folder / "run", model=tiny_model(None, dropout=0.0), max_steps=RESUMED_STEPS)
-    _write_foreign(folder / "checkpoint", job, RESUMED_AT)
-    return train(backend, replace(job, resume_from=folder / "checkpoint"))
+def run_again(backend: Backend, name: str, folder: Path) -> Trace:
+    """Make a recorded run: one of `RUNS`, from the weights of `write_checkpoint`, or `RESUMED`."""
+    if name == RESUMED:
+        return _resume(backend, folder)
+    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None} if name == UNCLIPPED else {}
+    return run(backend, folder / "run", model=write_checkpoint(folder / "start"), **{**RUNS[name], **saving})
 
 
 def recorded() -> dict[str, dict[str, Any]]:
     """For each run: `losses` and `grad_norms` of its steps, and `evaluations`, the losses on the validation blocks."""
     found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     return found
+
+
+def first_evaluation() -> float:
+    """The loss of the model of `write_checkpoint` on the validation blocks."""
+    loss: float = recorded()["usual"]["evaluations"][0]
+    return loss
 
 
 def figures(events: list[Any]) -> dict[str, Any]:
@@ -113,6 +114,13 @@ def check(trace: Trace, name: str) -> None:
         assert found["grad_norms"] == pytest.approx(wanted["grad_norms"], rel=1e-3)
 
 
+def _resume(backend: Backend, folder: Path) -> Trace:
+    """Go on from a checkpoint that another backend left: drawn weights and moments, in the middle of an epoch."""
+    job = training_job(backend, folder / "run", model=tiny_model(None, dropout=0.0), **RESUMED_OPTIONS)
+    _write_foreign(folder / "checkpoint", job, RESUMED_AT)
+    return train(backend, replace(job, resume_from=folder / "checkpoint"))
+
+
 def _write_foreign(folder: Path, job: TrainingJob, step: int) -> None:
     architecture = write_checkpoint(folder).architecture
     first, second = first_weights(architecture, seed=1), first_weights(architecture, seed=2)
@@ -133,9 +141,8 @@ def _record(name: str) -> None:
     backend, found = get_backend(name), {}
     backend.start(verbose=False)
     with tempfile.TemporaryDirectory() as temporary:
-        for title in RUNS:
-            found[title] = figures(run_recorded(backend, title, Path(temporary) / title).events)
-        found[RESUMED] = figures(resume_from_another_backend(backend, Path(temporary) / RESUMED).events)
+        for title in (*RUNS, RESUMED):
+            found[title] = figures(run_again(backend, title, Path(temporary) / title).events)
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

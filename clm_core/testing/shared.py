@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clm_core.backend import Backend, Score
+import pytest
+
+from clm_core.backend import Backend, Event, Score, StepDone, TrainingJob
+from clm_core.errors import TrainingError
 from clm_core.testing import recorded
 from clm_core.testing.probes import scheduled
 from clm_core.testing.tiny import tiny_model, training_job
@@ -15,6 +18,8 @@ from clm_core.testing.trace import Trace, evaluate, generate, train
 
 FROM_THE_CORE = "from-the-core"
 """A file that the core adds to a checkpoint."""
+
+INTERRUPTED_AT = 5
 
 MODEL_SEED = 7
 """Of the new models; the seed of the schedule is another one."""
@@ -38,9 +43,14 @@ class Shared:
         return self.run()
 
     @property
-    def score(self) -> Score:
-        """Of the model that the baseline has written, on the validation blocks."""
-        return self._once("score", lambda: evaluate(self.backend, self.baseline))
+    def interrupted(self) -> Trace:
+        """The baseline made again, with a report that raises at step `INTERRUPTED_AT`."""
+        return self._once("interrupted", self._interrupted)
+
+    @property
+    def untrained(self) -> Trace:
+        """A run like the baseline, but of no steps."""
+        return self._once("untrained", self._untrained)
 
     def run(self, **options: Any) -> Trace:
         """A run with these options besides those of the baseline."""
@@ -48,38 +58,46 @@ class Shared:
 
     def run_again(self, **options: Any) -> Trace:
         """The same, but made anew; with `resume_from` too."""
-        settings = {**scheduled(self.backend), **options}
-        model = tiny_model(None, seed=MODEL_SEED)
-        job = training_job(self.backend, self.new_folder() / "run", model=model, **settings)
-        watched = watch(self.backend.options, self.read_options)
-        return train(self.backend, replace(job, options=watched, add_to_checkpoint=_add))
+        return train(self.backend, self._job(**options))
 
     def recorded(self, name: str) -> Trace:
-        """A run of which the numbers are recorded; the one without clipping with a checkpoint of each step."""
-        return self._once(_key("recorded", {"name": name}), lambda: self._recorded(name))
+        """A run of which the numbers are recorded."""
+        return self._once(
+            _key("recorded", {"name": name}), lambda: recorded.run_again(self.backend, name, self.new_folder())
+        )
 
     @property
-    def untrained(self) -> Trace:
-        """A run like the baseline, but of no steps."""
-        return self._once("untrained", self._untrained)
+    def score(self) -> Score:
+        """Of the model that the baseline has written, on the validation blocks."""
+        return self._once("score", lambda: evaluate(self.backend, self.baseline))
 
     def text(self, **options: Any) -> list[int]:
         """What the baseline's model says with these options."""
         return self._once(_key("text", options), lambda: generate(self.backend, self.baseline, **options))
 
+    def _job(self, **options: Any) -> TrainingJob:
+        settings = {**scheduled(self.backend), **options}
+        model, watched = tiny_model(None, seed=MODEL_SEED), watch(self.backend.options, self.read_options)
+        job = training_job(self.backend, self.new_folder() / "run", model=model, **settings)
+        return replace(job, options=watched, add_to_checkpoint=_add)
+
+    def _interrupted(self) -> Trace:
+        events: list[Event] = []
+
+        def refuse(event: Event) -> None:
+            events.append(event)
+            if isinstance(event, StepDone) and event.step == INTERRUPTED_AT:
+                raise TrainingError("enough")
+
+        job = replace(self._job(), report=refuse)
+        with pytest.raises(TrainingError, match="enough"):
+            self.backend.train(job)
+        return Trace(job, events)
+
     def _untrained(self) -> Trace:
         job, folder = self.baseline.job, self.new_folder()
         schedule = replace(job.schedule, total_steps=0, eval_every=None)
         return train(self.backend, replace(job, schedule=schedule, output_dir=folder, model_dir=folder))
-
-    def _recorded(self, name: str) -> Trace:
-        folder = self.new_folder()
-        if name == recorded.RESUMED:
-            return recorded.resume_from_another_backend(self.backend, folder)
-        saving = (
-            {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None} if name == recorded.UNCLIPPED else {}
-        )
-        return recorded.run_recorded(self.backend, name, folder, **saving)
 
     def _once(self, key: Any, make: Callable[[], Made]) -> Made:
         if key not in self._made:

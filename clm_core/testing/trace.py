@@ -27,6 +27,8 @@ from clm_core.backend import (
 from clm_core.config import EvaluateConfig, EvaluationOptions, SamplingOptions
 from clm_core.testing.tiny import tiny_model, training_job, validation_blocks
 
+PROMPT = (3, 1, 4)
+
 
 @dataclass
 class Trace:
@@ -105,7 +107,7 @@ def generate(
     trace: Trace | None = None,
     *,
     model: Model | None = None,
-    prompt: tuple[int, ...] = (3, 1, 4),
+    prompt: tuple[int, ...] = PROMPT,
     eos_token_ids: tuple[int, ...] = (),
     **options: Any,
 ) -> list[int]:
