@@ -143,7 +143,8 @@ def _failure(name: str, python: str, code: int, said: str) -> Exception:
     if code == ExitCode.DISK_FULL:
         return DiskFullError(f"backend {name}: {last}")
     if code == ExitCode.INPUT and last == said:
-        return BackendError(f"backend {name}: {last}")
+        where = "" if python == sys.executable else f" in {python}"
+        return BackendError(f"backend {name}{where}: {last}")
     if "No module named" in last:
         return BackendError(f"backend {name}: {python} does not have this version of clm ({last}): install it there")
     how = f"backend {name} failed in {python} with exit code {code}"

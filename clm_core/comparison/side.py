@@ -63,9 +63,9 @@ def _lines() -> TextIO:
 
 def run(backend: Backend, folder: Path, progress: Progress) -> None:
     """Write the first weights, if there are none yet, train from them, and write what is compared."""
-    request = resolve.parity({}, file=folder / REQUEST, anywhere=True)
+    request = resolve.parity_side(backend, file=folder / REQUEST)
     recorder = _Recorder(progress)
-    job = _job(backend, folder, request, recorder)
+    job = _job(request, folder, recorder)
     if not (folder / START).is_dir():
         _begin(backend, job, request.config, folder)
     with progress.bar("training", job.schedule.total_steps, "step") as recorder.bar:
@@ -115,10 +115,10 @@ def _keep_model(checkpoint: Path) -> None:
             path.unlink()
 
 
-def _job(backend: Backend, folder: Path, request: resolve.ParityRequest, report: _Recorder) -> TrainingJob:
+def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder) -> TrainingJob:
     config = train_config(request.config)
     prepared = Prepared.open(Path(str(config.prepared)))
-    own = folder / backend.name
+    own = folder / request.backend.name
     (own / "model").mkdir(parents=True)
     blocks = prepared.blocks(TRAIN, config.block_size)
     data = prepared.manifest.splits[TRAIN].sha256
@@ -128,7 +128,7 @@ def _job(backend: Backend, folder: Path, request: resolve.ParityRequest, report:
         validation=prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None,
         schedule=Schedule.from_config(config, blocks=len(blocks), data=data),
         config=config,
-        options=request.options[backend.name],
+        options=request.backend_options,
         output_dir=own,
         model_dir=own / "model",
         resume_from=None,

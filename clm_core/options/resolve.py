@@ -109,11 +109,8 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
     return config
 
 
-def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> ParityRequest:
-    """The request for a comparison of two backends: on the built-in sample if nothing is named.
-
-    With `anywhere`, neither backend has to be able to run here: each side of a comparison may have only its own.
-    """
+def parity(given: Layer, *, file: str | Path | None) -> ParityRequest:
+    """The request for a comparison of two backends: on the built-in sample if nothing is named."""
     # The output folder in a file is that of the training.
     read = {name: value for name, value in _read(file, ParityConfig).items() if name != "output_dir"}
     pythons = {name: str(found.value) for name, found in _sections({**read, **given}).get(PYTHON, {}).items()}
@@ -125,7 +122,7 @@ def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> 
         raise OptionError(
             f"{apart[0]}: this option is for one backend only, but both sides of a comparison need the same options"
         )
-    backends = _two(config.backends, pythons, anywhere)
+    backends = _two(config.backends, pythons)
     for backend in backends:
         for layer in layers:
             _refuse_unsupported(config, layer, backend)
@@ -137,7 +134,19 @@ def parity(given: Layer, *, file: str | Path | None, anywhere: bool = False) -> 
     return ParityRequest(config=config, backends=backends, pythons=pythons, options=own)
 
 
-def _two(names: Sequence[str], pythons: Mapping[str, str], anywhere: bool) -> tuple[Backend, Backend]:
+def parity_side(backend: Backend, *, file: Path) -> Request[ParityConfig]:
+    """What one side of a comparison is asked for, by the file that `clm parity` wrote for both sides.
+
+    Only this side's backend is looked at: the other one need not be installed in this environment.
+    """
+    layer, _ = _prepared_wins([_read(file, ParityConfig), {}])
+    config = _build(ParityConfig, [layer])
+    _refuse_unsupported(config, layer, backend)
+    own: Any = options.build(backend.options, [_sections(layer).get(backend.name, {})])
+    return Request(config=config, backend=backend, backend_options=own)
+
+
+def _two(names: Sequence[str], pythons: Mapping[str, str]) -> tuple[Backend, Backend]:
     """The backends of these names, or the only two that can be compared."""
     if not names:
         names = [status.name for status in list_backends() if status.name in pythons or _is_comparable(status)]
@@ -145,7 +154,7 @@ def _two(names: Sequence[str], pythons: Mapping[str, str], anywhere: bool) -> tu
         raise OptionError(
             f"parity needs exactly two backends, got: {', '.join(names) or 'none'}; name them, as --backends A B"
         )
-    one, other = (get_backend(name, elsewhere=anywhere or name in pythons) for name in names)
+    one, other = (get_backend(name, elsewhere=name in pythons) for name in names)
     for backend in (one, other):
         if backend.incomparable:
             raise OptionError(f"backend {backend.name} cannot be compared: {backend.incomparable}")

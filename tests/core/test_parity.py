@@ -1,19 +1,21 @@
 """Two backends are compared where both have something to compare, and the first place where they part is named."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from clm_bigram import BigramBackend
 from safetensors.numpy import save_file
 from transformers import BertConfig, GPT2Config
 
 import clm_core as clm
-from clm_core.comparison import table
-from clm_core.comparison.compare import SAME_WEIGHTS, TOLERANCES, differences, without_dropout
+from clm_core.comparison import side, table
+from clm_core.comparison.compare import SAME_WEIGHTS, TOLERANCES, _failure, differences, without_dropout
 from clm_core.errors import OptionError
-from clm_core.options import resolve
 from clm_core.results import ParityResult
+from clm_core.screen.progress import Progress
 
 WEIGHTS = {"wte.weight": np.ones((4, 4), np.float32), "ln_f.bias": np.zeros(4, np.float32)}
 
@@ -147,10 +149,32 @@ def test_the_function_takes_the_same_options():
         clm.parity(backends=["pt"], python={"pt": sys.executable})
 
 
-def test_a_side_needs_only_its_own_backend(tmp_path):
-    (tmp_path / "parity.yaml").write_text("backends: [pt, tf]\nprepared: somewhere\n")
-    request = resolve.parity({}, file=tmp_path / "parity.yaml", anywhere=True)
-    assert [backend.name for backend in request.backends] == ["pt", "tf"]
+class ComparableBigrams(BigramBackend):
+    """The toy backend with logits; they are the same for every model."""
+
+    incomparable = None
+
+    def logits(self, job):
+        return np.zeros((*job.blocks.shape, 8), np.float32)
+
+
+def test_a_side_needs_only_its_own_backend(tmp_path, corpus):
+    clm.prepare(train_file=corpus, tokenizer_name="sample", output_dir=tmp_path / "data")
+    GPT2Config().save_pretrained(tmp_path / side.ARCHITECTURE)
+    request = {"backends": ["not-here", "bigram"], "prepared": str(tmp_path / "data"), "block_size": 16, "max_steps": 2}
+    (tmp_path / side.REQUEST).write_text(json.dumps({**request, "not-here": {"its_own_option": 3}}))
+    side.run(ComparableBigrams(), tmp_path, Progress())
+    record = json.loads((tmp_path / "bigram" / side.RECORD).read_text())
+    assert [step["step"] for step in record["steps"]] == [1, 2]
+
+
+def test_a_side_without_its_backend_says_where_it_is_missing(tmp_path):
+    (tmp_path / side.REQUEST).write_text("backends: [not-here, bigram]\n")
+    command = [sys.executable, "-m", "clm_core.comparison.side", "not-here", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    error = _failure("not-here", "/other/python", 2, done.stderr)
+    assert str(error).startswith("backend not-here in /other/python: unknown backend 'not-here'")
 
 
 def test_every_quantity_has_a_tolerance_and_a_column():
