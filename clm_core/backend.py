@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from clm_core.config import EvaluationOptions, SamplingOptions, TrainConfig
+from clm_core.marker import step_of
 
 if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait for NumPy.
     import numpy as np
@@ -115,10 +117,29 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
+class World:
+    """The devices that train together, as one of them sees it. Each takes its share of the blocks of every step."""
+
+    rank: int = 0
+    """The number of this one, from 0."""
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes, reports and prints."""
+        return self.rank == 0
+
+
+ALONE = World()
+"""One device, which does everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """Everything a backend needs to train a model."""
 
     model: Model
+    """What the training began with; `source` is what to load."""
     train: Blocks
     validation: Blocks | None
     schedule: Schedule
@@ -130,10 +151,33 @@ class TrainingJob:
     model_dir: Path
     """An empty folder for the trained model: config.json, model.safetensors, generation_config.json."""
     resume_from: Path | None
-    """A checkpoint to resume from, with the same result as an uninterrupted training."""
+    """A checkpoint, perhaps of another backend, to resume from with the same result as an uninterrupted training.
+
+    `source` is its weights, `first_step` its step, and `clm_core.checkpoints.read_moments` reads its optimizer.
+    """
     report: Report
+    backend: str = ""
+    """The name of the backend that trains, which its checkpoints say."""
+    world: World = ALONE
     add_to_checkpoint: Callable[[Path], None] = lambda folder: None
-    """Writes what the core keeps in a checkpoint; `clm_core.checkpoints` calls it."""
+    """Writes what the core keeps in a checkpoint; `clm_core.checkpoints.writing` calls it."""
+
+    @cached_property
+    def first_step(self) -> int:
+        """The steps that were made before: those of the checkpoint, or none."""
+        return 0 if self.resume_from is None else step_of(self.resume_from)
+
+    @property
+    def source(self) -> Model:
+        """What to load: the weights of the checkpoint, if there is one."""
+        if self.resume_from is None:
+            return self.model
+        return replace(self.model, name_or_path=str(self.resume_from), revision="main")
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether to evaluate at this step: never without validation blocks, nor where a resumed training begins."""
+        is_new = step > self.first_step or self.resume_from is None
+        return is_new and self.validation is not None and self.schedule.evaluates_at(step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +205,19 @@ class GenerationJob:
     def eos_token_id(self) -> int | None:
         """The first of them, for a backend that supports only one."""
         return next(iter(self.eos_token_ids), None)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of transformers' GenerationConfig, whatever the model's generation_config.json says."""
+        config = self.config
+        drawn = {"top_k": config.top_k, "top_p": config.top_p, "temperature": config.temperature}
+        return {
+            "max_new_tokens": config.max_new_tokens,
+            "do_sample": config.do_sample,
+            "eos_token_id": list(self.eos_token_ids) or None,
+            # Nothing is padded in a batch of one, but without it transformers says which token it took.
+            "pad_token_id": self.eos_token_id or 0,
+            **(drawn if config.do_sample else {}),  # transformers warns of them where nothing is drawn.
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,9 +253,9 @@ class Backend(ABC):
     def train(self, job: TrainingJob) -> None:
         """Train, report what happens, and write the model to `job.model_dir`.
 
-        At a step, the order is StepDone, then Evaluated, then Saved. An exception from `report` ends the training; it
-        raises one when the loss is no longer a number, so that such weights are never saved. A training of no steps
-        writes the weights that it would start with.
+        At a step, the order is StepDone, then Evaluated, then Saved, which `clm_core.checkpoints.writing` reports. An
+        exception from `report` ends the training; it raises one when the loss is no longer a number, so that such
+        weights are never saved. A training of no steps writes the weights that it would start with.
         """
 
     @abstractmethod

@@ -5,7 +5,6 @@ last; a folder without it, left by a crash, is never used. Weights and AdamW's m
 backend, so that a training can resume in another framework.
 """
 
-import json
 import re
 import shlex
 import shutil
@@ -19,15 +18,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.backend import TrainingJob
-from clm_core.durable import replace, share, sync_file
+from clm_core.backend import Saved, TrainingJob
+from clm_core.durable import share, sync, sync_folder
 from clm_core.errors import ModelError
+from clm_core.marker import MARKER, backend_of, mark, read, step_of
 from clm_core.paths import likely
 from clm_core.schedule import Schedule
 
-MARKER = "checkpoint.json"
+__all__ = [
+    "MARKER",
+    "MOMENTS",
+    "NAME",
+    "Moments",
+    "backend_of",
+    "check_continues",
+    "complete",
+    "find",
+    "list_complete",
+    "read_moments",
+    "step_of",
+    "write_moments",
+    "writing",
+]
+
 MOMENTS = "optimizer.safetensors"
-NAME = re.compile(r"checkpoint-(\d+)")
+PREFIX = "checkpoint-"
+NAME = re.compile(rf"{PREFIX}(\d+)")
 
 Array = npt.NDArray[np.float32]
 
@@ -44,29 +60,31 @@ class Moments:
 
 @contextmanager
 def writing(job: TrainingJob, step: int) -> Iterator[Path]:
-    """A temporary folder that becomes the checkpoint of `step` if the block succeeds, and is removed otherwise."""
+    """A folder for what the backend keeps in the checkpoint of `step`; what the core keeps is added at the end.
+
+    When the block ends well, the checkpoint is on the disk, marked as whole and in its place, those beyond
+    `save_total_limit` are gone, and the job has heard that it was saved. Else nothing of it is left.
+    """
+    final = job.output_dir / f"{PREFIX}{step}"
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=job.output_dir, ignore_cleanup_errors=True) as folder:
-        final = job.output_dir / f"checkpoint-{step}"
         written = Path(folder) / final.name
         written.mkdir()  # A temporary folder itself is for its owner alone.
         yield written
+        job.add_to_checkpoint(written)
+        share(written)
+        sync(written)
+        # The marker is the last: a checkpoint that has it is whole, wherever the power was cut.
+        mark(written, step=step, backend=job.backend, identity=job.schedule.identity())
         shutil.rmtree(final, ignore_errors=True)
         written.rename(final)
+        sync_folder(job.output_dir)
+    _prune(job, step)
+    job.report(Saved(step=step, path=final))
 
 
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
-    """Mark the checkpoint of `step` as whole, remove those beyond `save_total_limit`, and return its folder."""
-    folder = job.output_dir / f"checkpoint-{step}"
-    job.add_to_checkpoint(folder)
-    share(folder)
-    record = {"step": step, "backend": backend, **job.schedule.identity()}
-    replace(folder / MARKER, json.dumps(record, indent=2))
-    if job.config.save_total_limit:
-        # Later checkpoints exist when a run is repeated from an earlier one: they are not old, and not counted.
-        until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
-        for old in until[: -job.config.save_total_limit]:
-            shutil.rmtree(old)
-    return folder
+    """The folder of a checkpoint that `writing` has completed; for backends from when that was a step of its own."""
+    return job.output_dir / f"{PREFIX}{step}"
 
 
 def write_moments(folder: Path, moments: Mapping[str, Moments | None]) -> None:
@@ -79,7 +97,6 @@ def write_moments(folder: Path, moments: Mapping[str, Moments | None]) -> None:
         if state:
             tensors |= {f"m.{name}": state.first, f"v.{name}": state.second}
     save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / MOMENTS)
-    sync_file(folder / MOMENTS)
 
 
 def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Moments | None]:
@@ -113,26 +130,6 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
     }
 
 
-def backend_of(checkpoint: Path) -> str:
-    """The name of the backend that wrote a complete checkpoint.
-
-    Raises:
-        ModelError: its marker cannot be read.
-    """
-    name: str = _record(checkpoint)["backend"]
-    return name
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step at which a complete checkpoint was written.
-
-    Raises:
-        ModelError: its marker cannot be read.
-    """
-    step: int = _record(checkpoint)["step"]
-    return step
-
-
 def list_complete(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     found = [path for path in run.iterdir() if NAME.fullmatch(path.name) and (path / MARKER).is_file()]
@@ -163,7 +160,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
         ModelError: the checkpoint is from a backend that writes no moments for others, its blocks came in another
             order, or nothing is left to do.
     """
-    record = _record(checkpoint)
+    record = read(checkpoint)
     if record["backend"] != backend and not (checkpoint / MOMENTS).is_file():
         raise ModelError(
             f"{checkpoint} was written by backend {record['backend']}, which writes no {MOMENTS} for others: resume "
@@ -184,14 +181,14 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
     return step
 
 
+def _prune(job: TrainingJob, step: int) -> None:
+    """Remove the oldest checkpoints beyond `save_total_limit`."""
+    if job.config.save_total_limit:
+        # Those after this step are there when a run is done again from an earlier one: not old, and not counted.
+        until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
+        for old in until[: -job.config.save_total_limit]:
+            shutil.rmtree(old)
+
+
 def _step_in(folder: Path) -> int:
-    return int(folder.name.removeprefix("checkpoint-"))
-
-
-def _record(checkpoint: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-        # Checkpoints from before this option existed dropped nothing.
-        return {"dataloader_drop_last": False, **record, "step": int(record["step"]), "backend": str(record["backend"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{checkpoint / MARKER} is damaged ({error}): use another checkpoint") from None
+    return int(folder.name.removeprefix(PREFIX))

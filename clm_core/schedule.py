@@ -31,15 +31,18 @@ def epoch_order(blocks: int, *, seed: int, epoch: int) -> Rows:
 class Schedule:
     """A training of `total_steps` optimizer steps over `blocks` blocks.
 
-    A step updates the weights once; it takes up to `accumulation` batches of up to `batch_size` blocks. An epoch's
-    last step takes what is left, so that no block is dropped; with `drop_last`, a batch that is not full is left out.
+    A step takes `step_blocks` blocks of the epoch's order, in `accumulation` batches of up to `batch_size`. An epoch's
+    last step takes what is left, so that no block is dropped; with `drop_last`, the last batch of an epoch is left out
+    where it is not full.
     """
 
     blocks: int
     data: str
     """SHA-256 of the tokens that the blocks are cut from."""
     batch_size: int
-    accumulation: int
+    """Blocks in a batch of one device."""
+    step_blocks: int
+    """Blocks in a step, over all devices."""
     seed: int
     total_steps: int
     warmup_steps: int
@@ -51,53 +54,59 @@ class Schedule:
     drop_last: bool = False
 
     @classmethod
-    def from_config(cls, config: TrainConfig, blocks: int, data: str = "") -> "Schedule":
-        """Resolve epochs, ratios and strategies to integers.
+    def from_config(cls, config: TrainConfig, blocks: int, data: str = "", *, validation: bool = True) -> "Schedule":
+        """Resolve epochs, ratios and strategies to integers; without validation blocks it never evaluates.
 
         Raises:
             DataError: there are fewer blocks than a batch has.
             OptionError: the warmup is given twice, or is longer than the training.
         """
-        batch, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
+        step_blocks = config.train_batch_size or config.per_device_train_batch_size * config.gradient_accumulation_steps
+        batch = min(config.per_device_train_batch_size, step_blocks)
         if blocks < batch:
             raise DataError(
                 f"{blocks} training block{'s' * (blocks != 1)} of {config.block_size} tokens cannot fill a batch of "
                 f"{batch}: use --per-device-train-batch-size {blocks}, a smaller --block-size, or more text"
             )
-        batches = blocks // batch if config.dataloader_drop_last else math.ceil(blocks / batch)
-        steps_per_epoch = math.ceil(batches / accumulation)
+        kept = _blocks_per_epoch(blocks, step_blocks, batch, drop_last=config.dataloader_drop_last)
+        steps_per_epoch = math.ceil(kept / step_blocks)
         total = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
         every = {"no": None, "epoch": steps_per_epoch}
         return cls(
             blocks=blocks,
             data=data,
             batch_size=batch,
-            accumulation=accumulation,
+            step_blocks=step_blocks,
             seed=config.seed,
             total_steps=total,
             warmup_steps=_warmup_steps(config, total),
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler_type,
             logging_steps=config.logging_steps,
-            eval_every=every.get(config.eval_strategy, config.eval_steps),
+            eval_every=every.get(config.eval_strategy, config.eval_steps) if validation else None,
             save_every=every.get(config.save_strategy, config.save_steps),
             drop_last=config.dataloader_drop_last,
         )
 
     @property
+    def accumulation(self) -> int:
+        """How many batches a step has, the last one possibly short."""
+        return math.ceil(self.step_blocks / self.batch_size)
+
+    @property
     def batches_per_epoch(self) -> int:
-        """How many batches an epoch has, the last one possibly short."""
-        return math.ceil(self.blocks_per_epoch / self.batch_size)
+        """How many batches an epoch has."""
+        return self._batches_in(self.blocks_per_epoch)
 
     @property
     def blocks_per_epoch(self) -> int:
         """How many blocks an epoch trains on."""
-        return self.blocks - self.blocks % self.batch_size if self.drop_last else self.blocks
+        return _blocks_per_epoch(self.blocks, self.step_blocks, self.batch_size, drop_last=self.drop_last)
 
     @property
     def steps_per_epoch(self) -> int:
         """How many steps an epoch has."""
-        return math.ceil(self.batches_per_epoch / self.accumulation)
+        return math.ceil(self.blocks_per_epoch / self.step_blocks)
 
     @property
     def epochs(self) -> int:
@@ -106,9 +115,11 @@ class Schedule:
 
     def batches(self, epoch: int) -> Iterator[Rows]:
         """The rows of each batch of an epoch, in order, int64 of shape (batch_size,) or less for the last."""
-        order = epoch_order(self.blocks, seed=self.seed, epoch=epoch)
-        for start in range(0, self.blocks_per_epoch, self.batch_size):
-            yield order[start : start + self.batch_size]
+        order = epoch_order(self.blocks, seed=self.seed, epoch=epoch)[: self.blocks_per_epoch]
+        for first in range(0, len(order), self.step_blocks):
+            rows = order[first : first + self.step_blocks]
+            for start in range(0, len(rows), self.batch_size):
+                yield rows[start : start + self.batch_size]
 
     def steps(self, first_step: int = 0) -> Iterator[tuple[int, list[Rows]]]:
         """The steps that are left after `first_step` of them: the number of each, from 1, and the rows of its batches.
@@ -126,16 +137,29 @@ class Schedule:
         epoch, done = divmod(step, self.steps_per_epoch)
         return epoch, done * self.accumulation
 
+    def rows_of_step(self, step: int) -> int:
+        """How many blocks the step after `step` steps takes."""
+        return min(self.step_blocks, self.blocks_per_epoch - step % self.steps_per_epoch * self.step_blocks)
+
+    def learning_rates(self) -> npt.NDArray[np.float64]:
+        """The learning rate of every step, of shape (total_steps,): what a backend trains with."""
+        return np.fromiter(map(self.learning_rate_at, range(self.total_steps)), np.float64, self.total_steps)
+
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of the step after `step` steps, as in transformers' `get_scheduler`."""
+        """The learning rate of the step after `step` steps: transformers' `get_scheduler`, in the same arithmetic."""
         if step < self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
         if self.lr_scheduler_type.startswith("constant"):
             return self.learning_rate
-        remaining = max(1, self.total_steps - self.warmup_steps)
-        progress = min(1.0, (step - self.warmup_steps) / remaining)
-        decay = 1.0 - progress if self.lr_scheduler_type == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
-        return self.learning_rate * decay
+        decaying = max(1, self.total_steps - self.warmup_steps)
+        if self.lr_scheduler_type == "linear":
+            return self.learning_rate * max(0, self.total_steps - step) / decaying
+        progress = min(1.0, (step - self.warmup_steps) / decaying)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def _batches_in(self, blocks: int) -> int:
+        steps, rest = divmod(blocks, self.step_blocks)
+        return steps * self.accumulation + math.ceil(rest / self.batch_size)
 
     def logs_at(self, step: int) -> bool:
         """Whether to report the loss after this many steps."""
@@ -154,11 +178,15 @@ class Schedule:
         return {
             "data": self.data,
             "blocks": self.blocks,
-            "per_device_train_batch_size": self.batch_size,
-            "gradient_accumulation_steps": self.accumulation,
+            "train_batch_size": self.step_blocks,
             "seed": self.seed,
             "dataloader_drop_last": self.drop_last,
         }
+
+
+def _blocks_per_epoch(blocks: int, step_blocks: int, batch_size: int, *, drop_last: bool) -> int:
+    last_step = blocks % step_blocks
+    return blocks - last_step % batch_size if drop_last else blocks
 
 
 def _warmup_steps(config: TrainConfig, total: int) -> int:

@@ -80,8 +80,6 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "gradient_accumulation_steps": schedule.accumulation,
         "dataloader_drop_last": schedule.drop_last,
         "learning_rate": schedule.learning_rate,
-        "lr_scheduler_type": schedule.lr_scheduler_type,
-        "warmup_steps": schedule.warmup_steps,
         "weight_decay": config.weight_decay,
         "adam_beta1": config.adam_beta1,
         "adam_beta2": config.adam_beta2,

@@ -4,8 +4,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
-from clm_core import checkpoints
-from clm_core.backend import Saved, TrainingJob
+from clm_core.backend import TrainingJob
 from clm_pt.optimization import clip
 
 
@@ -21,19 +20,13 @@ class Clipping(TrainerCallback):
 
 
 class FollowSchedule(TrainerCallback):
-    """Tells Trainer when to evaluate and save, and the job what was saved."""
+    """Tells Trainer when to evaluate and save."""
 
     def __init__(self, job: TrainingJob) -> None:
         self._job = job
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log each step; evaluate and save if it is time."""
-        step, schedule = state.global_step, self._job.schedule
         control.should_log = True
-        control.should_evaluate = schedule.evaluates_at(step) and self._job.validation is not None
-        control.should_save = schedule.saves_at(step)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Mark the checkpoint as whole, and report it."""
-        folder = checkpoints.complete(self._job, state.global_step, backend="pt")
-        self._job.report(Saved(step=state.global_step, path=folder))
+        control.should_evaluate = self._job.evaluates_at(state.global_step)
+        control.should_save = self._job.schedule.saves_at(state.global_step)

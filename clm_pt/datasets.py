@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from clm_core.backend import Blocks
-from clm_core.schedule import Schedule, epoch_order
+from clm_core.schedule import Schedule
 
 IGNORED = -100
 """The label of a token that is context only."""
@@ -29,18 +29,18 @@ class BlockDataset(Dataset):
         return self.blocks[rows]
 
 
-class EpochSampler(Sampler[int]):
-    """The rows of an epoch in the order of the schedule."""
+class EpochBatches(Sampler[list[int]]):
+    """The rows of each batch of an epoch, as the schedule has them."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.schedule.blocks
+        return self.schedule.batches_per_epoch
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(epoch_order(self.schedule.blocks, seed=self.schedule.seed, epoch=self.epoch).tolist())
+    def __iter__(self) -> Iterator[list[int]]:
+        return (rows.tolist() for rows in self.schedule.batches(self.epoch))
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate at the start of each epoch."""

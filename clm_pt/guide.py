@@ -8,6 +8,8 @@ from transformers import DataCollatorForLanguageModeling, EvalPrediction, Traine
 
 from clm_core.backend import BatchScored, Evaluated, Score, TrainingJob
 from clm_core.data.guide import GuideRows
+from clm_core.errors import OptionError
+from clm_core.schedule import Schedule
 from clm_pt.datasets import IGNORED, BlockDataset
 from clm_pt.trainer import ScheduledTrainer
 
@@ -20,6 +22,7 @@ class GuideTrainer(ScheduledTrainer):
     """
 
     def __init__(self, job: TrainingJob) -> None:
+        _check(job.schedule)
         rows = GuideRows(job.config)
         collator = DataCollatorForLanguageModeling(tokenizer=rows.tokenizer, mlm=False)
         super().__init__(
@@ -31,7 +34,7 @@ class GuideTrainer(ScheduledTrainer):
         )
         self.adds = False  # What a model adds is in its own loss, which Trainer takes.
 
-    _get_train_sampler = Trainer._get_train_sampler
+    get_train_dataloader = Trainer.get_train_dataloader
     get_decay_parameter_names = Trainer.get_decay_parameter_names
     compute_loss = Trainer.compute_loss
 
@@ -61,6 +64,14 @@ class GuideTrainer(ScheduledTrainer):
         found = super().prediction_step(*args, **kwargs)
         self.job.report(BatchScored(blocks=len(found[2])))
         return found
+
+
+def _check(schedule: Schedule) -> None:
+    if schedule.step_blocks % schedule.batch_size:
+        raise OptionError(
+            f"pt guide: train_batch_size {schedule.step_blocks} is no multiple of per_device_train_batch_size "
+            f"{schedule.batch_size}, and the batches of the guide's Trainer are all of that size"
+        )
 
 
 def _likeliest(logits: Any, labels: torch.Tensor) -> torch.Tensor:

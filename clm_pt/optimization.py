@@ -1,4 +1,4 @@
-"""AdamW's settings: which parameters decay, clipped gradients, the learning rate when resuming."""
+"""AdamW's settings: which parameters decay, clipped gradients, the learning rate of each step."""
 
 import math
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from clm_core.models.decay import decays
+from clm_core.schedule import Schedule
 
 
 def decaying(model: torch.nn.Module) -> list[str]:
@@ -33,13 +34,6 @@ def clip(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> float:
     return norm
 
 
-def resume_schedule(scheduler: LambdaLR, step: int) -> None:
-    """Set the learning rates of the next update after `step` updates, as this training's options have them.
-
-    A scheduler's own `load_state_dict` would restore those of the training that wrote the checkpoint.
-    """
-    scheduler.last_epoch = step
-    factors = [factor(step) for factor in scheduler.lr_lambdas]
-    scheduler._last_lr = [rate * factor for rate, factor in zip(scheduler.base_lrs, factors, strict=True)]
-    for group, rate in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
-        group["lr"] = rate
+def create_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, first_step: int = 0) -> LambdaLR:
+    """The learning rates of a schedule from after `first_step` steps on, for an optimizer that has its highest."""
+    return LambdaLR(optimizer, lambda done: schedule.learning_rate_at(first_step + done) / schedule.learning_rate)

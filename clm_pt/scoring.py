@@ -8,8 +8,9 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
-from clm_core.backend import BatchScored, Blocks, Logits, Report, Score
+from clm_core.backend import Blocks, Logits, Report, Score
 from clm_core.config import EvaluationOptions
+from clm_core.scoring import score_in_batches
 from clm_pt.datasets import IGNORED, collate
 
 
@@ -32,13 +33,14 @@ def score(model: PreTrainedModel, blocks: Blocks, config: EvaluationOptions, rep
     """Score blocks in inference mode, and leave the model in the mode that it was in."""
     training = model.training
     model.eval()
-    total = Score(loss_sum=0.0, correct=0, tokens=0)
-    for start in range(0, len(blocks), config.per_device_eval_batch_size):
-        batch = collate(blocks[start : start + config.per_device_eval_batch_size])
-        total += _score_batch(model, batch, bf16=config.bf16)
-        report(BatchScored(blocks=len(batch["labels"])))
+    found = score_in_batches(
+        blocks,
+        config.per_device_eval_batch_size,
+        report,
+        lambda batch: _score_batch(model, collate(batch), bf16=config.bf16),
+    )
     model.train(training)
-    return total
+    return found
 
 
 @torch.no_grad()

@@ -4,22 +4,23 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from clm_core.backend import Evaluated, Model, StepDone, TrainingJob
-from clm_core.checkpoints import MARKER, step_of
+from clm_core.backend import Evaluated, StepDone, TrainingJob
+from clm_core.checkpoints import writing
 from clm_pt import checkpoints
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
-from clm_pt.datasets import BlockDataset, EpochSampler, collate
-from clm_pt.modeling import load, sync
-from clm_pt.optimization import decaying, resume_schedule
+from clm_pt.datasets import BlockDataset, EpochBatches, collate
+from clm_pt.modeling import load
+from clm_pt.optimization import create_scheduler, decaying
 from clm_pt.scoring import score, share_of_step, token_loss
 
 
@@ -34,7 +35,8 @@ class ScheduledTrainer(Trainer):
         """Of each batch of the step: its share of the step's loss."""
         self.added: list[Any] = []
         """The same of what the model adds to the loss, such as for the balance of its experts."""
-        model = _aligned(_trainable_as_new(load(_source(job))))
+        self._run_dir = job.output_dir
+        model = _aligned(_trainable_as_new(load(job.source)))
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
         super().__init__(
@@ -43,10 +45,6 @@ class ScheduledTrainer(Trainer):
             train_dataset=BlockDataset(job.train),
             **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
         )
-
-    def validates_at(self, step: int) -> bool:
-        """Whether to evaluate at this step."""
-        return self.job.validation is not None and self.job.schedule.evaluates_at(step)
 
     @contextmanager
     def own_cache(self) -> Iterator[None]:
@@ -65,8 +63,22 @@ class ScheduledTrainer(Trainer):
         with self.own_cache():
             super()._save(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        return EpochSampler(self.job.schedule)
+    def get_train_dataloader(self) -> DataLoader:
+        """The batches of the schedule, epoch after epoch."""
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=EpochBatches(self.job.schedule),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The learning rates of the schedule, from the job's first step on."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = create_scheduler(optimizer or self.optimizer, self.job.schedule, self.job.first_step)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """By the rule of every backend."""
@@ -85,16 +97,18 @@ class ScheduledTrainer(Trainer):
         """Take the moments from a checkpoint, and everything else from the job."""
         if checkpoint is not None:
             checkpoints.restore(Path(checkpoint), self._whole_model(), self.optimizer)
-            resume_schedule(self.lr_scheduler, step_of(Path(checkpoint)))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint that does not count as complete until all of it is on disk."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        (folder / MARKER).unlink(missing_ok=True)  # From an earlier run, which this one repeats.
-        super()._save_checkpoint(*args, **kwargs)
-        # A pickle that may contain a token; resuming does not read it.
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        sync(folder)
+        """Write a checkpoint that is not in its place until all of it is on disk."""
+        with writing(self.job, self.state.global_step) as folder:
+            self._run_dir = folder.parent
+            super()._save_checkpoint(*args, **kwargs)
+            # A pickle that may contain a token; resuming does not read it.
+            (folder / "training_args.bin").unlink(missing_ok=True)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where Trainer puts a folder for the checkpoint."""
+        return str(self._run_dir)
 
     def _whole_model(self) -> PreTrainedModel:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -142,11 +156,6 @@ class ScheduledTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def _source(job: TrainingJob) -> Model:
-    """What to load: the weights of the checkpoint, if there is one."""
-    return replace(job.model, name_or_path=str(job.resume_from)) if job.resume_from else job.model
 
 
 def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:

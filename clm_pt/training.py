@@ -23,7 +23,7 @@ def train(job: TrainingJob) -> None:
     if job.resume_from is not None:
         checkpoints.check_complete(job.resume_from)
     trainer = create_trainer(job)
-    if job.resume_from is None and trainer.validates_at(0):
+    if job.evaluates_at(job.first_step):
         trainer.evaluate()
     if job.schedule.total_steps:
         with checkpoints.readable(job.resume_from, trainer) as checkpoint:

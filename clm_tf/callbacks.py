@@ -8,8 +8,8 @@ from typing import Any
 
 import tf_keras as keras
 
-from clm_core import checkpoints as complete_checkpoints
-from clm_core.backend import Blocks, Evaluated, Report, Saved, StepDone, TrainingJob
+from clm_core.backend import Blocks, Evaluated, Report, StepDone, TrainingJob
+from clm_core.checkpoints import writing
 from clm_core.schedule import Schedule
 from clm_tf import checkpoints
 from clm_tf.scoring import scorer
@@ -62,10 +62,9 @@ class StepReport(StepCallback):
         self._report(StepDone(step=step, loss=self._loss_of_step(), grad_norm=norm))
 
     def _rows_of_batch(self) -> int:
-        """Of the batch that follows those kept: all but the last of an epoch are full."""
+        """Of the batch that follows those kept: all but the last of a step are full."""
         schedule = self._schedule
-        batch = self.step % schedule.steps_per_epoch * schedule.accumulation + len(self._batches)
-        return min(schedule.batch_size, schedule.blocks_per_epoch - batch * schedule.batch_size)
+        return min(schedule.batch_size, schedule.rows_of_step(self.step) - len(self._batches) * schedule.batch_size)
 
     def _loss_of_step(self) -> float:
         rows = sum(rows for rows, _ in self._batches)
@@ -108,7 +107,5 @@ class Checkpoints(StepCallback):
         """Save at this step if scheduled."""
         if not self._job.schedule.saves_at(step):
             return
-        with complete_checkpoints.writing(self._job, step) as folder:
+        with writing(self._job, step) as folder:
             checkpoints.write(folder, self.model, self.model.optimizer)
-        path = complete_checkpoints.complete(self._job, step, backend="tf")
-        self._job.report(Saved(step=step, path=path))

@@ -1,6 +1,5 @@
 """The state of a training beside its weights: the optimizer's moments and the dropout generators."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,6 @@ def write(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) ->
     modeling.save(model, folder)
     checkpoints.write_moments(folder, _moments(model, optimizer))
     save_file({name: np.asarray(state) for name, state in _dropout(model).items()}, folder / DROPOUT)
-    with (folder / DROPOUT).open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> None:

@@ -166,8 +166,9 @@ def _check(job: TrainingJob) -> None:
         raise OptionError(
             "tf guide: the order of model.prepare_tf_dataset cannot be resumed: start again, or leave --tf-guide out"
         )
-    if config.gradient_accumulation_steps != 1:
-        raise OptionError("tf guide: gradient_accumulation_steps is not supported: leave it out")
+    if job.schedule.accumulation != 1:
+        name = "train_batch_size" if config.train_batch_size else "gradient_accumulation_steps"
+        raise OptionError(f"tf guide: {name} is not supported: leave it out")
     if config.save_strategy != "no":
         raise OptionError(
             f"tf guide: save_strategy {config.save_strategy}: it writes no checkpoints, use --save-strategy no; with "

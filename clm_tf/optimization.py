@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 import transformers
@@ -31,19 +32,17 @@ def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_a
 
 
 class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """`Schedule.learning_rate_at` in TensorFlow; in float64, because a float32 cosine differs in the sixth digit."""
+    """`Schedule.learning_rates` for Keras."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self.schedule = schedule
+        self._rates = np.append(schedule.learning_rates(), schedule.learning_rate_at(schedule.total_steps))
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The learning rate of the step after `step` steps, float32."""
-        warmup = self.schedule.warmup_steps
-        step = tf.cast(step, tf.float64)
-        rising = step / max(1, warmup)
-        factor = tf.where(step < warmup, rising, self._after_warmup(step - warmup))
-        return tf.cast(self.schedule.learning_rate * factor, tf.float32)
+        step = tf.minimum(tf.cast(step, tf.int64), self.schedule.total_steps)  # Keras also asks after the last.
+        return tf.gather(tf.constant(self._rates, tf.float32), step)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration that Keras stores."""
@@ -53,15 +52,6 @@ class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
     def from_config(cls, config: dict[str, Any]) -> "ScheduledLearningRate":
         """The inverse of `get_config`."""
         return cls(Schedule(**config["schedule"]))
-
-    def _after_warmup(self, step: tf.Tensor) -> tf.Tensor:
-        if self.schedule.lr_scheduler_type.startswith("constant"):
-            return tf.ones_like(step)
-        remaining = max(1, self.schedule.total_steps - self.schedule.warmup_steps)
-        progress = tf.minimum(step / remaining, 1.0)
-        if self.schedule.lr_scheduler_type == "linear":
-            return 1.0 - progress
-        return 0.5 * (1.0 + tf.cos(3.141592653589793 * progress))
 
 
 class AdamWeightDecay(transformers.AdamWeightDecay):
@@ -139,18 +129,12 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
             self._sums = [tf.Variable(tf.zeros(v.shape, tf.float32), trainable=False) for v in variables]
 
     def _place_in_step(self, schedule: Schedule) -> tuple[tf.Tensor, tf.Tensor]:
-        """The weight of the batch's rows among those of its step, and whether the step ends with it.
-
-        Only the last step of an epoch differs from the others: it may have fewer batches, the last of them short.
-        """
-        first = self.iterations % schedule.steps_per_epoch * schedule.accumulation
-        batch = first + self._batch_of_step
-        rows = tf.minimum(schedule.blocks_per_epoch - batch * schedule.batch_size, schedule.batch_size)
-        rows_of_step = tf.minimum(
-            schedule.blocks_per_epoch - first * schedule.batch_size, schedule.batch_size * schedule.accumulation
-        )
-        is_last = (self._batch_of_step + 1 == schedule.accumulation) | (batch + 1 == schedule.batches_per_epoch)
-        return tf.cast(rows / rows_of_step, tf.float32), is_last
+        """The weight of the batch's rows among those of its step, and whether the step ends with it."""
+        first = self.iterations % schedule.steps_per_epoch * schedule.step_blocks
+        rows_of_step = tf.minimum(schedule.blocks_per_epoch - first, schedule.step_blocks)
+        done = self._batch_of_step * schedule.batch_size
+        rows = tf.minimum(rows_of_step - done, schedule.batch_size)
+        return tf.cast(rows / rows_of_step, tf.float32), done + rows == rows_of_step
 
     def _clipped(self, pairs: Pairs) -> list[tuple[tf.Tensor, tf.Variable]]:
         """As `torch.nn.utils.clip_grad_norm_` does it; the norm before is kept for the report."""

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
-from clm_core.backend import BatchScored, Blocks, Logits, Report, Score
+from clm_core.backend import Blocks, Logits, Report, Score
+from clm_core.scoring import score_in_batches
 from clm_tf.datasets import evaluation_dataset
 
 
@@ -26,17 +27,12 @@ def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
         hits = tf.argmax(logits, axis=-1) == labels
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.math.count_nonzero(hits)
 
-    def run(blocks: Blocks, batch_size: int, report: Report) -> Score:
-        total = Score(loss_sum=0.0, correct=0, tokens=0)
-        for batch in evaluation_dataset(blocks, batch_size):
-            input_ids = batch["input_ids"]
-            loss_sum, correct = sums(input_ids)
-            rows, length = input_ids.shape
-            total += Score(loss_sum=float(loss_sum), correct=int(correct), tokens=rows * (length - 1))
-            report(BatchScored(blocks=rows))
-        return total
+    def score_batch(batch: Blocks) -> Score:
+        loss_sum, correct = sums(tf.constant(batch.astype(np.int64)))
+        rows, length = batch.shape
+        return Score(loss_sum=float(loss_sum), correct=int(correct), tokens=rows * (length - 1))
 
-    return run
+    return lambda blocks, batch_size, report: score_in_batches(blocks, batch_size, report, score_batch)
 
 
 def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int) -> Logits:

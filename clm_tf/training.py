@@ -1,7 +1,5 @@
 """Trains with Keras: compile, fit, and callbacks that follow the schedule."""
 
-from dataclasses import replace
-
 import tf_keras as keras
 
 from clm_core.backend import TrainingJob
@@ -20,10 +18,7 @@ def train(job: TrainingJob) -> None:
         ModelError: the model or the checkpoint cannot be used.
         OptionError: an option is none of the guide's, where that is followed to the letter.
     """
-    source = job.model
-    if job.resume_from is not None:
-        source = replace(source, name_or_path=str(job.resume_from))
-    if asked := asks_for_more_loss(source.architecture):
+    if asked := asks_for_more_loss(job.model.architecture):
         raise ModelError(
             f"{asked} in the configuration adds to the loss of the next token what no TensorFlow class "
             "computes: change it in config.json, or with --config-overrides"
@@ -32,15 +27,14 @@ def train(job: TrainingJob) -> None:
         guide.train(job)
         return
     with modeling.precision(job.config.bf16):
-        model = modeling.load(source)
+        model = modeling.load(job.source)
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
-        done = int(optimizer.iterations)
         model.compile(optimizer=optimizer, jit_compile=job.options.jit_compile)
-        if done < job.schedule.total_steps:
-            # One Keras epoch from here to the end, because a resumed training may start within one of the schedule's.
-            dataset = training_dataset(job.train, job.schedule, start_step=done)
+        if job.first_step < job.schedule.total_steps:
+            # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
+            dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
             model.fit(dataset, verbose=0, callbacks=_callbacks(job))
         modeling.save(model, job.model_dir)
 

@@ -104,6 +104,7 @@ def plan(request: Request[TrainConfig], progress: Progress) -> Plan:
         config,
         blocks=prepared.count(TRAIN, config.block_size).blocks,
         data=prepared.manifest.splits[TRAIN].sha256,
+        validation=prepared.has(VALIDATION),
     )
     first_step = checkpoints.check_continues(resume_from, schedule, backend=backend.name) if resume_from else 0
     if resume_from and (writer := checkpoints.backend_of(resume_from)) != backend.name:
@@ -209,6 +210,7 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
         model_dir=model_dir,
         resume_from=plan.resume_from,
         report=report,
+        backend=plan.request.backend.name,
         add_to_checkpoint=add_to_checkpoint,
     )
 

@@ -122,17 +122,19 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
     (own / "model").mkdir(parents=True)
     blocks = prepared.blocks(TRAIN, config.block_size)
     data = prepared.manifest.splits[TRAIN].sha256
+    validation = prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None
     return TrainingJob(
         model=_model(folder, str(folder / START), config),
         train=blocks,
-        validation=prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None,
-        schedule=Schedule.from_config(config, blocks=len(blocks), data=data),
+        validation=validation,
+        schedule=Schedule.from_config(config, blocks=len(blocks), data=data, validation=validation is not None),
         config=config,
         options=request.backend_options,
         output_dir=own,
         model_dir=own / "model",
         resume_from=None,
         report=report,
+        backend=request.backend.name,
     )
 
 

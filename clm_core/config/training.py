@@ -22,6 +22,12 @@ class OptimizationOptions:
     num_train_epochs: float = option(3.0, "epochs to train; may be fractional", check=positive)
     max_steps: int = option(-1, "number of steps; overrides num_train_epochs", check=positive_or_unlimited)
     per_device_train_batch_size: int = option(8, "blocks per batch", check=at_least(1))
+    train_batch_size: int | None = option(
+        None,
+        "blocks per step, over all devices; gradient_accumulation_steps follows from it; default: "
+        "per_device_train_batch_size times gradient_accumulation_steps",
+        check=at_least(1),
+    )
     gradient_accumulation_steps: int = option(1, "batches per step", check=at_least(1))
     dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch if it is not full")
     learning_rate: float = option(2e-5, "the learning rate after warmup", check=positive)

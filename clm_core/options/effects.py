@@ -94,6 +94,12 @@ def _of_draws(config: GenerateConfig) -> str | None:
     return None if config.do_sample else "has no effect without sampling: give --do-sample with it"
 
 
+def _accumulation(config: TrainConfig | ParityConfig) -> str | None:
+    if config.train_batch_size is None:
+        return None
+    return f"has no effect beside train_batch_size {config.train_batch_size}: leave one of them out"
+
+
 def _epochs(config: ParityConfig) -> str | None:
     return f"has no effect with max_steps {config.max_steps}: give --max-steps -1" if config.max_steps > 0 else None
 
@@ -106,6 +112,8 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
+_STEP: dict[str, Rule] = {"gradient_accumulation_steps": _accumulation}
+
 _DATA: dict[str, Rule] = {
     "model_revision": _revision,
     "validation_split_percentage": _percentage,
@@ -115,6 +123,7 @@ _DATA: dict[str, Rule] = {
 RULES: Mapping[type, Mapping[str, Rule]] = {
     TrainConfig: {
         **_DATA,
+        **_STEP,
         "eval_strategy": _eval_strategy,
         "eval_steps": _with_steps("eval_strategy"),
         "save_steps": _with_steps("save_strategy"),
@@ -130,7 +139,7 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         **dict.fromkeys(DRAWS, _of_draws),
     },
     PrepareConfig: _DATA,
-    ParityConfig: {**_DATA, "num_train_epochs": _epochs, "per_device_eval_batch_size": _of_validation_data},
+    ParityConfig: {**_DATA, **_STEP, "num_train_epochs": _epochs, "per_device_eval_batch_size": _of_validation_data},
     InspectConfig: {"split": _of_block, "tokenizer_name": _of_block},
 }
 """For the options of each command, those that need others."""

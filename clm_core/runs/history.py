@@ -191,8 +191,7 @@ class Recorder:
     def _tokens_until(self, step: int) -> int:
         schedule = self.schedule
         epochs, rest = divmod(step, schedule.steps_per_epoch)
-        per_step = schedule.batch_size * schedule.accumulation
-        return (epochs * schedule.blocks_per_epoch + rest * per_step) * self.predicted
+        return (epochs * schedule.blocks_per_epoch + rest * schedule.step_blocks) * self.predicted
 
 
 def _history_until(file: Path, step: int) -> list[dict[str, Any]]:

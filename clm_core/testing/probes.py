@@ -27,6 +27,7 @@ TRAINING_PROBES: dict[str, Changes] = {
     "num_train_epochs": ({"max_steps": -1, "num_train_epochs": 0.5}, {"max_steps": -1, "num_train_epochs": 1.0}),
     "per_device_train_batch_size": ({}, {"per_device_train_batch_size": 2}),
     "gradient_accumulation_steps": ({}, {"gradient_accumulation_steps": 2}),
+    "train_batch_size": ({}, {"train_batch_size": 6}),
     "dataloader_drop_last": (
         {"max_steps": -1, "num_train_epochs": 1},
         {"max_steps": -1, "num_train_epochs": 1, "dataloader_drop_last": True},

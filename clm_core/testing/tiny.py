@@ -83,6 +83,7 @@ def training_job(
         model_dir=folder / "model",
         resume_from=resume_from,
         report=report,
+        backend=backend.name,
     )
 
 

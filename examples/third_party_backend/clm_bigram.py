@@ -18,17 +18,16 @@ from safetensors.numpy import load_file, save_file
 from clm_core import checkpoints
 from clm_core.backend import (
     Backend,
-    BatchScored,
     Evaluated,
     EvaluationJob,
     GenerationJob,
     Model,
-    Saved,
     Score,
     StepDone,
     TrainingJob,
 )
 from clm_core.errors import ModelError
+from clm_core.scoring import score_in_batches
 
 NO_GRADIENT = "bigram counts have no gradient"
 FILE = "model.safetensors"
@@ -104,21 +103,17 @@ class BigramBackend(Backend):
 
     def train(self, job: TrainingJob) -> None:
         """Add the counts of every step's blocks."""
-        schedule = job.schedule
-        bigrams = Bigrams.load(job.resume_from) if job.resume_from else _start(job.model)
-        first = checkpoints.step_of(job.resume_from) if job.resume_from else 0
-        if first == 0:
-            self._validate(job, bigrams, 0)
-        for step, rows in enumerate(_steps(job, first), first + 1):
+        bigrams = _start(job.source)
+        self._evaluate(job, bigrams, job.first_step)
+        for step, rows in enumerate(_steps(job), job.first_step + 1):
             blocks = job.train[rows].astype(np.int64)
             loss = bigrams.score(blocks).loss
             bigrams.add(blocks)
             job.report(StepDone(step=step, loss=loss))
-            self._validate(job, bigrams, step)
-            if schedule.saves_at(step):
+            self._evaluate(job, bigrams, step)
+            if job.schedule.saves_at(step):
                 with checkpoints.writing(job, step) as folder:
                     _save(bigrams, job, folder)
-                job.report(Saved(step=step, path=checkpoints.complete(job, step, backend=self.name)))
         _save(bigrams, job, job.model_dir)
 
     def evaluate(self, job: EvaluationJob) -> Score:
@@ -136,8 +131,8 @@ class BigramBackend(Backend):
                 break
         return ids[len(job.prompt) :]
 
-    def _validate(self, job: TrainingJob, bigrams: Bigrams, step: int) -> None:
-        if job.validation is not None and job.schedule.evaluates_at(step):
+    def _evaluate(self, job: TrainingJob, bigrams: Bigrams, step: int) -> None:
+        if job.evaluates_at(step):
             score = _score(bigrams, job.validation, job.config, job.report)
             job.report(Evaluated(step=step, score=score))
 
@@ -153,22 +148,19 @@ def _save(bigrams: Bigrams, job: TrainingJob, folder: Path) -> None:
     job.model.architecture.save_pretrained(folder)
 
 
-def _steps(job: TrainingJob, first: int) -> Iterator[np.ndarray]:
-    """The rows of each step from `first` on: the batches that are accumulated, in one array."""
+def _steps(job: TrainingJob) -> Iterator[np.ndarray]:
+    """The rows of each step from the first on: the batches that are accumulated, in one array."""
     schedule = job.schedule
-    for step in range(first, schedule.total_steps):
+    for step in range(job.first_step, schedule.total_steps):
         epoch, batch = schedule.first_batch(step)
         batches = list(schedule.batches(epoch))[batch : batch + schedule.accumulation]
         yield np.concatenate(batches)
 
 
 def _score(bigrams: Bigrams, blocks: np.ndarray, config, report) -> Score:
-    total = Score(loss_sum=0.0, correct=0, tokens=0)
-    for start in range(0, len(blocks), config.per_device_eval_batch_size):
-        batch = blocks[start : start + config.per_device_eval_batch_size].astype(np.int64)
-        total += bigrams.score(batch)
-        report(BatchScored(blocks=len(batch)))
-    return total
+    return score_in_batches(
+        blocks, config.per_device_eval_batch_size, report, lambda batch: bigrams.score(batch.astype(np.int64))
+    )
 
 
 def _choose(probabilities: np.ndarray, config, random: np.random.Generator) -> int:

@@ -49,7 +49,7 @@ def build(folder: Path):
     """The loaders, each as something that gives its batches."""
     from torch.utils.data import DataLoader
 
-    from clm_pt.datasets import BlockDataset, EpochSampler, collate
+    from clm_pt.datasets import BlockDataset, EpochBatches, collate
     from clm_tf import training_dataset
 
     ids = np.random.default_rng(0).integers(0, 2048, (BLOCKS, BLOCK)).astype(np.uint16)
@@ -68,7 +68,7 @@ def build(folder: Path):
     return {
         "guide, PyTorch": lambda: DataLoader(lists, batch_size=BATCH, shuffle=True, collate_fn=collators["pt"]),
         "clm, PyTorch": lambda: DataLoader(
-            BlockDataset(blocks), batch_size=BATCH, sampler=EpochSampler(schedule), collate_fn=collate
+            BlockDataset(blocks), batch_sampler=EpochBatches(schedule), collate_fn=collate
         ),
         "guide, TensorFlow": lambda: model.prepare_tf_dataset(
             lists, shuffle=True, batch_size=BATCH, collate_fn=collators["tf"]

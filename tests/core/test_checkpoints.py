@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def job(tmp_path):
             model_dir=tmp_path,
             resume_from=None,
             report=print,
+            backend="bigram",
         )
 
     return make
@@ -38,7 +40,7 @@ def job(tmp_path):
 def save(job, step):
     with checkpoints.writing(job, step) as folder:
         (folder / "weights").write_text(f"of {step}")
-    return checkpoints.complete(job, step, backend="bigram")
+    return job.output_dir / f"checkpoint-{step}"
 
 
 def names(folder):
@@ -58,7 +60,7 @@ def test_others_may_read_it_as_the_umask_lets_them_read_all_else(job, umask):
     try:
         with checkpoints.writing(job(), 7) as folder:
             save_file({"weights": np.zeros(1)}, folder / "model.safetensors")
-        folder = checkpoints.complete(job(), 7, backend="bigram")
+        folder = folder.parents[1] / folder.name
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
@@ -75,8 +77,7 @@ def test_what_fails_while_it_is_written_leaves_nothing(job, tmp_path):
 
 def test_what_never_got_complete_is_not_resumed_from(job, tmp_path):
     save(job(), 9)
-    with checkpoints.writing(job(), 10):
-        pass
+    (tmp_path / "checkpoint-10").mkdir()
     assert checkpoints.find(tmp_path).name == "checkpoint-9"
 
 
@@ -116,8 +117,9 @@ def test_the_steps_that_are_left_follow_the_checkpoint(job):
         ({"blocks": 63}, "trained with blocks 64, this run has 63"),
         ({"data": "other"}, "trained with data hash, this run has other"),
         ({"seed": 1}, "trained with seed 42, this run has 1"),
-        ({"per_device_train_batch_size": 4}, "trained with per_device_train_batch_size 8, this run has 4"),
-        ({"gradient_accumulation_steps": 2}, "trained with gradient_accumulation_steps 1, this run has 2"),
+        ({"per_device_train_batch_size": 4}, "trained with train_batch_size 8, this run has 4"),
+        ({"gradient_accumulation_steps": 2}, "trained with train_batch_size 8, this run has 16"),
+        ({"train_batch_size": 9}, "trained with train_batch_size 8, this run has 9"),
         ({"max_steps": 7}, "has already finished its 7 steps: raise --max-steps"),
     ],
     ids=str,
@@ -125,6 +127,26 @@ def test_the_steps_that_are_left_follow_the_checkpoint(job):
 def test_a_run_with_other_blocks_or_another_order_cannot_go_on_from_it(job, change, message):
     with pytest.raises(ModelError, match=message):
         checkpoints.check_continues(save(job(), 7), schedule(**change), backend="bigram")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 8])
+def test_a_run_goes_on_from_it_in_smaller_batches_of_the_same_steps(job, batch):
+    smaller = schedule(per_device_train_batch_size=batch, gradient_accumulation_steps=8 // batch)
+    assert checkpoints.check_continues(save(job(), 7), smaller, backend="bigram") == 7
+
+
+def test_a_checkpoint_of_an_earlier_clm_tells_the_two_factors_of_a_step(job):
+    marker = save(job(), 7) / checkpoints.MARKER
+    said = json.loads(marker.read_text())
+    said |= {"per_device_train_batch_size": said.pop("train_batch_size") // 2, "gradient_accumulation_steps": 2}
+    marker.write_text(json.dumps(said))
+    assert checkpoints.check_continues(marker.parent, schedule(), backend="bigram") == 7
+
+
+def test_the_job_hears_that_it_was_saved_when_all_of_it_is_there(job, tmp_path):
+    heard = []
+    saving = replace(job(), report=lambda event: heard.append((event.step, checkpoints.list_complete(tmp_path))))
+    assert heard == [(7, [save(saving, 7)])]
 
 
 def test_another_backend_cannot_go_on_from_it_but_may_take_its_weights(job):

@@ -11,8 +11,9 @@ FLOORS = [
     "lazy redaction results shards",
     "config errors installation",
     "durable hub_requests optimizer paths sample sampling schedule screen",
+    "marker",
     "backend",
-    "checkpoints metrics models record registry",
+    "checkpoints metrics models record registry scoring",
     "data options weights",
     "inputs runs testing",
     "comparison hub",
@@ -24,7 +25,7 @@ FLOORS = [
 
 CONTRACT = [
     *("backend", "checkpoints", "config", "durable", "errors", "lazy", "models", "results", "sample", "schedule"),
-    *("optimizer", "sampling", "weights"),
+    *("optimizer", "sampling", "scoring", "weights"),
     *("data.guide", "data.prepared", "screen.quiet"),
 ]
 """What a backend imports of clm_core."""

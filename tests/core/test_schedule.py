@@ -1,4 +1,4 @@
-"""The course of a training: what must hold for any number of blocks, batches and steps."""
+"""The schedule of a training: what must hold for any number of blocks, batches and steps."""
 
 import math
 
@@ -38,6 +38,36 @@ def test_an_epoch_trains_on_every_block_once_and_drops_none(blocks, batch, accum
     assert len(batches) == course.batches_per_epoch
     assert [len(rows) for rows in batches[:-1]] == [batch] * (len(batches) - 1)
     assert course.steps_per_epoch == math.ceil(len(batches) / accumulation)
+
+
+@given(blocks=st.integers(1, 200), batch=COUNTS, step_blocks=COUNTS, drop_last=st.booleans())
+def test_a_step_takes_as_many_blocks_as_was_asked_for_whatever_fits_into_a_batch(blocks, batch, step_blocks, drop_last):
+    blocks = max(blocks, min(batch, step_blocks))
+    options = {"per_device_train_batch_size": batch, "dataloader_drop_last": drop_last}
+    whole = schedule(blocks, train_batch_size=step_blocks, **options)
+    batches = list(whole.batches(3))
+    steps = [batches[i : i + whole.accumulation] for i in range(0, len(batches), whole.accumulation)]
+    rows = [sum(map(len, step)) for step in steps]
+    assert rows == [whole.rows_of_step(step) for step in range(whole.steps_per_epoch)]
+    assert rows[:-1] == [step_blocks] * (len(rows) - 1)
+    assert np.concatenate(batches).tolist() == epoch_order(blocks, seed=42, epoch=3)[: whole.blocks_per_epoch].tolist()
+    assert max(map(len, batches)) <= batch
+    assert len(batches) == whole.batches_per_epoch
+    assert blocks - whole.blocks_per_epoch < (batch if drop_last else 1)
+
+
+@given(batch=COUNTS, step_blocks=COUNTS)
+def test_the_steps_are_the_same_whatever_fits_into_a_batch(batch, step_blocks):
+    one, other = (
+        schedule(100, train_batch_size=step_blocks, per_device_train_batch_size=size) for size in (batch, step_blocks)
+    )
+    assert np.concatenate(list(one.batches(0))).tolist() == np.concatenate(list(other.batches(0))).tolist()
+    assert (one.total_steps, one.identity()) == (other.total_steps, other.identity())
+
+
+def test_without_validation_blocks_nothing_is_ever_evaluated():
+    never = Schedule.from_config(TrainConfig(max_steps=4), blocks=9, validation=False)
+    assert [step for step in range(5) if never.evaluates_at(step)] == []
 
 
 @given(blocks=st.integers(4, 100), accumulation=COUNTS, step=st.integers(0, 300))

@@ -80,6 +80,7 @@ def new_job(tmp_path: Path, blocks: Blocks, new_model: Callable[..., Model]) -> 
             model_dir=output_dir / "model",
             resume_from=resume_from,
             report=report or [].append,
+            backend="pt",
         )
 
     return build

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, get_scheduler
 
+from clm_core import Schedule, TrainConfig
 from clm_core.backend import BatchScored, Evaluated, Saved, StepDone
 from clm_core.errors import TrainingError
 from clm_pt import modeling
@@ -148,3 +149,14 @@ def test_an_error_from_the_report_comes_out_as_it_is_and_nothing_is_saved_after_
 def test_a_loss_that_is_not_a_number_is_reported_as_such(new_job):
     events = run(new_job(max_steps=6, learning_rate=1e30, max_grad_norm=0.0, warmup_steps=0))
     assert not np.isfinite(losses(events)).all()
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant", "constant_with_warmup"])
+def test_the_learning_rates_are_those_of_transformers(kind, warmup):
+    warmup = 0 if kind == "constant" else warmup
+    config = TrainConfig(max_steps=9, lr_scheduler_type=kind, warmup_steps=warmup, learning_rate=3e-4)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    scheduler = get_scheduler(kind, optimizer, num_warmup_steps=warmup, num_training_steps=9)
+    expected = [scheduler.lr_lambdas[0](step) * config.learning_rate for step in range(9)]
+    np.testing.assert_allclose(Schedule.from_config(config, blocks=99).learning_rates(), expected, rtol=1e-15, atol=0)

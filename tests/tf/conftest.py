@@ -71,6 +71,7 @@ def new_job(tmp_path: Path, blocks: Blocks, new_model: Callable[..., Model]) -> 
             model_dir=folders / "model",
             resume_from=resume_from,
             report=[].append,
+            backend="tf",
         )
 
     return build
