@@ -13,9 +13,10 @@ import transformers
 from transformers import PreTrainedModel
 
 from clm_core.backend import Blocks
-from clm_core.errors import ModelError
 from clm_core.models.architectures import asks_for_more_loss
+from clm_core.models.faults import cannot_add_to_loss
 from clm_pt.datasets import collate
+from clm_pt.modeling import inference
 
 LENGTH = 8
 
@@ -29,11 +30,7 @@ def adds_to_loss(model: PreTrainedModel, blocks: Blocks) -> bool:
     if _added(model, blocks[:1, :LENGTH]):
         return True
     if asked := asks_for_more_loss(model.config):
-        raise ModelError(
-            f"{asked} in the configuration adds to the loss of the next token what {type(model).__name__} "
-            f"cannot compute in transformers {transformers.__version__}: change it in config.json, or "
-            "with --config-overrides"
-        )
+        raise cannot_add_to_loss(asked, f"{type(model).__name__} of transformers {transformers.__version__}")
     return False
 
 
@@ -52,17 +49,13 @@ def only_what_is_added(model: PreTrainedModel, called: Callable[[], None] = lamb
         del model._loss_function
 
 
-@torch.no_grad()
 def _added(model: PreTrainedModel, blocks: Blocks) -> float:
     """What a model adds; a class that does not leave the loss of the tokens to `loss_function` is taken to add none."""
-    training, calls = model.training, []
-    model.eval()
+    calls: list[int] = []
     batch = {name: tensor.to(model.device) for name, tensor in collate(blocks).items()}
     try:
-        with torch.random.fork_rng(devices=[]), only_what_is_added(model, lambda: calls.append(1)):
+        with inference(model), torch.random.fork_rng(devices=[]), only_what_is_added(model, lambda: calls.append(1)):
             loss = float(model(**batch).loss)
     except Exception:  # Some classes fail with labels of text, and are trained without.
         return 0.0
-    finally:
-        model.train(training)
     return loss if calls else 0.0

@@ -2,23 +2,27 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import init_empty_weights
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreTrainedModel, set_seed
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from clm_core.backend import Model
 from clm_core.durable import sync
-from clm_core.errors import ModelError, OutputError, first_line
+from clm_core.errors import ModelError, OutputError
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
+from clm_core.models.faults import cannot_build, cannot_load
 from clm_core.models.first_weights import first_weight
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
-from clm_core.models.quantization import check_quantization
+from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt.repairs import repair
@@ -86,19 +90,26 @@ def place(model: PreTrainedModel) -> PreTrainedModel:
     return model.to(device).eval()
 
 
-@torch.no_grad()
-def _check_causal(model: PreTrainedModel) -> None:
+@contextmanager
+def inference(model: PreTrainedModel) -> Iterator[None]:
+    """Within it, the model drops nothing out and keeps no gradients; after it, it is in the mode that it was in."""
     training = model.training
     model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
+
+def _check_causal(model: PreTrainedModel) -> None:
     def logits(ids: np.ndarray) -> np.ndarray:
         torch.manual_seed(0)  # For attention that hashes at random.
         input_ids = torch.from_numpy(ids)
         return model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits.float().numpy()
 
-    with torch.random.fork_rng(devices=[]):
+    with inference(model), torch.random.fork_rng(devices=[]):
         check_causal(logits, model.config)
-    model.train(training)
 
 
 def _new(model: Model) -> PreTrainedModel:
@@ -118,8 +129,7 @@ def _from_config(architecture: Any) -> PreTrainedModel:
             return mapped(architecture.text_config)  # As from_pretrained does by itself.
         return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False, dtype=torch.float32)
     except Exception as error:  # A class may raise anything if numbers do not fit together.
-        kind = architecture.model_type
-        raise ModelError(f"transformers cannot build a {kind} that predicts tokens: {first_line(error)}") from error
+        raise cannot_build(architecture, error) from error
 
 
 def _from_pretrained(model: Model) -> PreTrainedModel:
@@ -137,7 +147,10 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # As above, and whatever network and file may hold.
-        raise ModelError(f"cannot load the weights of {model.name_or_path}: {first_line(error)}") from error
+        with init_empty_weights():
+            names = dict(_from_config(copy.deepcopy(model.architecture)).named_parameters()).keys()
+        check_types(model, ((name, kind) for name, kind in stored.types.items() if name in names))
+        raise cannot_load(model, error) from error
     # transformers 5 gives both shapes beside the name.
     misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     # transformers 4.57 does not report a tensor that is to be tied to one that is not there.

@@ -21,9 +21,10 @@ from transformers import (
 
 from clm_core.backend import Model
 from clm_core.durable import sync
-from clm_core.errors import ModelError, OptionError, first_line
+from clm_core.errors import ModelError, OptionError
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
+from clm_core.models.faults import cannot_build
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
@@ -129,7 +130,7 @@ def _build(model: Model) -> TFPreTrainedModel:
         built = own(model.architecture) if own else TFAutoModelForCausalLM.from_config(model.architecture)
         built.build_in_name_scope()
     except Exception as error:  # A class may raise anything about what it has not, or numbers that do not fit together.
-        raise ModelError(f"model type {kind}: its configuration cannot be built: {first_line(error)}") from error
+        raise cannot_build(model.architecture, error) from error
     if not _predicts_next_token(built):
         raise ModelError(
             f"model type {kind}: its TensorFlow class cannot generate, or has no next-token loss; "
@@ -139,10 +140,10 @@ def _build(model: Model) -> TFPreTrainedModel:
         raise OptionError(
             f"bf16: transformers' TensorFlow class for {kind} mixes it with float32 and fails: leave it out"
         )
-    own_head = any(HEAD.search(name) for name in weights.pytorch_names(built))
-    if own_head == model.architecture.tie_word_embeddings:
+    tied = not any(HEAD.search(name) for name in weights.pytorch_names(built))
+    if tied != model.architecture.tie_word_embeddings:
         raise ModelError(
-            f"tie_word_embeddings {str(own_head).lower()}: {type(built).__name__} {'always' if own_head else 'never'} "
+            f"tie_word_embeddings {str(not tied).lower()}: {type(built).__name__} {'never' if tied else 'always'} "
             "has separate output weights; another backend may support both"
         )
     return built

@@ -19,7 +19,8 @@ from transformers.modeling_tf_pytorch_utils import (
 )
 
 from clm_core.backend import Model
-from clm_core.errors import ModelError, first_line
+from clm_core.errors import ModelError
+from clm_core.models.faults import cannot_load
 from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_types
 from clm_core.models.unused_weights import OUTPUT, check_unused
@@ -110,7 +111,7 @@ def _fill_from_pytorch(model: TFPreTrainedModel, source: Model, stored: StoredWe
         )
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         check_whole(source, [name for name, array in _exported(model) if stored.shapes.get(name) != array.shape])
-        raise ModelError(f"cannot load the weights of {source.name_or_path}: {first_line(error)}") from error
+        raise cannot_load(source, error) from error
     check_whole(source, found["missing_keys"])
     unused = _without_ignored(model, found["unexpected_keys"])
     check_unused(source, unused, stored.get_tensor, lambda: model.get_input_embeddings().weights[0].numpy())

@@ -97,7 +97,7 @@ def test_each_batch_of_a_step_counts_by_its_tokens(new_job, checkpointing):
     ],
 )
 def test_what_a_class_would_not_add_is_refused_by_the_name_of_the_field(new_job, kind, changes, named):
-    with pytest.raises(ModelError, match=f"{named} in the configuration asks for more"):
+    with pytest.raises(ModelError, match=f"{named} in the configuration adds to the loss of the next token"):
         train(new_job(model=new_model(kind, **changes)))
 
 
