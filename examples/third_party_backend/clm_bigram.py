@@ -8,7 +8,7 @@ tokens (Jelinek and Mercer, 1980, with a weight that falls with the count). "Tra
 by step in the order that clm decides; "checkpoints" and "weights" are those counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ from clm_core.backend import (
     TrainingJob,
 )
 from clm_core.errors import ModelError
+from clm_core.sampling import choose
 from clm_core.scoring import score_in_batches
 
 NO_GRADIENT = "bigram counts have no gradient"
@@ -98,15 +99,14 @@ class BigramBackend(Backend):
         **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio"), NO_GRADIENT),
         **dict.fromkeys(("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"), NO_GRADIENT),
         "bf16": "counts are whole numbers",
-        "top_p": "use top_k",
     }
 
     def train(self, job: TrainingJob) -> None:
         """Add the counts of every step's blocks."""
         bigrams = _start(job.source)
         self._evaluate(job, bigrams, job.first_step)
-        for step, rows in enumerate(_steps(job), job.first_step + 1):
-            blocks = job.train[rows].astype(np.int64)
+        for step, batches in job.schedule.steps(job.first_step):
+            blocks = job.train[np.concatenate(batches)].astype(np.int64)
             loss = bigrams.score(blocks).loss
             bigrams.add(blocks)
             job.report(StepDone(step=step, loss=loss))
@@ -126,7 +126,7 @@ class BigramBackend(Backend):
         random = np.random.default_rng(job.config.seed)
         ids = list(job.prompt)
         while len(ids) < len(job.prompt) + job.config.max_new_tokens:
-            ids.append(_choose(bigrams.after(ids[-1]), job.config, random))
+            ids.append(choose(np.log(bigrams.after(ids[-1])), job.config, random))
             if ids[-1] in job.eos_token_ids:
                 break
         return ids[len(job.prompt) :]
@@ -148,25 +148,7 @@ def _save(bigrams: Bigrams, job: TrainingJob, folder: Path) -> None:
     job.model.architecture.save_pretrained(folder)
 
 
-def _steps(job: TrainingJob) -> Iterator[np.ndarray]:
-    """The rows of each step from the first on: the batches that are accumulated, in one array."""
-    schedule = job.schedule
-    for step in range(job.first_step, schedule.total_steps):
-        epoch, batch = schedule.first_batch(step)
-        batches = list(schedule.batches(epoch))[batch : batch + schedule.accumulation]
-        yield np.concatenate(batches)
-
-
 def _score(bigrams: Bigrams, blocks: np.ndarray, config, report) -> Score:
     return score_in_batches(
         blocks, config.per_device_eval_batch_size, report, lambda batch: bigrams.score(batch.astype(np.int64))
     )
-
-
-def _choose(probabilities: np.ndarray, config, random: np.random.Generator) -> int:
-    if not config.do_sample:
-        return int(probabilities.argmax())
-    weights = probabilities ** (1 / config.temperature)
-    if config.top_k:
-        weights[np.argsort(weights)[: -config.top_k]] = 0.0
-    return int(random.choice(len(weights), p=weights / weights.sum()))
