@@ -15,10 +15,10 @@ HERE = {"scoped": [{"entity": {"type": "user", "name": "jane"}, "permissions": [
 @pytest.mark.parametrize(
     ("user", "options", "words"),
     [
-        (of_token(role="read"), [], ["the token may only read", "jane/run", "user jane", "/settings/tokens"]),
+        (of_token(role="read"), [], ["the token has read access only", "jane/run", "user jane", "/settings/tokens"]),
         (of_token(role="fineGrained", fineGrained=ELSEWHERE), [], ["may not write to jane/run", "/settings/tokens"]),
         ({}, ["--hub-model-id", "joan/run"], ["user jane may not write to joan/run", "jane or of acme"]),
-        ({}, ["--hub-model-id", "club/run"], ["user jane in club may only read", "club/run"]),
+        ({}, ["--hub-model-id", "club/run"], ["user jane in club has read access only", "club/run"]),
         ({}, ["--hub-model-id", "a b"], ["'a b' cannot be the name of a repository"]),
         (
             {},
@@ -89,7 +89,7 @@ def test_a_name_that_comes_with_the_folder_is_checked_before_the_first_step(clm,
     ("options", "word"),
     [
         (["--hub-strategy", "every_save", "--save-strategy", "no"], "save_strategy no writes none"),
-        (["--hub-strategy", "checkpoint", "--hub-offline"], "not at all"),
+        (["--hub-strategy", "checkpoint", "--hub-offline"], "hub_offline uploads nothing"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(clm, hub, training, options, word):

@@ -106,7 +106,7 @@ def test_it_does_so_where_some_variables_never_get_a_gradient(new_job):
 def test_what_no_class_would_add_to_the_loss_is_refused_by_the_name_of_the_field(new_job, new_model):
     model = new_model()
     model.architecture.output_router_logits = True
-    with pytest.raises(ModelError, match="output_router_logits True in the configuration asks for more"):
+    with pytest.raises(ModelError, match="output_router_logits True in the configuration adds to the loss"):
         run(new_job(model=model))
 
 
