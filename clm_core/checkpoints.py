@@ -184,7 +184,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
 def _prune(job: TrainingJob, step: int) -> None:
     """Remove the oldest checkpoints beyond `save_total_limit`."""
     if job.config.save_total_limit:
-        # Those after this step are there when a run is done again from an earlier one: not old, and not counted.
+        # Later checkpoints exist when a run is repeated from an earlier one: they are not old, and not counted.
         until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
         for old in until[: -job.config.save_total_limit]:
             shutil.rmtree(old)

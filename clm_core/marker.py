@@ -18,7 +18,7 @@ def mark(checkpoint: Path, *, step: int, backend: str, identity: Mapping[str, in
 
 
 def backend_of(checkpoint: Path) -> str:
-    """The name of the backend that wrote a whole checkpoint.
+    """The name of the backend that wrote a complete checkpoint.
 
     Raises:
         ModelError: its marker cannot be read.
@@ -28,7 +28,7 @@ def backend_of(checkpoint: Path) -> str:
 
 
 def step_of(checkpoint: Path) -> int:
-    """How many updates of the weights a whole checkpoint has seen.
+    """The step at which a complete checkpoint was written.
 
     Raises:
         ModelError: its marker cannot be read.

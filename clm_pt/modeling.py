@@ -143,7 +143,7 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             dtype=torch.float32,
             use_safetensors=True,  # Third-party pickles can run arbitrary code.
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # They are in the report, by their names, and refused below.
+            ignore_mismatched_sizes=True,  # They are in the report, by their names, and rejected below.
             output_loading_info=True,
         )
     except Exception as error:  # As above, and whatever network and file may hold.

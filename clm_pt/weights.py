@@ -12,12 +12,12 @@ from clm_core.models.weight_files import StoredWeights
 
 
 def check_all_used(model: Model, stored: StoredWeights, loaded: PreTrainedModel, unexpected: Iterable[str]) -> None:
-    """Make sure that a loaded model is all that its files hold.
+    """Make sure that a loaded model uses everything in its files.
 
-    `unexpected` are the names that transformers found no place for, but for those that the class itself ignores.
+    `unexpected` are the names that transformers could not use, except those that the class itself ignores.
 
     Raises:
-        ModelError: the files hold more, or numbers that are no weights, or the model ties two tensors that differ.
+        ModelError: the files have more tensors, or numbers that are not weights, or the model ties tensors that differ.
     """
 
     def read(name: str) -> np.ndarray:
