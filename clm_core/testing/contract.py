@@ -148,9 +148,9 @@ class BackendContract:
     @takes("save_strategy", "save_steps")
     def test_a_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(self, shared: Shared) -> None:
         whole = shared.baseline
-        oldest = checkpoints.list_complete(whole.job.output_dir)[0]
-        rest, start = shared.run_again(resume_from=oldest), checkpoints.step_of(oldest)
-        assert reported(rest.events) == expected(rest.job, start)
+        rest = shared.run_again(resume_from=checkpoints.list_complete(whole.job.output_dir)[0])
+        start = rest.job.first_step
+        assert reported(rest.events) == expected(rest.job)
         assert rest.of(StepDone) == whole.of(StepDone)[start:]
         assert rest.of(Evaluated) == [event for event in whole.of(Evaluated) if event.step > start]
 
@@ -176,9 +176,10 @@ class BackendContract:
         assert math.sqrt(total) == pytest.approx(recorded.recorded()[recorded.UNCLIPPED]["grad_norms"][0], rel=1e-3)
 
     @takes("save_strategy", "save_steps")
-    def test_a_checkpoint_has_what_the_core_adds_to_it(self, shared: Shared) -> None:
+    def test_a_checkpoint_has_what_the_core_adds_before_it_is_in_its_place(self, shared: Shared) -> None:
         kept = checkpoints.list_complete(shared.baseline.job.output_dir)
-        assert [folder for folder in kept if not (folder / FROM_THE_CORE).is_file()] == []
+        written_at = [(folder / FROM_THE_CORE).read_text() for folder in kept]
+        assert [str(folder) for folder, place in zip(kept, written_at, strict=True) if place == str(folder)] == []
 
     # What is written, and read.
 

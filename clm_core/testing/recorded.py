@@ -44,7 +44,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "max_steps": -1,
         "num_train_epochs": 1.5,
         "per_device_train_batch_size": 5,
-        "gradient_accumulation_steps": 2,
+        "train_batch_size": 8,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 1,
         "seed": 7,

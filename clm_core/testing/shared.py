@@ -17,7 +17,7 @@ from clm_core.testing.tiny import tiny_model, training_job
 from clm_core.testing.trace import Trace, evaluate, generate, train
 
 FROM_THE_CORE = "from-the-core"
-"""A file that the core adds to a checkpoint."""
+"""A file that the core adds to a checkpoint: where it was then."""
 
 INTERRUPTED_AT = 5
 
@@ -118,7 +118,7 @@ def watch(options: Any, read: set[str]) -> Any:
 
 
 def _add(checkpoint: Path) -> None:
-    (checkpoint / FROM_THE_CORE).touch()
+    (checkpoint / FROM_THE_CORE).write_text(str(checkpoint), encoding="utf-8")
 
 
 def _key(kind: str, options: Mapping[str, Any]) -> Any:

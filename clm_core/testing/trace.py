@@ -53,9 +53,9 @@ def reported(events: Iterable[Event]) -> list[tuple[str, int]]:
     return [(type(event).__name__, event.blocks if isinstance(event, BatchScored) else event.step) for event in events]
 
 
-def expected(job: TrainingJob, start: int = 0) -> list[tuple[str, int]]:
-    """What a job is to report, by its schedule, from step `start` on: nothing is evaluated where it is resumed."""
-    return [event for step in range(start, job.schedule.total_steps + 1) for event in _expected_at(job, step, start)]
+def expected(job: TrainingJob) -> list[tuple[str, int]]:
+    """The events that a job is to report, in short, by its schedule."""
+    return [event for step in range(job.first_step, job.schedule.total_steps + 1) for event in _expected_at(job, step)]
 
 
 def run(backend: Backend, folder: Path, *, report: Report = lambda event: None, **job: Any) -> Trace:
@@ -119,15 +119,15 @@ def generate(
     )
 
 
-def _expected_at(job: TrainingJob, step: int, start: int) -> Iterator[tuple[str, int]]:
-    if step > start:
+def _expected_at(job: TrainingJob, step: int) -> Iterator[tuple[str, int]]:
+    if step > job.first_step:
         yield "StepDone", step
-    if job.validation is not None and job.schedule.evaluates_at(step) and (step > start or start == 0):
+    if job.validation is not None and job.evaluates_at(step):
         size = job.config.per_device_eval_batch_size
         for first in range(0, len(job.validation), size):
             yield "BatchScored", min(size, len(job.validation) - first)
         yield "Evaluated", step
-    if job.schedule.saves_at(step) and step > start:
+    if job.schedule.saves_at(step) and step > job.first_step:
         yield "Saved", step
 
 
