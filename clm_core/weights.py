@@ -41,7 +41,7 @@ def load(
         return {name: _drawn(model, name, shape) for name, shape in shapes.items()}
     check_quantization(model.architecture)
     stored = StoredWeights.of(model)
-    names = {name: _name_in(stored, name, prefix) for name in shapes}
+    names = {name: stored.find(name, prefix) for name in shapes}
     check_whole(model, [name for name, found in names.items() if stored.shapes.get(found) != shapes[name]])
     check_types(model, ((found, stored.types[found]) for found in names.values()))
     weights = {name: stored.get_tensor(found).astype(np.float32, copy=False) for name, found in names.items()}
@@ -92,12 +92,6 @@ def not_written(place: Path, name: str) -> OutputError:
     return OutputError(
         f"the weights in {place} were not written correctly (first in {name}): is the disk full or failing?"
     )
-
-
-def _name_in(stored: StoredWeights, name: str, prefix: str) -> str:
-    """What a parameter is called in the files, which may have the names of the bare model."""
-    others = (name.removeprefix(prefix), prefix + name)
-    return next((found for found in (name, *others) if found in stored), name)
 
 
 def _drawn(model: Model, name: str, shape: tuple[int, ...]) -> Array:

@@ -21,7 +21,7 @@ def check_all_used(model: Model, stored: StoredWeights, loaded: PreTrainedModel,
     """
 
     def read(name: str) -> np.ndarray:
-        return stored.get_tensor(_name_in(stored, name, f"{loaded.base_model_prefix}."))
+        return stored.get_tensor(stored.find(name, f"{loaded.base_model_prefix}."))
 
     def input_embeddings() -> np.ndarray:
         return loaded.get_input_embeddings().weight.detach().float().cpu().numpy()
@@ -32,12 +32,6 @@ def check_all_used(model: Model, stored: StoredWeights, loaded: PreTrainedModel,
     for first, *others in _tied(loaded, stored):
         for name in others:
             check_tied(model, name, stored.get_tensor(name), first, stored.get_tensor(first))
-
-
-def _name_in(stored: StoredWeights, name: str, prefix: str) -> str:
-    """What a tensor is called in the files; transformers reports those of a bare model with or without the prefix."""
-    other = name.removeprefix(prefix) if name.startswith(prefix) else prefix + name
-    return name if name in stored else other
 
 
 def _tied(loaded: PreTrainedModel, stored: StoredWeights) -> Iterable[list[str]]:

@@ -1,7 +1,6 @@
 """TensorFlow models: built from a configuration, filled with weights, and saved so that PyTorch opens them too."""
 
 import contextlib
-import copy
 import inspect
 import os
 import re
@@ -20,7 +19,6 @@ from transformers import (
 )
 
 from clm_core.backend import Model
-from clm_core.durable import sync
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
@@ -28,7 +26,7 @@ from clm_core.models.faults import cannot_build
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
-from clm_core.models.weight_files import WEIGHTS
+from clm_core.weights import save as save_weights
 from clm_tf import weights
 from clm_tf.repairs import CLASSES
 
@@ -80,17 +78,7 @@ def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: An
         OutputError: what is on disk differs from the model.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.write(model, folder / WEIGHTS)
-    config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__.removeprefix("TF")]
-    # A checkpoint that was float16 is not any more, and transformers 5 opens a model in the type its config names.
-    config.dtype = "float32"
-    config.save_pretrained(folder)
-    # transformers does not write settings that contradict each other; without the file it uses its defaults.
-    with contextlib.suppress(ValueError):
-        model.generation_config.save_pretrained(folder)
-    sync(folder)
+    save_weights(weights.exported(model), model.config, folder, generation_config=model.generation_config)
     if tokenizer is not None:
         complete(folder, tokenizer, model.config)
 

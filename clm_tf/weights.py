@@ -5,8 +5,7 @@ transformers, read. transformers' own TensorFlow classes neither read nor write 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +24,6 @@ from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_types
 from clm_core.models.unused_weights import OUTPUT, check_unused
 from clm_core.models.weight_files import StoredWeights, absent, check_whole, fetch, find
-from clm_core.weights import write_weights
 
 NATIVE = "tf_model.h5"
 """A file in TensorFlow's own layout; a safetensors file may be in it too, and says so."""
@@ -52,20 +50,16 @@ def draw(model: TFPreTrainedModel, seed: int) -> None:
 
 def set_all(model: TFPreTrainedModel, value: Callable[[str, np.ndarray], np.ndarray | None]) -> None:
     """Set each variable to what `value` makes of its PyTorch name and what it is; where that is None it stays."""
-    state = {name: own if (new := value(name, own)) is None else new for name, own in _exported(model)}
+    state = {name: own if (new := value(name, own)) is None else new for name, own in exported(model).items()}
     rename = getattr(model, "tf_to_pt_weight_rename", None)
     load_pytorch_state_dict_in_tf2_model(
         model, state, tf_inputs=False, tf_to_pt_weight_rename=rename, skip_logger_warnings=True
     )
 
 
-def write(model: TFPreTrainedModel, file: Path) -> None:
-    """Write the weights, and compare what is on disk with the model.
-
-    Raises:
-        OutputError: they differ.
-    """
-    write_weights(dict(_exported(model)), file)
+def exported(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
+    """The weights as PyTorch has them: by their names and in their shapes there, contiguous, float32."""
+    return {name: _to_pytorch(name, variable.numpy(), transpose) for name, variable, transpose in _named(model)}
 
 
 def exported_slots(
@@ -110,7 +104,7 @@ def _fill_from_pytorch(model: TFPreTrainedModel, source: Model, stored: StoredWe
             skip_logger_warnings=True,
         )
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        check_whole(source, [name for name, array in _exported(model) if stored.shapes.get(name) != array.shape])
+        check_whole(source, [name for name, array in exported(model).items() if stored.shapes.get(name) != array.shape])
         raise cannot_load(source, error) from error
     check_whole(source, found["missing_keys"])
     unused = _without_ignored(model, found["unexpected_keys"])
@@ -149,12 +143,6 @@ def _pytorch_name(name: str) -> str:
     """What PyTorch calls a weight in a file, where the name of the model is left out before it."""
     found, _ = convert_tf_weight_name_to_pt_weight_name(f"model/{name}", tf_weight_shape=())
     return str(found)
-
-
-def _exported(model: TFPreTrainedModel) -> Iterator[tuple[str, np.ndarray]]:
-    """Each weight as PyTorch has it: its name, and a contiguous float32 array."""
-    for name, variable, transpose in _named(model):
-        yield name, _to_pytorch(name, variable.numpy(), transpose)
 
 
 def _to_pytorch(name: str, array: np.ndarray, transpose: TransposeType) -> np.ndarray:

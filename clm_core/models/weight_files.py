@@ -70,6 +70,11 @@ class StoredWeights:
     def __contains__(self, name: object) -> bool:
         return name in self._where
 
+    def find(self, name: str, prefix: str) -> str:
+        """What a tensor is called in the files: they may have the names of the bare model, with or without a prefix."""
+        other = name.removeprefix(prefix) if name.startswith(prefix) else prefix + name
+        return other if name not in self and other in self else name
+
     def get_tensor(self, name: str) -> npt.NDArray[Any]:
         """A tensor, of the type that it has in the file; bfloat16, which NumPy does not have, as float32."""
         file, opened = self._where[name]
