@@ -1,4 +1,4 @@
-"""Errors that a person can act on: each names the value, the place and the way out, in one line."""
+"""Errors that a person can act on: each names the value, where it was given and what to do."""
 
 from clm_core.redaction import without_credentials
 

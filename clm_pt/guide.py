@@ -69,7 +69,7 @@ class GuideTrainer(ScheduledTrainer):
 def _check(schedule: Schedule) -> None:
     if schedule.step_blocks % schedule.batch_size:
         raise OptionError(
-            f"pt guide: train_batch_size {schedule.step_blocks} is no multiple of per_device_train_batch_size "
+            f"pt guide: train_batch_size {schedule.step_blocks} is not a multiple of per_device_train_batch_size "
             f"{schedule.batch_size}, and the batches of the guide's Trainer are all of that size"
         )
 

@@ -1,4 +1,4 @@
-"""PyTorch models: loaded whole or not at all, initialised from a seed, saved and read back."""
+"""PyTorch models: loaded whole or not at all, initialized from a seed, saved and read back."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""The guide's TensorFlow tab as published, with Keras' own shuffling, optimizer, `fit` and validation."""
+"""The guide's TensorFlow tab as published, with Keras' own shuffling, optimizer, `fit` and evaluation."""
 
 import tempfile
 from collections.abc import Iterator

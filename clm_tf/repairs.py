@@ -29,8 +29,8 @@ class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
         width = config.hidden_size // config.num_attention_heads
         if config.head_dim not in (None, width):
             raise ModelError(
-                f"head_dim {config.head_dim}: transformers' TensorFlow class for mistral has heads of hidden_size / "
-                f"num_attention_heads, {width}, alone; another backend may have them"
+                f"head_dim {config.head_dim}: transformers' TensorFlow class for mistral supports only heads of "
+                f"hidden_size / num_attention_heads, {width}; another backend may support others"
             )
         super().__init__(config, *args, **kwargs)
         if config.sliding_window:

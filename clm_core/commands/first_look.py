@@ -40,8 +40,8 @@ def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
     scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
     if config.model_name_or_path and scratch:
         raise OptionError(
-            f"{' and '.join(scratch)} train from scratch, but model_name_or_path starts from "
-            f"{config.model_name_or_path}: give one of them"
+            f"{' and '.join(scratch)} cannot be combined with model_name_or_path "
+            f"{config.model_name_or_path}: train from scratch, or start from the model"
         )
     if not any(getattr(config, name) for name in DECIDING):
         raise OptionError(_ways_to_a_model(config, backend))

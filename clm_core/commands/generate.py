@@ -78,7 +78,7 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 def _read_prompt() -> str:
     if sys.stdin is not None and sys.stdin.isatty():
-        print("prompt, ended by Ctrl-D:", file=sys.stderr)
+        print("prompt (end with Ctrl-D):", file=sys.stderr)
     return read_input()
 
 

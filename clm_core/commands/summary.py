@@ -1,4 +1,4 @@
-"""What a command prints at its end: the figures, what was written, and what to run next."""
+"""What a command prints at its end: the metrics, what was written, and what to run next."""
 
 import shlex
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ def of_evaluation(result: EvaluationResult) -> str:
     metrics = result.metrics
     return "\n".join(
         [
-            f"loss           {metrics['loss']:.4f} nats a token",
+            f"loss           {metrics['loss']:.4f} nats per token",
             f"perplexity     {metrics['perplexity']:,.2f}",
             f"accuracy       {metrics['accuracy']:.2%}",
             f"bits per byte  {metrics['bits_per_byte']:.4f}",

@@ -24,7 +24,7 @@ NO_PART = {
 
 SCORES = {
     "perplexity": "Perplexity",
-    "loss": "Loss (nats a token)",
+    "loss": "Loss (nats per token)",
     "accuracy": "Accuracy",
     "bits_per_byte": "Bits per byte",
 }
@@ -188,7 +188,7 @@ def _scores(results: Record) -> str:
         return "The model was not evaluated."
     names = {
         "perplexity": "perplexity",
-        "loss": "loss (nats a token)",
+        "loss": "loss (nats per token)",
         "accuracy": "accuracy of the next token",
         "bits_per_byte": "bits per byte",
         "tokens_scored": "tokens scored",

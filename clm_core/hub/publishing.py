@@ -1,4 +1,4 @@
-"""Uploads during and after a training: checkpoints if wanted, then the finished run.
+"""Uploads during and after a training: checkpoints if requested, then the finished run.
 
 The order is always the same: the run is written and read back, and only then uploaded. A failed upload leaves it as it
 is, and `clm push` continues it.

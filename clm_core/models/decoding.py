@@ -1,4 +1,4 @@
-"""Token ids to text, with every space where the model put it."""
+"""Token ids to text, with every space that the model generated."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Configuration fields that a backend's class does not read: corrected where possible, else an error.
+"""Configuration fields that a backend's class does not read: corrected if possible, otherwise an error.
 
 ignored_fields.json is made by `nox -s fields`, which changes each field of each model type and compares the logits with
 those of a reference. By backend, series of transformers and model type it has the fields, and the value that the class

@@ -1,4 +1,4 @@
-"""Quantised weights: formats that a backend cannot read are errors, not numbers taken as they are."""
+"""Quantized weights: formats that a backend cannot read are errors, not numbers taken as they are."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

@@ -110,7 +110,7 @@ def find(model: Model) -> list[Path]:
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     found = {shard: fetch(model, shard) for shard in shards}
     if lost := [shard for shard, path in found.items() if path is None]:
-        raise ModelError(f"{model.name_or_path}: {INDEX} names files that are not there: {', '.join(lost)}")
+        raise ModelError(f"{model.name_or_path}: {INDEX} names files that do not exist: {', '.join(lost)}")
     return [path for path in found.values() if path]
 
 
@@ -127,7 +127,7 @@ def fetch(model: Model, filename: str) -> Path | None:
             model.name_or_path, filename, revision=model.revision, _raise_exceptions_for_missing_entries=False
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"{model.name_or_path}: {filename} cannot be fetched: {error}") from error
+        raise ModelError(f"{model.name_or_path}: {filename} cannot be downloaded: {error}") from error
     return Path(found) if found else None
 
 
@@ -135,7 +135,7 @@ def absent(model: Model) -> ModelError:
     """Why `find` found nothing. Pickles are looked for, and neither read nor downloaded: they can run any code."""
     if file := _first_of(model, PICKLED):
         return ModelError(
-            f"{model.name_or_path} has only pickled weights ({file}), and clm loads no pickle, which can run anything: "
+            f"{model.name_or_path} has only pickled weights ({file}), which clm does not load, as they can run code: "
             f"{NEEDED}"
         )
     if file := _first_of(model, CONVERTED):
@@ -171,7 +171,7 @@ def _first_of(model: Model, files: Sequence[str]) -> str | None:
             if has_file(model.name_or_path, file, revision=model.revision):
                 return file
         except (OSError, ValueError) as error:
-            raise ModelError(f"{model.name_or_path}: it cannot be asked for {file}: {error}") from error
+            raise ModelError(f"{model.name_or_path}: cannot check for {file}: {error}") from error
     return None
 
 

@@ -1,4 +1,4 @@
-"""Options that have an effect only beside others: an error where one is given in vain.
+"""Options that have an effect only with others: an error if one is given without effect.
 
 This does not apply to a file or a recipe, which serves several commands.
 """
@@ -97,7 +97,7 @@ def _of_draws(config: GenerateConfig) -> str | None:
 def _accumulation(config: TrainConfig | ParityConfig) -> str | None:
     if config.train_batch_size is None:
         return None
-    return f"has no effect beside train_batch_size {config.train_batch_size}: leave one of them out"
+    return f"has no effect with train_batch_size {config.train_batch_size}: leave one of them out"
 
 
 def _epochs(config: ParityConfig) -> str | None:

@@ -47,7 +47,7 @@ class Recorder:
         """The last step whose rate is known, and the seconds of training when it was done."""
         self.seconds = 0.0
         """Seconds from the first step to the last, including evaluations and checkpoints."""
-        self.validating = 0.0
+        self.evaluating = 0.0
         """Seconds spent on evaluations, which do not count for the training speed."""
         self._file = folder / HISTORY_FILE
         self._evaluation: tuple[ExitStack, Bar] | None = None
@@ -135,7 +135,7 @@ class Recorder:
         self._bar.note(f"loss {loss:.3f}, {added}{rate:,.0f} tokens/s")
 
     def _training_seconds(self) -> float:
-        return time.monotonic() - self.started - self.validating
+        return time.monotonic() - self.started - self.evaluating
 
     def _measure_from(self, step: int) -> None:
         """The rate of the next report is that of the steps after this one."""
@@ -144,14 +144,14 @@ class Recorder:
     def _batch_scored(self, event: BatchScored) -> None:
         if self._evaluation is None:
             stack, self._evaluation_started = ExitStack(), time.monotonic()
-            bar = stack.enter_context(self.progress.bar("validating", self.validation_blocks, "block"))
+            bar = stack.enter_context(self.progress.bar("evaluating", self.validation_blocks, "block"))
             self._evaluation = stack, bar
         self._evaluation[1].advance(event.blocks)
 
     def _evaluated(self, event: Evaluated) -> None:
         if self._evaluation:
             self._evaluation[0].close()
-            self.validating += time.monotonic() - self._evaluation_started
+            self.evaluating += time.monotonic() - self._evaluation_started
             self._evaluation = None
         self._check_finite("validation loss", event.score.loss, event.step)
         metrics = self._metrics(event.score)

@@ -9,7 +9,7 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def draw_losses(file: Path, lines: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Write a PNG of the loss, in nats a token, over the steps; each line has a label, and pairs of step and loss."""
+    """Write a PNG of the loss, in nats per token, over the steps; each line has a label, and pairs of step and loss."""
     # Not pyplot, which keeps figures for the process and looks for a screen.
     from matplotlib.figure import Figure
 
@@ -18,7 +18,7 @@ def draw_losses(file: Path, lines: Mapping[str, Sequence[tuple[int, float]]]) ->
     for number, (label, points) in enumerate(lines.items()):
         marker = "o" if len(points) < 20 else None
         axes.plot(*zip(*points, strict=True), STYLES[number % len(STYLES)], label=label, marker=marker)
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()
     # Without the version of the library, so that the same losses make the same file.

@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, lines elsewhere, silence from Python unless asked for."""
+"""Progress: bars on a terminal, lines elsewhere, silence from Python unless requested."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Which tests of the contract apply to a backend, by what it declares; a suite does not have the others at all."""
+"""Which tests of the contract apply to a backend, by what it declares; a suite does not have the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that gives each token the same chances whatever came before, so that its draws can be counted."""
+"""A model with the same probabilities after any token, so that its samples can be counted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def faults(ids: list[int], kind: str, power: float, kept: int) -> list[str]:
     expected *= len(ids) / expected.sum()
     counts = np.bincount(ids, minlength=VOCABULARY)
     allowed = 3.5 * np.sqrt(expected * (1 - expected / len(ids))) + 1.5
-    found = [f"token {token} is not among the {kept} likeliest" for token in set(ids) - set(likeliest.tolist())]
+    found = [f"token {token} is not among the {kept} most likely" for token in set(ids) - set(likeliest.tolist())]
     return found + [
         f"token {token} was drawn {counts[token]} times of {len(ids)}, expected {mean:.1f} and at most {most:.1f} off"
         for token, mean, most in zip(likeliest.tolist(), expected, allowed, strict=True)

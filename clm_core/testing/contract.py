@@ -1,4 +1,4 @@
-"""What holds for every backend, as tests."""
+"""What every backend has to do, as tests."""
 
 from __future__ import annotations
 

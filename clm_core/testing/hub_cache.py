@@ -1,4 +1,4 @@
-"""A model of the Hub as its cache on disk has it, so that nothing is fetched."""
+"""A model in the Hub's cache on disk, so that nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model whose loss tells which of its dropout masks dropped something.
+"""A model whose loss shows which of its dropout masks dropped something.
 
 All that a layer adds to the residual stream is a constant, the same power of 2 for one mask alone, in a single
 dimension; the token that follows is the likelier the larger this is. So the loss of a step of two blocks is one of a

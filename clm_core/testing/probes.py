@@ -75,12 +75,12 @@ COUNTED = {"max_new_tokens", "do_sample", "top_k", "top_p", "temperature"}
 
 
 def scheduled(backend: Backend) -> dict[str, Any]:
-    """`SCHEDULED`, without what the backend refuses."""
+    """`SCHEDULED`, without what the backend does not support."""
     return {name: value for name, value in SCHEDULED.items() if name not in backend.unsupported}
 
 
 def recorded_runs(backend: Backend) -> list[str]:
-    """The recorded runs that the backend can do: those of which it refuses no option."""
+    """The recorded runs that the backend can do: those of which it supports every option."""
     if backend.incomparable:
         return []
     return [name for name, options in recorded.RUNS.items() if not set(options) & set(backend.unsupported)]
@@ -92,7 +92,7 @@ def is_resumed(backend: Backend) -> bool:
 
 
 def of_training(backend: Backend) -> list[str]:
-    """The options of a training that a probe has to prove: not refused, and not proved by recorded numbers."""
+    """The training options that a probe has to prove: supported, and not proved by recorded numbers."""
     runs = [recorded.RUNS[name] for name in recorded_runs(backend)]
     runs += [recorded.RESUMED_OPTIONS] * is_resumed(backend)
     proved = {name for options in runs for name in {**SETTINGS, **options}}
@@ -100,7 +100,7 @@ def of_training(backend: Backend) -> list[str]:
 
 
 def of_generation(backend: Backend) -> list[str]:
-    """The options of a generation that a probe has to prove: not refused, and not proved by counts."""
+    """The generation options that a probe has to prove: supported, and not proved by counts."""
     return _without(SAMPLING_PROBES, set() if backend.incomparable else COUNTED, backend)
 
 

@@ -1,4 +1,4 @@
-"""Trainings, scores and texts of one backend, each made once for all tests that ask for the same."""
+"""Trainings, scores and texts of one backend, each made once for all tests that need it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPT-2 and blocks so small that a step takes milliseconds, and the job of training it."""
+"""A GPT-2 and blocks so small that a step takes milliseconds, and its training job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of a tiny model, and what can be told of them."""
+"""Runs of a tiny model, and their traces."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def evaluate(
     job = _evaluation_job(model or _written_by(trace), blocks, config)
     score = backend.evaluate(replace(job, report=events.append))
     scored = sum(event.blocks for event in events if isinstance(event, BatchScored))
-    assert scored == len(job.blocks), f"BatchScored told of {scored} blocks, the score is of {len(job.blocks)}"
+    assert scored == len(job.blocks), f"BatchScored reported {scored} blocks, but the score is of {len(job.blocks)}"
     return score
 
 

@@ -170,7 +170,16 @@ def clm_way(way, tokenizer, corpus):
 
 def print_table(found: dict[str, list[dict[str, float]]]) -> None:
     """Medians, and the ratios of each round to the raw tokenizer and to the guide."""
-    heads = ("", "seconds", "tokens/s", "x raw", "faster than the guide", "peak MB", "bytes a token", "tokens dropped")
+    heads = (
+        "",
+        "seconds",
+        "tokens/s",
+        "x raw",
+        "faster than the guide",
+        "peak MB",
+        "bytes per token",
+        "tokens dropped",
+    )
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for way, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}

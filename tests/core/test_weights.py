@@ -81,7 +81,7 @@ def test_shards_can_be_read_and_one_that_is_not_there_is_named(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     assert_same(load(folder))
     (folder / "model-1.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"index\.json names files that are not there: model-1\.safetensors$"):
+    with pytest.raises(ModelError, match=r"index\.json names files that do not exist: model-1\.safetensors$"):
         load(folder)
 
 

@@ -32,7 +32,7 @@ def answers(
     steps: list[list[list[int]]] | None = None,
     learning_rate: float = 0.0,
 ) -> dict[str, Any]:
-    """`tokens`, `loss` in nats a token, `text` after the prompt, and `losses` of the steps."""
+    """`tokens`, `loss` in nats per token, `text` after the prompt, and `losses` of the steps."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     loaded = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager", dtype=torch.float32).eval()
     found: dict[str, Any] = {}

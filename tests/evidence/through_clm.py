@@ -28,7 +28,7 @@ def main(request: str, answer: str) -> None:
 
 
 def answers(backend: str, training: dict[str, Any], prompt: str, new_tokens: int, bf16: bool = False) -> dict[str, Any]:
-    """`losses` of the steps, `before` and `after` in nats a token, `again` as read back, `text`, and the `device`."""
+    """`losses` of the steps, `before` and `after` in nats per token, `again` as read back, `text`, and the `device`."""
     get_backend(backend).start(verbose=False)
     run = clm.train(backend=backend, bf16=bf16, logging_steps=1, save_strategy="no", **training)
     started = time.monotonic()

@@ -225,7 +225,7 @@ def test_what_a_class_has_not_been_written_for_is_refused(new_model):
 
 def test_heads_that_a_class_cannot_have_are_refused(new_model):
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
-    with pytest.raises(ModelError, match=r"head_dim 16: .* TensorFlow class for mistral has .* 8, alone"):
+    with pytest.raises(ModelError, match=r"head_dim 16: .* TensorFlow class for mistral supports only .* 8;"):
         modeling.load(new_model(architecture=MistralConfig(vocab_size=64, head_dim=16, **sizes)))
 
 
