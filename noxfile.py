@@ -38,8 +38,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Types, strictly in the core."""
-    session.install("mypy==2.4.1", "types-PyYAML", "types-tqdm", ".[test]")
+    """Types of the three packages; transformers and TensorFlow have none."""
+    session.install("mypy==2.4.1", "types-PyYAML", "types-tqdm", ".[pt,test]", TORCH)
     session.run("mypy")
 
 

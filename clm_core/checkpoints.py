@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "Moments",
     "backend_of",
     "check_continues",
+    "check_files",
     "complete",
     "find",
     "list_complete",
@@ -108,6 +109,7 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    check_files(checkpoint, [MOMENTS])
     file = checkpoint / MOMENTS
     try:
         tensors = load_file(file)
@@ -128,6 +130,16 @@ def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dic
         name: Moments(tensors[f"m.{name}"], tensors[f"v.{name}"], count) if count else None
         for name, count in updates.items()
     }
+
+
+def check_files(checkpoint: Path, names: Sequence[str]) -> None:
+    """Make sure that a checkpoint contains what its backend wrote into it.
+
+    Raises:
+        ModelError: a file is missing.
+    """
+    if absent := [name for name in names if not (checkpoint / name).is_file()]:
+        raise ModelError(f"{checkpoint} lacks {', '.join(absent)}: use another checkpoint")
 
 
 def list_complete(run: Path) -> list[Path]:

@@ -3,6 +3,7 @@
     trainer = create_trainer(job)  # A `clm_core.TrainingJob`.
     trainer.train()
     save(trainer.model, "runs/mine", tokenizer)
+    score(load("runs/mine"), blocks, batch_size=8)
 
 The names are imported when they are used, because clm imports this package to print help.
 """
@@ -16,6 +17,7 @@ _HOMES = {
     "create_trainer": "training",
     "generate": "generation",
     "load": "modeling",
+    "precision": "modeling",
     "save": "modeling",
     "score": "scoring",
     "train": "training",

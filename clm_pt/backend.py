@@ -58,10 +58,12 @@ class PyTorchBackend(Backend):
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
-        from clm_pt.modeling import load, place
+        from clm_pt.modeling import load, place, precision
         from clm_pt.scoring import score
 
-        return score(place(load(job.model)), job.blocks, job.config, job.report)
+        model = place(load(job.model))
+        with precision(job.config.bf16):
+            return score(model, job.blocks, job.config.per_device_eval_batch_size, job.report)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
         from clm_pt.generation import generate
@@ -69,10 +71,12 @@ class PyTorchBackend(Backend):
         return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
-        from clm_pt.modeling import load, place
+        from clm_pt.modeling import load, place, precision
         from clm_pt.scoring import logits
 
-        return logits(place(load(job.model)), job.blocks, job.config)
+        model = place(load(job.model))
+        with precision(job.config.bf16):
+            return logits(model, job.blocks, job.config.per_device_eval_batch_size)
 
 
 def _quiet_libraries() -> None:

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
-from clm_core.errors import ModelError
 
 STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
 """What a checkpoint contains besides the weights; Trainer would continue without it."""
@@ -42,10 +41,8 @@ def check_complete(folder: Path) -> None:
     Raises:
         ModelError: a file is missing.
     """
-    if checkpoints.backend_of(folder) != "pt":
-        return
-    if absent := [name for name in STATE if not (folder / name).is_file()]:
-        raise ModelError(f"{folder} lacks {', '.join(absent)}: use another checkpoint")
+    if checkpoints.backend_of(folder) == "pt":
+        checkpoints.check_files(folder, STATE)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ IGNORED = -100
 """The label of a token that is context only."""
 
 
-class BlockDataset(Dataset):
+class BlockDataset(Dataset[np.ndarray]):
     """Blocks of token ids; a DataLoader asks it for all rows of a batch at once."""
 
     def __init__(self, blocks: Blocks) -> None:

@@ -44,7 +44,7 @@ class GuideTrainer(ScheduledTrainer):
         self.losses.append(loss)
         return loss
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take the norm of the gradient from Trainer, which clips."""
         self.grad_norm = logs.get("grad_norm")
         super().log(logs, *args, **kwargs)
@@ -53,7 +53,7 @@ class GuideTrainer(ScheduledTrainer):
         """Report Trainer's evaluation; the one before the first step is not in the guide, and draws no numbers."""
         step = self.state.global_step
         with nullcontext() if step else torch.random.fork_rng(devices=[]):
-            metrics: dict[str, float] = Trainer.evaluate(self, BlockDataset(self.job.validation))
+            metrics: dict[str, float] = Trainer.evaluate(self, BlockDataset(self._validation()))
         tokens = int(metrics["eval_tokens"])
         found = Score(loss_sum=metrics["eval_loss"] * tokens, correct=int(metrics["eval_correct"]), tokens=tokens)
         self.job.report(Evaluated(step=step, score=found))

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,7 @@ def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any 
 
 def place(model: PreTrainedModel) -> PreTrainedModel:
     """The model on the accelerator, if there is one, ready to score and generate."""
-    # A build for an accelerator names it even on a machine that has none.
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return model.to(device).eval()
+    return model.to(_accelerator()).eval()
 
 
 @contextmanager
@@ -100,6 +98,21 @@ def inference(model: PreTrainedModel) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+@contextmanager
+def precision(bf16: bool) -> Iterator[None]:
+    """Compute in bfloat16 if `bf16`, by PyTorch's autocast, else in float32; weights are float32 either way."""
+    with ExitStack() as entered:
+        for device in {"cpu", _accelerator()} if bf16 else ():
+            entered.enter_context(torch.autocast(device, torch.bfloat16))
+        yield
+
+
+def _accelerator() -> str:
+    """The type of device that models are placed on; a build for an accelerator names it even where there is none."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return device.type if device else "cpu"
 
 
 def _check_causal(model: PreTrainedModel) -> None:

@@ -1,6 +1,5 @@
 """The loss of tokens, in training and in evaluation: one definition for every architecture."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from clm_core.backend import Blocks, Logits, Report, Score
 from clm_core.config import EvaluationOptions
 from clm_core.scoring import score_in_batches
 from clm_pt.datasets import IGNORED, collate
+from clm_pt.modeling import inference, precision
 
 
 def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -28,38 +28,35 @@ def share_of_step(labels: torch.Tensor, num_items_in_batch: Any = None) -> torch
     return 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
 
 
-@torch.no_grad()
-def score(model: PreTrainedModel, blocks: Blocks, config: EvaluationOptions, report: Report) -> Score:
-    """Score blocks in inference mode, and leave the model in the mode that it was in."""
-    training = model.training
-    model.eval()
-    found = score_in_batches(
-        blocks,
-        config.per_device_eval_batch_size,
-        report,
-        lambda batch: _score_batch(model, collate(batch), bf16=config.bf16),
-    )
-    model.train(training)
-    return found
+def score(
+    model: PreTrainedModel,
+    blocks: Blocks,
+    batch_size: int | EvaluationOptions = 8,
+    report: Report = lambda event: None,
+    *,
+    config: EvaluationOptions | None = None,
+) -> Score:
+    """Score blocks in inference mode, in the order on disk; the model stays in the mode that it is in.
+
+    Options, as `config` or in place of `batch_size`, determine the size of the batches and the `precision`.
+    """
+    size = batch_size if config is None else config
+    if isinstance(size, EvaluationOptions):
+        with precision(size.bf16):
+            return score(model, blocks, size.per_device_eval_batch_size, report)
+    with inference(model):
+        return score_in_batches(blocks, size, report, lambda batch: _score_batch(model, batch))
 
 
-@torch.no_grad()
-def logits(model: PreTrainedModel, blocks: Blocks, config: EvaluationOptions) -> Logits:
-    """What a model in inference mode predicts, after each token of each block."""
-    parts = []
-    for start in range(0, len(blocks), config.per_device_eval_batch_size):
-        batch = collate(blocks[start : start + config.per_device_eval_batch_size])
-        inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if name != "labels"}
-        with _autocast(model.device.type, config.bf16):
-            parts.append(model(**inputs).logits.float().cpu().numpy())
-    return np.concatenate(parts)
+def logits(model: PreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logits:
+    """What a model predicts after each token of each block, in inference mode."""
+    batches = (blocks[start : start + batch_size] for start in range(0, len(blocks), batch_size))
+    with inference(model):
+        return np.concatenate([_predicted(model, batch)[0].float().cpu().numpy() for batch in batches])
 
 
-def _score_batch(model: PreTrainedModel, batch: dict[str, torch.Tensor], *, bf16: bool) -> Score:
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    labels = batch.pop("labels")
-    with _autocast(model.device.type, bf16):
-        logits, targets = _logits_and_targets(model(**batch).logits, labels)
+def _score_batch(model: PreTrainedModel, blocks: Blocks) -> Score:
+    logits, targets = _logits_and_targets(*_predicted(model, blocks))
     counted = targets != IGNORED
     losses = cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
     return Score(
@@ -69,12 +66,15 @@ def _score_batch(model: PreTrainedModel, batch: dict[str, torch.Tensor], *, bf16
     )
 
 
+def _predicted(model: PreTrainedModel, blocks: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits of a batch, and its labels."""
+    batch = {name: tensor.to(model.device) for name, tensor in collate(blocks).items()}
+    labels = batch.pop("labels")
+    return model(**batch).logits, labels
+
+
 def _logits_and_targets(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (tokens, vocabulary) in float32, and for each the id that follows, or IGNORED at the end of a block."""
     # The labels are moved rather than the logits cut, which would copy the largest tensor of all.
     targets = pad(labels, (0, 1), value=IGNORED)[:, 1:]
     return logits.float().flatten(0, 1), targets.flatten()
-
-
-def _autocast(device: str, bf16: bool) -> AbstractContextManager:
-    return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()

@@ -13,19 +13,22 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from clm_core.backend import Evaluated, StepDone, TrainingJob
+from clm_core.backend import Blocks, Evaluated, StepDone, TrainingJob
 from clm_core.checkpoints import writing
 from clm_pt import checkpoints
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, collate
-from clm_pt.modeling import load
+from clm_pt.modeling import load, precision
 from clm_pt.optimization import create_scheduler, decaying
 from clm_pt.scoring import score, share_of_step, token_loss
 
 
 class ScheduledTrainer(Trainer):
     """A Trainer that takes the order of the blocks from the schedule, and reports to the job."""
+
+    control: Any  # Set by Trainer.
+    lr_scheduler: LambdaLR | None
 
     def __init__(self, job: TrainingJob, **changes: Any) -> None:
         self.job = job
@@ -63,7 +66,7 @@ class ScheduledTrainer(Trainer):
         with self.own_cache():
             super()._save(*args, **kwargs)
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches of the schedule, epoch after epoch."""
         loader = DataLoader(
             self.train_dataset,
@@ -110,6 +113,11 @@ class ScheduledTrainer(Trainer):
         """Where Trainer puts a folder for the checkpoint."""
         return str(self._run_dir)
 
+    def _validation(self) -> Blocks:
+        if self.job.validation is None:
+            raise ValueError("the job has no validation blocks to evaluate on")
+        return self.job.validation
+
     def _whole_model(self) -> PreTrainedModel:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
@@ -132,7 +140,7 @@ class ScheduledTrainer(Trainer):
         self.added.append(added.detach())
         return (loss + added, outputs) if return_outputs else loss + added
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Report a step, which Trainer is made to log each time; its own callbacks hear of it where it is scheduled."""
         if "loss" not in logs:
             super().log(logs, *args, **kwargs)
@@ -149,8 +157,9 @@ class ScheduledTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation split, each token counting once; Trainer's own score is a mean of means."""
-        model = self.accelerator.unwrap_model(self.model)
-        found = score(model, self.job.validation, self.job.config, self.job.report)
+        model, config = self.accelerator.unwrap_model(self.model), self.job.config
+        with precision(config.bf16):
+            found = score(model, self._validation(), config.per_device_eval_batch_size, self.job.report)
         self.job.report(Evaluated(step=self.state.global_step, score=found))
         metrics = {"eval_loss": found.loss}
         self.log(metrics)

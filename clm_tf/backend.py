@@ -80,10 +80,8 @@ class TensorFlowBackend(Backend):
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
         from clm_tf.generation import generate
-        from clm_tf.modeling import precision
 
-        with precision(bf16=False):
-            return generate(job)
+        return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
         from clm_tf.modeling import load, precision

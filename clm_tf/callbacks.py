@@ -50,7 +50,7 @@ class StepReport(StepCallback):
         """Make Keras forget the batches before: its loss is a running mean over an epoch."""
         self.model.reset_metrics()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keep the batch's loss until its step is over."""
         self._batches.append((self._rows_of_batch(), float(logs["loss"])))
         super().on_train_batch_end(batch, logs)

@@ -1,5 +1,6 @@
 """The state of a training beside its weights: the optimizer's moments and the dropout generators."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,14 @@ def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) 
     optimizer.restore(checkpoints.step_of(folder), updates)
     for slot, kept in (("m", "first"), ("v", "second")):
         arrays = {name: getattr(state, kept) for name, state in moments.items() if state}
-        weights.assign_slots(model, lambda variable, slot=slot: optimizer.get_slot(variable, slot), arrays)
+        weights.assign_slots(model, partial(optimizer.get_slot, slot_name=slot), arrays)
     if checkpoints.backend_of(folder) == "tf":
+        checkpoints.check_files(folder, [DROPOUT])
         _restore_dropout(folder / DROPOUT, _dropout(model))
 
 
 def _moments(model: TFPreTrainedModel, optimizer: AdamWeightDecay) -> dict[str, checkpoints.Moments | None]:
-    first, second = (
-        weights.exported_slots(model, lambda variable, slot=slot: optimizer.moment(variable, slot)) for slot in "mv"
-    )
+    first, second = (weights.exported_slots(model, partial(optimizer.moment, slot=slot)) for slot in "mv")
     trained = {variable.ref() for variable in model.trainable_variables}
     return {
         name: checkpoints.Moments(first[name], second[name], optimizer.updates_of(variable)) if name in first else None

@@ -142,7 +142,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         norm = self.last_grad_norm.assign(tf.linalg.global_norm(gradients), read_value=True)
         if self.max_grad_norm:
             scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
-            gradients = [gradient * scale for gradient in gradients]
+            gradients = tuple(gradient * scale for gradient in gradients)
         return list(zip(gradients, variables, strict=True))
 
     def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict[Any, Any]) -> None:

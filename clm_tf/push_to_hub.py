@@ -115,7 +115,8 @@ class PushToHubCallback(TransformersCallback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Save and upload, if due."""
-        if self.save_strategy == IntervalStrategy.STEPS and (batch + 1) % self.save_steps == 0:
+        every = self.save_steps if self.save_strategy == IntervalStrategy.STEPS else None
+        if every and (batch + 1) % every == 0:
             self._submit(self._save(f"Training in progress steps {batch}"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

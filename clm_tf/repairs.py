@@ -55,7 +55,7 @@ class TFOpenAIGPTLMHeadModel(transformers.TFOpenAIGPTLMHeadModel):
             block.mlp.act = get_tf_activation("gelu_new" if config.afn == "gelu" else config.afn)
 
 
-class _CountsFromPadding:
+class _CountsFromPadding(TFPreTrainedModel):
     """Its parent numbers positions from 2 on, whatever `pad_token_id` is."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:

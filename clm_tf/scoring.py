@@ -11,7 +11,7 @@ from clm_core.scoring import score_in_batches
 from clm_tf.datasets import evaluation_dataset
 
 
-def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int, report: Report) -> Score:
+def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report: Report = lambda event: None) -> Score:
     """Score blocks in inference mode, in the order on disk."""
     return scorer(model)(blocks, batch_size, report)
 
@@ -35,7 +35,7 @@ def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
     return lambda blocks, batch_size, report: score_in_batches(blocks, batch_size, report, score_batch)
 
 
-def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int) -> Logits:
+def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logits:
     """What a model predicts after each token of each block, in inference mode."""
     batches = (batch["input_ids"] for batch in evaluation_dataset(blocks, batch_size))
     found = [model(input_ids, training=False, return_dict=True).logits for input_ids in batches]

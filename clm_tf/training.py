@@ -3,8 +3,8 @@
 import tf_keras as keras
 
 from clm_core.backend import TrainingJob
-from clm_core.errors import ModelError
 from clm_core.models.architectures import asks_for_more_loss
+from clm_core.models.faults import cannot_add_to_loss
 from clm_tf import checkpoints, guide, modeling
 from clm_tf.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.datasets import training_dataset
@@ -19,10 +19,7 @@ def train(job: TrainingJob) -> None:
         OptionError: an option is none of the guide's, where that is followed to the letter.
     """
     if asked := asks_for_more_loss(job.model.architecture):
-        raise ModelError(
-            f"{asked} in the configuration adds to the loss of the next token what no TensorFlow class "
-            "computes: change it in config.json, or with --config-overrides"
-        )
+        raise cannot_add_to_loss(asked, "transformers' TensorFlow class")
     if job.options.guide:
         guide.train(job)
         return
