@@ -1,5 +1,6 @@
 """A training reports what it did, saves what it has, and goes on from there as if nothing had happened."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,28 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(one[name], other[name])
 
 
+@pytest.fixture(scope="module")
+def plain(new_job):
+    """A job that has run, with nothing but defaults."""
+    job = new_job(max_steps=4)
+    run(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def saved(new_job):
+    """A job that has run, with a checkpoint at its end."""
+    job = new_job(max_steps=2, save_strategy="epoch")
+    run(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def in_eights(new_job):
+    """The events of two epochs, eight blocks in a batch."""
+    return run(new_job(num_train_epochs=2, per_device_train_batch_size=8))
+
+
 def test_the_loss_falls_and_every_step_is_reported_in_order(new_job, blocks):
     events = run(new_job(validation=blocks[:5], num_train_epochs=2, save_strategy="epoch"))
     assert [e.step for e in events if isinstance(e, StepDone)] == list(range(1, 15))
@@ -47,22 +70,20 @@ def test_the_loss_falls_and_every_step_is_reported_in_order(new_job, blocks):
     assert scores[0].tokens == 5 * 11
 
 
-def test_the_first_loss_is_that_of_the_first_batch(new_job, blocks):
-    job = new_job(max_steps=1)
-    model = modeling.load(job.model)
-    batch = blocks[next(iter(job.schedule.batches(0)))].astype(np.int64)
+def test_the_first_loss_is_that_of_the_first_batch(plain, blocks):
+    model = modeling.load(plain.model)
+    batch = blocks[next(iter(plain.schedule.batches(0)))].astype(np.int64)
     expected = float(model(batch, labels=batch).loss[0])
-    np.testing.assert_allclose(losses(run(job)), [expected], rtol=1e-6)
+    np.testing.assert_allclose(losses(plain.report.__self__)[:1], [expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(2, 4), (4, 2)])
-def test_accumulated_batches_count_as_one(new_job, batch, accumulation):
-    whole = run(new_job(num_train_epochs=2, per_device_train_batch_size=8))
+def test_accumulated_batches_count_as_one(new_job, in_eights, batch, accumulation):
     parts = run(
         new_job(num_train_epochs=2, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)
     )
-    np.testing.assert_allclose(losses(parts), losses(whole), rtol=0, atol=2e-6)
-    norms = [[event.grad_norm for event in events if isinstance(event, StepDone)] for events in (parts, whole)]
+    np.testing.assert_allclose(losses(parts), losses(in_eights), rtol=0, atol=2e-6)
+    norms = [[event.grad_norm for event in events if isinstance(event, StepDone)] for events in (parts, in_eights)]
     np.testing.assert_allclose(*norms, rtol=1e-4)
 
 
@@ -118,19 +139,16 @@ def test_dropout_differs_from_step_to_step_and_depends_on_the_seed(new_job, new_
     assert first == again != other
 
 
-def test_a_finished_training_can_be_continued_to_its_end(new_job):
-    job = new_job(max_steps=2, save_strategy="epoch")
-    run(job)
-    again = new_job(max_steps=2, save_strategy="epoch", resume_from=job.output_dir / "checkpoint-2")
+def test_a_finished_training_can_be_continued_to_its_end(new_job, saved):
+    again = new_job(max_steps=2, save_strategy="epoch", resume_from=saved.output_dir / "checkpoint-2")
     assert run(again) == []
-    assert_same_bits(weights(again), weights(job))
+    assert_same_bits(weights(again), weights(saved))
 
 
 @pytest.mark.parametrize("damage", ["a name", "a shape", "the file"])
-def test_a_damaged_checkpoint_is_refused(new_job, damage):
-    job = new_job(max_steps=2, save_strategy="epoch")
-    run(job)
-    file = job.output_dir / "checkpoint-2" / "optimizer.safetensors"
+def test_a_damaged_checkpoint_is_refused(new_job, saved, damage, tmp_path):
+    checkpoint = shutil.copytree(saved.output_dir / "checkpoint-2", tmp_path / "checkpoint-2")
+    file = checkpoint / "optimizer.safetensors"
     state = load_file(file)
     moment = state.pop("m.transformer.wpe.weight")
     if damage == "a shape":
@@ -139,7 +157,7 @@ def test_a_damaged_checkpoint_is_refused(new_job, damage):
     if damage == "the file":
         file.write_bytes(b"")
     with pytest.raises(ModelError, match=r"optimizer\.safetensors"):
-        run(new_job(max_steps=2, resume_from=file.parent))
+        run(new_job(max_steps=2, resume_from=checkpoint))
 
 
 def test_max_steps_ends_a_training_within_an_epoch(new_job):
@@ -147,10 +165,10 @@ def test_max_steps_ends_a_training_within_an_epoch(new_job):
     assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2, 3]
 
 
-def test_bf16_computes_differently_and_keeps_float32_weights(new_job):
+def test_bf16_computes_differently_and_keeps_float32_weights(new_job, plain):
     before = tf_keras.mixed_precision.global_policy().name
-    exact, rounded = new_job(max_steps=4), new_job(max_steps=4, bf16=True)
-    expected, found = losses(run(exact)), losses(run(rounded))
+    rounded = new_job(max_steps=4, bf16=True)
+    expected, found = losses(plain.report.__self__), losses(run(rounded))
     assert found != expected
     np.testing.assert_allclose(found, expected, atol=2e-2)
     # Rounded to bfloat16, a loss near 4 would be a multiple of 1/32.
@@ -161,13 +179,13 @@ def test_bf16_computes_differently_and_keeps_float32_weights(new_job):
 
 def test_norms_and_biases_decay_where_all_is_to(new_job):
     options = {"max_steps": 1, "weight_decay": 0.5, "learning_rate": 0.1}
-    usual, every = new_job(**options), replace(new_job(**options), options=TensorFlowOptions(decay_all=True))
+    usual, every = new_job(**options), new_job(**options, own=TensorFlowOptions(decay_all=True))
     run(usual), run(every)
     name = "transformer.h.0.ln_1.weight"
     np.testing.assert_allclose(weights(usual)[name] - weights(every)[name], 0.1 * 0.5, atol=1e-6)
     np.testing.assert_array_equal(weights(usual)["transformer.wte.weight"], weights(every)["transformer.wte.weight"])
 
 
-def test_xla_gives_the_same_losses(new_job):
-    plain, compiled = new_job(max_steps=3), replace(new_job(max_steps=3), options=TensorFlowOptions(jit_compile=True))
-    np.testing.assert_allclose(losses(run(compiled)), losses(run(plain)), atol=1e-5)
+def test_xla_gives_the_same_losses(new_job, plain):
+    compiled = new_job(max_steps=4, own=TensorFlowOptions(jit_compile=True))
+    np.testing.assert_allclose(losses(run(compiled)), losses(plain.report.__self__), atol=1e-5)
