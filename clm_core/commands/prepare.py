@@ -40,7 +40,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
         parts = [Path(part) for part in config.merge]
         prepared, reused = merge(parts, folder, overwrite=config.overwrite_cache, say=progress.say)
         progress.say(
-            prepared_line(prepared, config.block_size, "using merged data from the cache" if reused else "joined")
+            prepared_line(prepared, config.block_size, "using merged data from the cache" if reused else "merged")
         )
     else:
         announce(config, progress)
