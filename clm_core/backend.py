@@ -6,7 +6,28 @@ decides nothing that the core can decide: the order of the blocks, the learning 
 when to evaluate and when to save all come with the job.
 
 A distribution makes its backend known by an entry point in the group `clm.backends`. The module that
-the entry point names is loaded to print help, so it imports no framework at module level.
+the entry point names is loaded to print help, so it imports no framework at module level: a backend has
+a second module for that, or, in one file, imports its framework within functions.
+
+Train, step by step, with what the core has for it. Weights, gradients and moments are float32 arrays
+under the names and in the shapes that the parameters have in transformers' PyTorch class:
+
+1. `clm_core.weights.load(job.source, shapes, ...)` reads the weights of the model or checkpoint, or
+   draws the first ones of a new model, the same for every backend.
+2. `clm_core.checkpoints.read_moments(job.resume_from, shapes)` reads AdamW's moments, if the job resumes.
+3. `clm_core.scoring.score_in_batches(job.validation, ...)` evaluates, for `Evaluated`: first at
+   `job.first_step`, then after a step, each time if `job.evaluates_at(step)`.
+4. `job.schedule.steps(job.first_step)` gives each step with the rows of its batches. The loss of a step is
+   the mean over all its tokens, so that each batch counts by its rows.
+5. `clm_core.optimizer.adamw` says what an update is, with `job.schedule.learning_rates()[step - 1]` and, for each
+   parameter, `clm_core.models.decay.decays`; then `job.report(StepDone(...))`.
+6. `with clm_core.checkpoints.writing(job, step) as folder:` if `job.schedule.saves_at(step)`: the same as in 7, and
+   `clm_core.checkpoints.write_moments(folder, ...)`.
+7. `clm_core.weights.save(weights, job.model.architecture, job.model_dir)` writes the model, and reads it back.
+
+A backend around a framework's own training loop takes from these what fits. To generate,
+`clm_core.sampling.choose` chooses a token from logits. `clm_core.models.causality.check_causal` makes sure that
+a model of transformers does not attend to the tokens that it should predict.
 """
 
 from __future__ import annotations
@@ -105,7 +126,11 @@ Report = Callable[[Event], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which weights to use: those at `name_or_path` or, if it is None, new ones drawn with `seed`."""
+    """Which weights to use: those at `name_or_path` or, if it is None, new ones drawn with `seed`.
+
+    `clm_core.weights.load` does both. A backend that fills a model of its framework in place draws new weights with
+    `clm_core.models.first_weights.first_weight`, never with its framework, so that all backends start from the same.
+    """
 
     name_or_path: str | None
     revision: str
@@ -147,13 +172,19 @@ class TrainingJob:
     options: Any
     """An instance of the backend's own `options` class."""
     output_dir: Path
-    """Where checkpoints go, through `clm_core.checkpoints`."""
+    """Where checkpoints go, through `clm_core.checkpoints.writing`; each has all that `model_dir` has, and moments."""
     model_dir: Path
-    """An empty folder for the trained model: config.json, model.safetensors, generation_config.json."""
+    """An empty folder for the trained model: config.json, model.safetensors, generation_config.json.
+
+    `clm_core.weights.save` writes them. config.json names the class in `architectures` and has `dtype` float32, by
+    which transformers opens a model; it is the model's `architecture`, changed by nothing that only a backend needs.
+    """
     resume_from: Path | None
     """A checkpoint, perhaps of another backend, to resume from with the same result as an uninterrupted training.
 
-    `source` is its weights, `first_step` its step, and `clm_core.checkpoints.read_moments` reads its optimizer.
+    `source` is its weights, `first_step` its step, and `clm_core.checkpoints.read_moments` reads its optimizer. What
+    this backend alone keeps there, such as the state of its dropout, is there if `clm_core.checkpoints.backend_of` is
+    this backend; from another's, a training resumes without.
     """
     report: Report
     backend: str = ""
@@ -182,7 +213,7 @@ class TrainingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationJob:
-    """Everything a backend needs to score blocks."""
+    """Everything a backend needs to score blocks. A backend's own options are for training, and do not come here."""
 
     model: Model
     blocks: Blocks
@@ -192,7 +223,7 @@ class EvaluationJob:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationJob:
-    """Everything a backend needs to continue a prompt."""
+    """Everything a backend needs to continue a prompt, in float32."""
 
     model: Model
     prompt: tuple[int, ...]
@@ -233,7 +264,10 @@ class Backend(ABC):
     install: ClassVar[str]
     """The command that installs what the backend needs; the core adapts it for an extra of clm."""
     requires: ClassVar[tuple[str, ...]] = ()
-    """Requirements as in pyproject.toml, checked before a job is handed over."""
+    """Requirements as in pyproject.toml, checked before a job is handed over.
+
+    The suite makes sure that the backend's module is loaded without them.
+    """
     unsupported: ClassVar[Mapping[str, str]] = {}
     """Options that the backend does not support, and why; clm rejects them on its behalf."""
     incomparable: ClassVar[str | None] = None

@@ -31,6 +31,8 @@ def adamw(
     of the step; `corrections` come from `bias_corrections`; `clm_core.models.decay` says whether a parameter `decays`.
     A parameter without a gradient at a step is not updated, nor does it decay, nor is the update counted.
     """
+    if isinstance(learning_rate, float):  # One of NumPy would turn all arrays into float64.
+        learning_rate = float(learning_rate)
     first = config.adam_beta1 * first + (1.0 - config.adam_beta1) * gradient
     second = config.adam_beta2 * second + (1.0 - config.adam_beta2) * gradient * gradient
     kept = parameter * (1.0 - learning_rate * config.weight_decay) if decays else parameter
@@ -48,7 +50,7 @@ def bias_corrections(updates: int, config: OptimizationOptions) -> tuple[float, 
 
 def clipping_factor(norm: float, max_grad_norm: float) -> float:
     """Return the factor for all gradients of a step, whose global norm together is `norm`; a limit of 0 is none."""
-    return min(1.0, max_grad_norm / (norm + 1e-6)) if max_grad_norm else 1.0
+    return min(1.0, max_grad_norm / (float(norm) + 1e-6)) if max_grad_norm else 1.0
 
 
 def _one_minus_power(beta: float, updates: int) -> float:

@@ -34,8 +34,8 @@ def test_updates_are_those_of_torchs_adamw_after_its_clipping(options, decays, s
         expected.grad = torch.from_numpy(gradient.copy())
         norm = torch.nn.utils.clip_grad_norm_([expected], config.max_grad_norm or float("inf"))
         optimizer.step()
-        gradient = gradient * clipping_factor(float(norm), config.max_grad_norm)
-        rates = {"learning_rate": config.learning_rate, "corrections": bias_corrections(update, config)}
+        gradient = gradient * clipping_factor(np.float64(norm), config.max_grad_norm)
+        rates = {"learning_rate": np.float64(config.learning_rate), "corrections": bias_corrections(update, config)}
         found, first, second = adamw(found, gradient, first, second, **rates, config=config, decays=decays)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-6, atol=5e-7)
