@@ -132,7 +132,7 @@ def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Pub
     A failed upload raises nothing and leaves the run as it is; the returned `state` says so.
 
     Raises:
-        ClmError: an option cannot be used as asked, or there is no finished run in the folder.
+        ClmError: an option cannot be used as requested, or there is no finished run in the folder.
     """
     return pushing.push(Path(run), resolve.publication(from_arguments(options)), progress)
 

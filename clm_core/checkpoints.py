@@ -84,7 +84,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
 
 
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
-    """The folder of a checkpoint that `writing` has completed; for backends from when that was a step of its own."""
+    """The folder of a checkpoint that `writing` has completed; for backends from when that was a separate step."""
     return job.output_dir / f"{PREFIX}{step}"
 
 

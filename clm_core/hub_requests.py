@@ -137,14 +137,14 @@ def bounded(seconds: float) -> Iterator[None]:
 
 
 def _within(seconds: float, attempt: Callable[[], T]) -> T:
-    """Call in a thread, so that code which cannot be interrupted, as Xet's, holds up neither the end nor Ctrl-C."""
+    """Call in a thread, so that code which cannot be interrupted, such as Xet's, delays neither the end nor Ctrl-C."""
     outcome: list[T] = []
     errors: list[BaseException] = []
 
     def call() -> None:
         try:
             outcome.append(attempt())
-        except BaseException as error:  # Raised again where it is waited for.
+        except BaseException as error:  # Raised again by the thread that waits.
             errors.append(error)
 
     thread = threading.Thread(target=call, name="clm-upload", daemon=True)
@@ -200,7 +200,7 @@ def _is_of_network(chain: list[BaseException]) -> bool:
     here = (LocalTokenNotFoundError, OfflineModeIsEnabled, FileNotFoundError, PermissionError, IsADirectoryError)
     if any(isinstance(link, here) for link in chain):
         return False
-    # hf_xet has a RuntimeError for all that can happen; an answer that is no JSON comes from something in between.
+    # hf_xet raises RuntimeError for everything; an answer that is not JSON comes from something in between.
     return any(isinstance(link, (of_client, OSError, RuntimeError)) or "JSON" in type(link).__name__ for link in chain)
 
 
@@ -229,12 +229,12 @@ def _of_system(error: BaseException | None) -> OSError | None:
 
 
 def clean(text: str) -> str:
-    """A message of the client in one short line, without secrets."""
+    """A message of the client as one short line, without secrets."""
     return " ".join(without_secrets(text).split())[:300]
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds, which the header gives as such or as a date."""
+    """The seconds in a Retry-After header, which may also be a date."""
     value = (headers.get("Retry-After") or "").strip()
     if value.isdigit():
         return float(value)

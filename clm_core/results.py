@@ -124,7 +124,7 @@ class InspectionResult(Result):
     document_lengths: dict[str, dict[str, Any]]
     """For each split: shortest, median, mean and longest document in tokens, and a histogram."""
     block: dict[str, Any] | None
-    """A block in pieces that end where documents do."""
+    """A block in pieces that end where documents end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def load(
     """The weights that a job begins with, float32: those at `model.name_or_path`, or new ones drawn with `model.seed`.
 
     `shapes` has the parameters of the model by their names in PyTorch, with their shapes there. `input_embeddings` is
-    one of them. A tied output layer is none: it has no tensor of its own. `prefix` is what the class puts before the
+    one of them. A tied output layer is not: it has no separate tensor. `prefix` is what the class puts before the
     names of the bare model, such as "transformer."; files may have it or not. Half-precision files are read too.
 
     Raises:
@@ -52,14 +52,14 @@ def load(
 def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generation_config: Any = None) -> None:
     """Write a model that PyTorch opens: model.safetensors, config.json and generation_config.json.
 
-    `weights` has an array for each parameter, by its name and in its shape in PyTorch; what NumPy takes for an array
-    will do, and float32 is written. config.json is `architecture` as its causal language model in transformers would
-    write it. `generation_config` is made of it where none is given. All is on the disk, and the weights have been read
-    back and compared, when this returns.
+    `weights` has an array for each parameter, by its name and in its shape in PyTorch; anything that NumPy converts to
+    an array works, and is written as float32. config.json is `architecture` as transformers' causal language model
+    would write it. `generation_config` is derived from it if none is given. When this returns, all files are on the
+    disk, and the weights have been read back and compared.
 
     Raises:
         ModelError: transformers has no causal language model of this architecture.
-        OutputError: the weights on the disk are not those that were to be written.
+        OutputError: the weights on the disk differ from `weights`.
     """
     from transformers import GenerationConfig
 

@@ -110,7 +110,7 @@ def precision(bf16: bool) -> Iterator[None]:
 
 
 def _accelerator() -> str:
-    """The type of device that models are placed on; a build for an accelerator names it even where there is none."""
+    """The type of device that models are placed on; a build for an accelerator names it even if there is none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return device.type if device else "cpu"
 

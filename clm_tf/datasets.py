@@ -105,7 +105,7 @@ def _opened(prepared: PreparationResult | Prepared | str | Path) -> Prepared:
 
 
 def _dataset(blocks: Blocks, rows: Callable[[], Iterator[Any]], batches: int) -> tf.data.Dataset:
-    """The blocks at each of the first so many indices that `rows` gives."""
+    """The blocks at each of the first `left` indices from `rows`."""
 
     def gathered() -> Iterator[np.ndarray]:
         return (blocks[index].astype(np.int64) for index in rows())

@@ -40,7 +40,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
 
     From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed.
     The loss that it computes from `labels` is float32 too, and each of its dropout layers draws from
-    a generator of its own, seeded with `model.seed`.
+    a separate generator, seeded with `model.seed`.
 
     Raises:
         ModelError: there is no TensorFlow class, it ignores a field, or the weights are not readable or not all used.

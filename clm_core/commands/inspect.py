@@ -18,7 +18,7 @@ from clm_core.results import InspectionResult
 from clm_core.screen.exit_codes import ExitCode
 
 SHOWN_AFTER = 16
-"""Tokens of a document before a block that begins within it: how the first of the block reads depends on them."""
+"""Tokens before a block that starts within a document; the first token of the block is decoded with them."""
 
 
 def run(call: Call) -> ExitCode:
@@ -67,7 +67,7 @@ def _wanted(prepared: Prepared, config: InspectConfig, size: int) -> bool:
 def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
     """Tokens of a document, EOS included: the extremes, the middle, and how many lie between powers of two."""
     lengths = np.diff(prepared.ends(split).astype(np.int64), prepend=0)
-    if not len(lengths):  # Of a split that a shard has no documents of.
+    if not len(lengths):  # A shard may have no documents of a split.
         return {"shortest": 0, "median": 0.0, "mean": 0.0, "longest": 0, "histogram": []}
     low = 2 ** np.arange(int(np.log2(max(1, lengths.max()))) + 1)
     counts = np.histogram(lengths, bins=[*low, 2 * low[-1]])[0]
@@ -84,7 +84,7 @@ def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
 
 
 def _block(prepared: Prepared, config: InspectConfig, size: int) -> dict[str, Any]:
-    """A block as text, in pieces that end where documents do; special tokens are shown."""
+    """A block as text, in pieces that end where documents end; special tokens are shown."""
     blocks = prepared.blocks(config.split, size)
     if config.block is None or config.block >= len(blocks):
         raise OptionError(f"block {config.block}: {config.split} has {len(blocks)} blocks, numbered from 0")

@@ -264,7 +264,7 @@ def _listed(value: Any) -> list[str]:
 
 
 def _complete_sample(request: Request[TrainConfig], result: TrainingResult) -> GenerationResult | None:
-    """How the model that was trained on the built-in sample continues one of its openings."""
+    """A completion by the model that was trained on the built-in sample."""
     if not summary.on_sample(request.config):
         return None
     wanted = {"model_name_or_path": str(result.output_dir), "max_new_tokens": min(48, request.config.block_size // 2)}
@@ -272,5 +272,5 @@ def _complete_sample(request: Request[TrainConfig], result: TrainingResult) -> G
     try:
         found = generate(resolve.generation(given, file=None, backend=request.backend), PROMPT, Progress())
         return found if found.completion.strip() else None
-    except ClmError:  # The run is written; a sample of its words is not worth failing it.
+    except ClmError:  # The run is written; a missing completion should not fail it.
         return None

@@ -203,7 +203,7 @@ def _of_weights(step: int, one: dict[str, Any], other: dict[str, Any], factor: f
 def _difference(quantity: str, step: int, relative: float, factor: float, **more: Any) -> Difference:
     tolerances = TOLERANCES if step else {**TOLERANCES, **SAME_WEIGHTS}
     tolerance = factor * tolerances[quantity]
-    # Not a number is no agreement either.
+    # Not-a-number does not agree with anything.
     tolerated = bool(relative <= tolerance)
     return Difference(quantity=quantity, step=step, relative=relative, tolerance=tolerance, tolerated=tolerated, **more)
 

@@ -31,7 +31,7 @@ def row_texts(rows: Iterable[Any], column: str, place: Any) -> Iterator[str | No
     """The text of each row; the column must occur in one of the first.
 
     Raises:
-        DataError: there are no rows, none has the column, or one is no row; with its number.
+        DataError: there are no rows, none has the column, or one is not a row; with its number.
     """
     numbered = enumerate(_objects(rows, place), 1)
     head = list(_until_column(islice(numbered, PEEK), column))

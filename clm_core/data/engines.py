@@ -57,7 +57,7 @@ def choose_engine(
     except EngineDiffersError as error:
         say(f"fastokens is not used for this tokenizer: {error}")
         return reference
-    return Engine(_version("fastokens"), fast, threads=1)  # It starts threads of its own.
+    return Engine(_version("fastokens"), fast, threads=1)  # It starts its own threads.
 
 
 def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
@@ -65,7 +65,7 @@ def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
         import fastokens
 
         engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer, split_special_tokens=split_special_tokens))
-    except Exception as error:  # Whatever it does not support, in a tokenizer or a system.
+    except Exception as error:  # Whatever it does not support in a tokenizer or a system.
         raise EngineDiffersError(f"fastokens does not support it ({error})") from None
 
     def encode(texts: list[str]) -> Tokens:
@@ -81,7 +81,7 @@ def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
 
 
 class _Checked:
-    """An engine that is compared with the reference on the first documents, and on one of each slice after them."""
+    """An engine that is compared with the reference on the first documents, then on one of each slice."""
 
     def __init__(self, encode: Encode, reference: Encode) -> None:
         self.encode, self.reference = encode, reference
@@ -98,7 +98,7 @@ class _Checked:
         return tokens
 
     def compare(self, texts: list[str], tokens: Tokens) -> None:
-        """Make sure that the reference makes these tokens of these texts."""
+        """Make sure that the reference produces these tokens from these texts."""
         expected = self.reference(texts)
         if not (np.array_equal(tokens.lengths, expected.lengths) and np.array_equal(tokens.ids, expected.ids)):
             raise EngineDiffersError("its tokens differ")

@@ -23,7 +23,7 @@ def fetch(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        # Without the card, which is no prepared data.
+        # Without the card, which is not prepared data.
         return Path(
             snapshot_download(
                 repository, repo_type="dataset", revision=revision or None, allow_patterns=[*FILES - {PUBLICATION}]

@@ -144,7 +144,7 @@ class Router:
 
     def _ended(self, origin: str, tally: Tally) -> bool:
         """Whether nothing more of a source is needed."""
-        # A stream may have no end that is worth waiting for: what is held out of it comes from what is trained on.
+        # A stream may be too long to read to its end; documents are held out only from those read for training.
         both = origin == TRAIN and self.sources.held_out_percentage and not self.sources.streaming
         return all(tally.full(split) for split in (self.splits if both else [origin]))
 

@@ -97,7 +97,7 @@ def encoder(tokenizer: Any, *, split_special_tokens: bool = True) -> Encode:
         try:
             return _ids(backend.encode_batch_fast(texts))
         except Exception as error:
-            if type(error) is not Exception:  # The library has no class of its own.
+            if type(error) is not Exception:  # The library has no specific class.
                 raise
             raise ModelError(f"the tokenizer fails on a text: {error}") from None
 
@@ -133,7 +133,7 @@ def digest_tokenizer(tokenizer: Any) -> str:
     if tokenizer.is_fast:
         state = tokenizer.backend_tokenizer.to_str()
         head, start = _head(state)
-        # The versions write no prefix in two ways where there is a suffix.
+        # The versions write a missing prefix in two ways if there is a suffix.
         vocabulary = state[start + len(MODEL) :].replace(PREFIX_AND_SUFFIX, SUFFIX, 1)
         content = [list(map(_entry, head["added_tokens"])), head["normalizer"], head["pre_tokenizer"]]
         if words := _special_words(tokenizer, head, state[start : start + 100]):
@@ -193,7 +193,7 @@ def _entry(added: dict[str, Any]) -> dict[str, Any]:
 
 
 def _letter(tokenizer: Any) -> list[int]:
-    """The ids of the letter a, which have always been in the digest; none where it is no text for this tokenizer."""
+    """The ids of the letter a, which have always been in the digest; none if this tokenizer rejects it."""
     try:
         ids = tokenizer("a", add_special_tokens=False, padding=False, truncation=False)["input_ids"]
     except Exception:  # Of the library, for a letter that is not in a vocabulary without an unknown token.

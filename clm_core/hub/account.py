@@ -84,7 +84,7 @@ class Hub:
         return found
 
     def make_once(self, repository: Repository) -> str:
-        """The same in one attempt, with the errors of huggingface_hub for those that may pass."""
+        """The same in one attempt, with huggingface_hub's errors for failures that are worth retrying."""
         at = {"repo_id": repository.id, "repo_type": repository.kind}
         try:
             address = str(self.api.create_repo(**at, private=repository.private, exist_ok=True))
@@ -141,7 +141,7 @@ def dataset_facts(name: str, revision: str | None = None) -> DataSetFacts:
     try:
         with bounded(Patience.from_environment().timeout):
             card = HfApi().dataset_info(name, revision=revision).card_data
-    except Exception:  # A card without it is better than none.
+    except Exception:  # A card without it is better than no card.
         return DataSetFacts()
     known = card.to_dict() if card else {}
     license, language = _list(known.get("license")), _list(known.get("language"))

@@ -15,7 +15,7 @@ from clm_core.hub.account import Hub, Repository
 from clm_core.hub_requests import LONGEST_WAIT, persist
 
 SLOWEST = 50_000
-"""Bytes a second. An upload that is slower hangs, as it may in the code of Xet, where some requests have no timeout."""
+"""Bytes per second. A slower upload hangs, as it may in Xet's code, where some requests have no timeout."""
 
 Files = Mapping[str, Path | bytes]
 """The desired content of a repository: for each path, a local file or bytes."""
@@ -112,7 +112,7 @@ def _commit(
         revision=repository.revision,
         operations=operations,
         commit_message=message,
-        parent_commit=head,  # What changed there in between is looked at again, and not overwritten unseen.
+        parent_commit=head,  # What changed there in between is compared again, not overwritten unseen.
     )
     oid: str = done.oid
     return oid

@@ -17,7 +17,7 @@ BYTES = 4
 def continuation(tokenizer: Any, before: Sequence[int], new: Sequence[int], *, special: bool = False) -> str:
     """The text that `new` tokens add to those `before` them; special tokens are shown only if `special`.
 
-    Decoded alone, a text loses its first space under many tokenizers.
+    With many tokenizers, a text that is decoded alone loses its first space.
     """
     decode, ids = _decoder(tokenizer, special), list(new)
     whole = _added(decode, before, ids)
@@ -32,13 +32,13 @@ def continuation(tokenizer: Any, before: Sequence[int], new: Sequence[int], *, s
 def _added(decode: Decode, before: Sequence[int], new: list[int]) -> str:
     for start in _beginnings(before):
         head, whole = decode(start), decode([*start, *new])
-        if whole.startswith(head):  # Not where `new` changes how the tokens before it are shown.
+        if whole.startswith(head):  # Not if `new` changes how the tokens before it are decoded.
             return whole[len(head) :]
     return decode(new)
 
 
 def _beginnings(before: Sequence[int]) -> Iterator[list[int]]:
-    """All of it, and then less and less: any text before new tokens shows them as they are within a text."""
+    """All of it, then less and less: after any text, new tokens are decoded as within a text."""
     yield list(before)
     left_out = 1
     while left_out < len(before):
@@ -53,7 +53,7 @@ def _decoder(tokenizer: Any, special: bool) -> Decode:
 
 
 def _without_cleanup(tokenizer: Any) -> Any:
-    """The same tokenizer, whose decoder leaves spaces before punctuation alone, which WordPiece's own does not."""
+    """The same tokenizer with a decoder that keeps spaces before punctuation, which WordPiece's own does not."""
     decoder = tokenizer.backend_tokenizer.decoder
     state = json.loads(decoder.__getstate__()) if decoder else {}
     steps = [step for step in state.get("decoders", [state]) if step.get("type") == "WordPiece" and step["cleanup"]]

@@ -14,7 +14,7 @@ class Template:
     after: tuple[int, ...] = ()
 
     def around(self, ids: list[int]) -> list[int]:
-        """A text's ids with the template's."""
+        """The ids of a text with those of the template."""
         return [*self.before, *ids, *self.after]
 
 
@@ -22,7 +22,7 @@ def template_of(tokenizer: Any) -> Template:
     """The template of a tokenizer, whatever texts it can encode."""
     if tokenizer.is_fast:
         return _of_fast(tokenizer.backend_tokenizer)
-    text = -1  # The id of no token.
+    text = -1  # Not the id of any token.
     around: list[int] = tokenizer.build_inputs_with_special_tokens([text])
     index = around.index(text)
     return Template(tuple(around[:index]), tuple(around[index + 1 :]))
@@ -34,7 +34,7 @@ def _of_fast(backend: Any) -> Template:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    # With a vocabulary of one word, so that there is a text to put it around.
+    # With a vocabulary of one word, so that there is a text to put the template around.
     model = Tokenizer(WordLevel({PLACE: 0}, unk_token=PLACE))
     model.post_processor = backend.post_processor
     encoding = model.encode(PLACE)

@@ -182,7 +182,7 @@ def _readable(model: Model, file: Path) -> Iterator[None]:
 
     try:
         yield
-    # Of a damaged file; of an index that is no JSON, or of another form; and of numbers that NumPy does not have.
+    # From a damaged file, an index that is not JSON or has another form, and number types that NumPy lacks.
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{error}" if isinstance(error, (SafetensorError, OSError, ValueError)) else f"{error!r}"
         if _is_pointer(file):

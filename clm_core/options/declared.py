@@ -72,7 +72,7 @@ def list_options(cls: type) -> list[Option]:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written on the command line."""
+    """A value as written on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

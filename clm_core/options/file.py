@@ -70,7 +70,7 @@ def _mapping(node: Any, path: Path, section: str = "") -> dict[str, Given]:
 
 
 def _plain(node: Any, place: str) -> Any:
-    """A text, or a list of texts."""
+    """A string, or a list of strings."""
     items = [item.value for item in node.value] if node.id == "sequence" else [node.value]
     if not all(isinstance(item, str) for item in items):
         raise OptionError(f"{place} must be a value or a list of values, without nesting")

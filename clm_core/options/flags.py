@@ -44,7 +44,7 @@ class Once(argparse.Action):
         """Remember the value of a flag.
 
         Raises:
-            OptionError: it has another one already.
+            OptionError: it was given another value before.
         """
         if self.given and self.given[1] != value:
             ways = [name if isinstance(text, bool) else f"{name} {text}" for name, text in (self.given, (flag, value))]

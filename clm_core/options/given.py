@@ -31,7 +31,7 @@ TRUE, FALSE, NONE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}, {"n
 
 
 def from_arguments(arguments: Mapping[str, Any]) -> dict[str, Given]:
-    """The options of a call from Python; a mapping holds the options of the backend it is named after."""
+    """The options of a call from Python; a mapping has the options of the backend it is named after."""
     given: dict[str, Given] = {}
     for name, value in arguments.items():
         if isinstance(value, Mapping):
@@ -42,7 +42,7 @@ def from_arguments(arguments: Mapping[str, Any]) -> dict[str, Given]:
 
 
 def build(cls: type[Config], layers: Sequence[Layer]) -> Config:
-    """Make a dataclass from layers of given values, of which the last wins.
+    """Build a dataclass from layers of given values; later ones override earlier ones.
 
     Raises:
         OptionError: an option is unknown, or its value is not of its type or not in its range.

@@ -37,10 +37,10 @@ DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
 
 PYTHON = "python"
-"""The section of the interpreters: `--python-NAME`, or `python: {NAME: PATH}` in a file."""
+"""The section with the interpreters: `--python-NAME`, or `python: {NAME: PATH}` in a file."""
 
 EMPTY: tuple[Any, ...] = (None, (), [])
-"""What an argument may be, and give nothing."""
+"""Values of an argument that count as not given."""
 
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
 SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
@@ -135,7 +135,7 @@ def parity(given: Layer, *, file: str | Path | None) -> ParityRequest:
 
 
 def parity_side(backend: Backend, *, file: Path) -> Request[ParityConfig]:
-    """What one side of a comparison is asked for, by the file that `clm parity` wrote for both sides.
+    """The request for one side of a comparison, from the file that `clm parity` wrote for both sides.
 
     Only this side's backend is looked at: the other one need not be installed in this environment.
     """
@@ -308,11 +308,11 @@ def _option_names(cls: type) -> list[str]:
 
 
 def _resumed(given: Given) -> dict[str, Given]:
-    """The options of the run that a checkpoint belongs to, and its folder as the output folder."""
+    """The options of the checkpoint's run, with its folder as the output folder."""
     run = checkpoints.find(Path(given.value)).parent
     return {**_recorded(run), "output_dir": Given(str(run), given.place)}
 
 
 def _recorded(run: Path) -> dict[str, Given]:
-    """The options of a run, if the folder is of one."""
+    """The options of a run, if the folder is one."""
     return options.from_file(run / RUN_FILE) if (run / RUN_FILE).is_file() else {}

@@ -61,7 +61,7 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None) -> Iter
     except OSError as error:
         raise OutputError(f"output_dir {error.filename} cannot be written: {error.strerror}") from None
     claim = Claim(folder)
-    (folder / ERROR_LOG).unlink(missing_ok=True)  # Of the error that ended it before it was resumed.
+    (folder / ERROR_LOG).unlink(missing_ok=True)  # From the error that ended the run before it was resumed.
     try:
         yield claim
     except BaseException as error:
@@ -105,7 +105,7 @@ def _remove_run(folder: Path) -> None:
 
 
 def _aside(folder: Path) -> Path:
-    """Where an earlier run waits until the one that replaces it has begun."""
+    """The folder to which an earlier run is moved until the one that replaces it has started."""
     whole = folder.resolve()  # `.` has no name.
     return whole.with_name(f".{whole.name}.replaced")
 
@@ -125,7 +125,7 @@ def _first_free(config: TrainConfig, backend: str) -> Path:
 
 
 def _stem(path: str) -> str:
-    """What a file is called, without its kind; of a URL, without a query."""
+    """The name of a file without its endings; of a URL, without a query."""
     return (RemoteFile(path) if is_remote(path) else Path(path)).name.split(".")[0]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 PLAIN_INTERVAL = 10.0
-"""Seconds between the lines of a bar where there is no terminal."""
+"""Seconds between the lines of a bar if there is no terminal."""
 
 WARMING = 2
 """Reports that do not measure the pace: those before resuming, and the first step, in which a framework traces."""
@@ -27,7 +27,7 @@ class Progress:
     """Shows nothing: the default for calls from Python, and the interface of the others."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Show a line that stays."""
 
     @contextmanager
     def bar(self, description: str, total: int | None, unit: str) -> Iterator[Bar]:
@@ -104,7 +104,7 @@ class _Pace:
             self.mark()
 
     def mark(self) -> None:
-        """Measure from here on."""
+        """Measure from now on."""
         self.done_at_mark, self.marked = self.done, time.monotonic()
 
     @property
@@ -136,7 +136,7 @@ class _TqdmBar:
         self._show()
         self.bar.update(count)
         if self.pace.reports <= WARMING:
-            self.bar.refresh()  # tqdm shows nothing for a tenth of a second, and a step may take minutes after that.
+            self.bar.refresh()  # tqdm shows nothing for a tenth of a second, and the next step may take minutes.
 
     def note(self, text: str) -> None:
         self.text = text
@@ -183,7 +183,7 @@ class _PlainBar:
         self.progress.say(f"{self.description}: {self.pace.counted()}, {_duration(now - self.started)}{ahead}{note}")
         self.shown = now
         if self.pace.reports > WARMING:
-            self.pace.mark()  # The time left is at the pace since the last line: what came before may have been slower.
+            self.pace.mark()  # The time left is at the pace since the last line: earlier steps may have been slower.
 
 
 def _rate(number: float) -> str:

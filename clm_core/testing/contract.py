@@ -80,7 +80,7 @@ class BackendContract:
         assert shared.baseline.of(StepDone)
         assert {option.name for option in fields(self.backend.options)} - shared.read_options == set()
 
-    # The course of a training.
+    # The steps of a training.
 
     def test_steps_evaluations_and_checkpoints_come_as_scheduled_and_in_this_order(self, shared: Shared) -> None:
         run = shared.baseline

@@ -115,7 +115,7 @@ def check(trace: Trace, name: str) -> None:
 
 
 def _resume(backend: Backend, folder: Path) -> Trace:
-    """Go on from a checkpoint that another backend left: drawn weights and moments, in the middle of an epoch."""
+    """Resume from a checkpoint of another backend: drawn weights and moments, in the middle of an epoch."""
     job = training_job(backend, folder / "run", model=tiny_model(None, dropout=0.0), **RESUMED_OPTIONS)
     _write_foreign(folder / "checkpoint", job, RESUMED_AT)
     return train(backend, replace(job, resume_from=folder / "checkpoint"))

@@ -34,7 +34,7 @@ class Shared:
     backend: Backend
     new_folder: Callable[[], Path]
     read_options: set[str] = field(default_factory=set)
-    """Names of the backend's own options that a training has asked for."""
+    """Names of the backend-specific options that a training has read."""
     _made: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -57,7 +57,7 @@ class Shared:
         return self._once(_key("run", options), lambda: self.run_again(**options))
 
     def run_again(self, **options: Any) -> Trace:
-        """The same, but made anew; with `resume_from` too."""
+        """The same, but not shared; with `resume_from` too."""
         return train(self.backend, self._job(**options))
 
     def recorded(self, name: str) -> Trace:
@@ -107,7 +107,7 @@ class Shared:
 
 
 def watch(options: Any, read: set[str]) -> Any:
-    """An instance of a backend's `options` that notes in `read` which of its fields are asked for."""
+    """An instance of a backend's `options` that notes in `read` which of its fields are read."""
 
     class Watched(options):  # type: ignore[misc]  # It is known when it runs.
         def __getattribute__(self, name: str) -> Any:

@@ -22,7 +22,7 @@ from clm_core.paths import likely
 Documents = Iterator[str | None]
 
 TEXT, JSON, CSV = (".txt",), (".json", ".jsonl", ".ndjson"), (".csv", ".tsv")
-"""The kinds of files that an option can be about."""
+"""The kinds of files that an option can apply to."""
 
 PROBED = 2**26
 """Bytes of a file above which it is not checked beforehand, if that could mean reading all of it."""
@@ -67,7 +67,7 @@ def check(file: File, layout: Layout) -> None:
     """Check that a file can be read and has the column, without reading much of it.
 
     Raises:
-        DataError: it cannot, or has not.
+        DataError: it cannot be read, or does not have it.
     """
     if kind(file) == ".txt":
         next(read_text(file, layout.encoding))

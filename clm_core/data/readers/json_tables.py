@@ -7,7 +7,7 @@ from clm_core.data.columns import has_column, shown_names
 from clm_core.errors import DataError
 
 ALL, SELF = "*", "."
-"""In a field: every member; and, alone, the value itself, as one row."""
+"""In a field, every member; and, alone, the value itself as one row."""
 
 Object = dict[str, Any]
 
@@ -156,7 +156,7 @@ def _is_indexed(value: Object) -> bool:
 
 
 def _is_keyed(value: Object) -> bool:
-    """Whether the members are rows, each under a key of its own: objects that have a name in common."""
+    """Whether the members are rows, each under its own key: objects that have a name in common."""
     members = list(value.values())
     if len(members) < 2 or not all(isinstance(member, dict) for member in members):
         return False

@@ -26,26 +26,26 @@ def _zstd(raw: Any) -> Any:
 
 
 UNPACKERS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
-"""By the end of the name."""
+"""How to open a file, by the end of its name."""
 
 
 def packing(file: File) -> str:
-    """The end of the name that says how a file is packed, or nothing."""
+    """The ending that says how a file is compressed, or an empty string."""
     suffix = Path(file.name).suffix.lower()
     return suffix if suffix in UNPACKERS else ""
 
 
 def kind(file: File) -> str:
-    """The end of the name that says what a file is, packed or not."""
+    """The ending that says what a file is, compressed or not."""
     return Path(file.name[: len(file.name) - len(packing(file))]).suffix.lower()
 
 
 @contextmanager
 def opened(file: File) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked, from the first to the last.
+    """The decompressed bytes of a file, from the first to the last.
 
     Raises:
-        DataError: it cannot be read, or its packing is damaged; so does reading within the block.
+        DataError: it cannot be read, or its compressed data is damaged; also raised by reading within the block.
     """
     with _explained(file), file.open("rb") as raw:
         if how := packing(file):
@@ -60,7 +60,7 @@ def opened_anywhere(file: File) -> Iterator[BinaryIO]:
     """The same, with random access: through a temporary copy, if there is no other way.
 
     Raises:
-        DataError: it cannot be read, or its packing is damaged.
+        DataError: it cannot be read, or its compressed data is damaged.
     """
     if not packing(file):
         with _explained(file), file.open("rb") if isinstance(file, Path) else file.open(seek=True) as raw:
@@ -80,7 +80,9 @@ def _explained(file: File) -> Iterator[None]:
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise _damaged(file, error) from None
     except OSError as error:
-        if error.errno is None and packing(file):  # What the system says has a number, what an unpacker says has none.
+        if error.errno is None and packing(
+            file
+        ):  # An error of the system has a number, one of a decompressor does not.
             raise _damaged(file, error) from None
         raise DataError(f"cannot read {file}: {error.strerror or error}") from None
 
@@ -90,7 +92,7 @@ def _damaged(file: File, error: Exception) -> DataError:
 
 
 def check_regular(file: Path, option: str) -> None:
-    """Make sure that a file can be read more than once, and has an end.
+    """Make sure that a file can be read more than once, and ends.
 
     Raises:
         DataError: it is a pipe or a device.

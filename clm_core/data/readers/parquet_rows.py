@@ -14,7 +14,7 @@ def read_parquet(file: File, column: str) -> Iterator[str | None]:
     """The text of each row.
 
     Raises:
-        DataError: it is no Parquet file, damaged, or has no such column.
+        DataError: it is not a Parquet file, is damaged, or has no such column.
     """
     import pyarrow
     from pyarrow import parquet

@@ -13,7 +13,7 @@ from clm_core.errors import DataError
 from clm_core.redaction import without_credentials
 
 WEB = ("http", "https")
-"""Where a `?` begins a query, and is no wildcard."""
+"""Where a `?` starts a query, and is not a wildcard."""
 
 PATIENCE = 60.0
 """Seconds of silence after which a request over the web is given up; a transfer may take any time."""
@@ -43,7 +43,7 @@ class RemoteFile:
         """Its bytes as a stream or, if the server supports it, with random access.
 
         Raises:
-            DataError: it cannot be had; so does the stream.
+            DataError: it cannot be read; also raised by the stream.
         """
         with _explained(self.url):
             system, path = _file_system(self.url)
@@ -122,7 +122,7 @@ def _over_the_web() -> dict[str, Any]:
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=PATIENCE)
-    # A file that is packed comes as it is, and is not unpacked on the way.
+    # A compressed file comes as it is, and is not decompressed on the way.
     return {
         "client_kwargs": {"trust_env": True, "timeout": timeout},
         "headers": {"Accept-Encoding": "identity"},
