@@ -47,7 +47,10 @@ def check_complete(folder: Path) -> None:
 
 @contextmanager
 def readable(checkpoint: Path | None, trainer: Trainer) -> Iterator[str | None]:
-    """A checkpoint as Trainer reads it: with its own file for the step, which another backend does not write."""
+    """A checkpoint as Trainer reads it: with its own file for the step, which another backend does not write.
+
+    That file goes into a folder of links: a checkpoint stays as it was written, and may lie where nobody can write.
+    """
     if checkpoint is None or (checkpoint / TRAINER_STATE_NAME).is_file():
         yield str(checkpoint) if checkpoint else None
         return

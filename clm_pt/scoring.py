@@ -14,20 +14,6 @@ from clm_pt.datasets import IGNORED, collate
 from clm_pt.modeling import inference, precision
 
 
-def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """The loss of a batch as Trainer wants it: summed over its tokens, divided by the tokens of the whole step.
-
-    So it does not depend on how a step is accumulated, nor on whether a model's own loss would take the divisor.
-    """
-    loss = cross_entropy(*_logits_and_targets(outputs.logits, labels), ignore_index=IGNORED, reduction="sum")
-    return loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def share_of_step(labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor | float:
-    """The share of a batch in the tokens of the step that it is a part of."""
-    return 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
-
-
 def score(
     model: PreTrainedModel,
     blocks: Blocks,
@@ -53,6 +39,20 @@ def logits(model: PreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logit
     batches = (blocks[start : start + batch_size] for start in range(0, len(blocks), batch_size))
     with inference(model):
         return np.concatenate([_predicted(model, batch)[0].float().cpu().numpy() for batch in batches])
+
+
+def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """The loss of a batch as Trainer wants it: summed over its tokens, divided by the tokens of the whole step.
+
+    So it does not depend on how a step is accumulated, nor on whether a model's own loss would take the divisor.
+    """
+    loss = cross_entropy(*_logits_and_targets(outputs.logits, labels), ignore_index=IGNORED, reduction="sum")
+    return loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def share_of_step(labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor | float:
+    """The share of a batch in the tokens of the step that it is a part of."""
+    return 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
 
 
 def _score_batch(model: PreTrainedModel, blocks: Blocks) -> Score:

@@ -87,6 +87,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         added = [total.assign_add(weight * grad) for total, (grad, _) in zip(self._sums, pairs, strict=True)]
 
         def update() -> tf.Tensor:
+            # Named, since super() finds its object in the first argument, and tf.cond calls this with none.
             super(AdamWeightDecay, self).apply_gradients(self._clipped(zip(self._sums, variables, strict=True)), name)
             for total in self._sums:
                 total.assign(tf.zeros_like(total))

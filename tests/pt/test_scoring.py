@@ -9,6 +9,7 @@ from clm_core.config import EvaluationOptions
 from clm_pt import modeling
 from clm_pt.backend import PyTorchBackend
 from clm_pt.scoring import score
+from clm_pt.training import create_trainer
 
 
 def in_numpy(model, blocks):
@@ -52,3 +53,16 @@ def test_a_model_is_left_in_its_mode(new_model, blocks, training):
 def test_bf16_changes_a_score_a_little(new_model, blocks):
     rounded, exact = evaluate(new_model(), blocks, bf16=True), evaluate(new_model(), blocks)
     assert 0 < abs(rounded.loss - exact.loss) < 1e-2
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_options_stand_for_the_size_of_batches_and_the_precision(new_model, blocks, bf16):
+    model, options = modeling.load(new_model()), EvaluationOptions(per_device_eval_batch_size=4, bf16=bf16)
+    with modeling.precision(bf16):
+        expected = score(model, blocks, batch_size=4)
+    assert score(model, blocks, options, lambda event: None) == score(model, blocks, config=options) == expected
+
+
+def test_a_trainer_without_validation_blocks_says_so_when_it_is_to_evaluate(new_job):
+    with pytest.raises(ValueError, match="no validation blocks"):
+        create_trainer(new_job(validation=None)).evaluate()
