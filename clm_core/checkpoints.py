@@ -148,21 +148,21 @@ def list_complete(run: Path) -> list[Path]:
     return sorted(found, key=_step_in)
 
 
-def find(place: Path) -> Path:
-    """The checkpoint at `place`, or the latest of the run at `place`.
+def find(path: Path) -> Path:
+    """The checkpoint at `path`, or the latest of the run at `path`.
 
     Raises:
         ModelError: there is no complete checkpoint.
     """
-    if (place / MARKER).is_file():
-        return place
-    if not place.is_dir():
-        raise ModelError(f"resume_from_checkpoint: there is no folder {place}{likely(str(place))}")
-    if found := list_complete(place):
+    if (path / MARKER).is_file():
+        return path
+    if not path.is_dir():
+        raise ModelError(f"resume_from_checkpoint: there is no folder {path}{likely(str(path))}")
+    if found := list_complete(path):
         return found[-1]
-    started = sorted(path.name for path in place.iterdir() if NAME.fullmatch(path.name))
+    started = sorted(folder.name for folder in path.iterdir() if NAME.fullmatch(folder.name))
     why = f"{', '.join(started)} never completed" if started else f"no {MARKER} and no checkpoint-STEP folder in it"
-    raise ModelError(f"resume_from_checkpoint: {place} is neither a checkpoint nor a run with a checkpoint ({why})")
+    raise ModelError(f"resume_from_checkpoint: {path} is neither a checkpoint nor a run with a checkpoint ({why})")
 
 
 def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> int:

@@ -87,10 +87,10 @@ def write_weights(weights: Mapping[str, Any], file: Path) -> None:
     _check_written(arrays, file)
 
 
-def not_written(place: Path, name: str) -> OutputError:
+def not_written(path: Path, name: str) -> OutputError:
     """What is raised where the weights read back are not those that were written; `name` is the first that differs."""
     return OutputError(
-        f"the weights in {place} were not written correctly (first in {name}): is the disk full or failing?"
+        f"the weights in {path} were not written correctly (first in {name}): is the disk full or failing?"
     )
 
 

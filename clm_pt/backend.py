@@ -58,10 +58,10 @@ class PyTorchBackend(Backend):
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
-        from clm_pt.modeling import load, place, precision
+        from clm_pt.modeling import load, on_device, precision
         from clm_pt.scoring import score
 
-        model = place(load(job.model))
+        model = on_device(load(job.model))
         with precision(job.config.bf16):
             return score(model, job.blocks, job.config.per_device_eval_batch_size, job.report)
 
@@ -71,10 +71,10 @@ class PyTorchBackend(Backend):
         return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
-        from clm_pt.modeling import load, place, precision
+        from clm_pt.modeling import load, on_device, precision
         from clm_pt.scoring import logits
 
-        model = place(load(job.model))
+        model = on_device(load(job.model))
         with precision(job.config.bf16):
             return logits(model, job.blocks, job.config.per_device_eval_batch_size)
 

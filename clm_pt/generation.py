@@ -4,13 +4,13 @@ import torch
 from transformers import GenerationConfig, set_seed
 
 from clm_core.backend import GenerationJob
-from clm_pt.modeling import load, place
+from clm_pt.modeling import load, on_device
 from clm_pt.repairs import ask_as_in_training, let_generate, uses_cache
 
 
 def generate(job: GenerationJob) -> list[int]:
     """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
-    model = place(load(job.model))
+    model = on_device(load(job.model))
     let_generate(model)
     ask_as_in_training(model)
     prompt = torch.tensor([job.prompt], device=model.device)

@@ -83,7 +83,7 @@ def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any 
         complete(folder, tokenizer, model.config)
 
 
-def place(model: PreTrainedModel) -> PreTrainedModel:
+def on_device(model: PreTrainedModel) -> PreTrainedModel:
     """The model on the accelerator, if there is one, ready to score and generate."""
     return model.to(_accelerator()).eval()
 

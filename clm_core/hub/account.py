@@ -127,14 +127,14 @@ class Hub:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSetFacts:
+class DatasetFacts:
     """What the Hub knows about a dataset; None if it does not say, or cannot be reached."""
 
     license: str | None = None
     language: list[str] | None = None
 
 
-def dataset_facts(name: str, revision: str | None = None) -> DataSetFacts:
+def dataset_facts(name: str, revision: str | None = None) -> DatasetFacts:
     """What the Hub knows about a dataset."""
     from huggingface_hub import HfApi
 
@@ -142,10 +142,10 @@ def dataset_facts(name: str, revision: str | None = None) -> DataSetFacts:
         with bounded(Patience.from_environment().timeout):
             card = HfApi().dataset_info(name, revision=revision).card_data
     except Exception:  # A card without it is better than no card.
-        return DataSetFacts()
+        return DatasetFacts()
     known = card.to_dict() if card else {}
     license, language = _list(known.get("license")), _list(known.get("language"))
-    return DataSetFacts(license=", ".join(license) or None, language=language or None)
+    return DatasetFacts(license=", ".join(license) or None, language=language or None)
 
 
 def _list(value: Any) -> list[str]:

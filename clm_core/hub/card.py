@@ -8,7 +8,7 @@ from typing import Any
 from clm_core.config import HubOptions
 from clm_core.data.prepared import documents_read
 from clm_core.errors import OutputError
-from clm_core.hub.account import DataSetFacts
+from clm_core.hub.account import DatasetFacts
 from clm_core.options import list_options, to_flags
 from clm_core.options.resolve import DATA
 from clm_core.record import CARD, CURVE, Record, read_options, read_results
@@ -34,7 +34,7 @@ _LICENSE = "apache-2.0"
 """Of a model that was trained on nothing but what comes with clm."""
 
 
-def write_card(run: Path, repository: str, *, data: DataSetFacts, license: str | None = None) -> None:
+def write_card(run: Path, repository: str, *, data: DatasetFacts, license: str | None = None) -> None:
     """Write the card of a run, with its curve, into the run's folder.
 
     `license` is that of the model; default: what the run's own options say.
@@ -88,17 +88,17 @@ def _draw(file: Path, results: Record) -> None:
     draw_losses(file, {label: points for label, points in lines.items() if points})
 
 
-def _metadata(results: Record, options: Record, repository: str, data: DataSetFacts) -> str:
+def _metadata(results: Record, options: Record, repository: str, data: DatasetFacts) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     after = results["after"]
     base = options.get("model_name_or_path")
-    data_set = _data_set(options)
+    dataset = _dataset(options)
     evaluation = [
         EvalResult(
             task_type="text-generation",
             task_name="Causal language modeling",
-            dataset_type=data_set or "text",
+            dataset_type=dataset or "text",
             dataset_name=f"{_data(options)}, documents held out",
             metric_type=name,
             metric_name=title,
@@ -115,7 +115,7 @@ def _metadata(results: Record, options: Record, repository: str, data: DataSetFa
         pipeline_tag="text-generation",
         tags=["clm", "causal-lm"],
         base_model=base if base and "/" in base else None,
-        datasets=[data_set] if data_set else None,
+        datasets=[dataset] if dataset else None,
         metrics=["perplexity", "accuracy"] if after else None,
         model_name=repository.split("/")[-1],
         eval_results=evaluation or None,
@@ -159,7 +159,7 @@ def _facts(results: Record, options: Record, license: str | None) -> Iterable[tu
     yield "tokens trained on", f"{results['tokens_trained']:,}, all epochs together"
 
 
-def _data_set(options: Record) -> str | None:
+def _dataset(options: Record) -> str | None:
     """The name on the Hub of the training data, if it has one; prepared data may also be a folder."""
     prepared = options.get("prepared") or ""
     return options.get("dataset_name") or (prepared.split("@")[0] if "/" in prepared else None)

@@ -12,7 +12,7 @@ from clm_core.data.prepared import MANIFEST, PUBLICATION, Prepared
 from clm_core.durable import write
 from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import account, prepared_data, run_files
-from clm_core.hub.account import DataSetFacts, Hub, Repository
+from clm_core.hub.account import DatasetFacts, Hub, Repository
 from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import upload
 from clm_core.record import CARD, RESULTS_FILE, read_options, read_results
@@ -157,8 +157,8 @@ def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub, 
     repository = replace(repository, id=user.full_name(repository.id))
     if not (run / CARD).exists():
         options = read_options(run)
-        data_set = options.get("dataset_name")
-        known = account.dataset_facts(data_set, options.get("revision")) if data_set else DataSetFacts()
+        dataset = options.get("dataset_name")
+        known = account.dataset_facts(dataset, options.get("revision")) if dataset else DatasetFacts()
         write_card(run, repository.id, data=known, license=license)
     elif license:
         set_license(run, license)

@@ -121,8 +121,8 @@ def _constant() -> Any:
     return np.array([0.0] + [1.0, -1.0] * 7 + [0.0], np.float32)
 
 
-def _bit(kept: int, place: int) -> int:
-    return kept >> place & 1
+def _bit(kept: int, index: int) -> int:
+    return kept >> index & 1
 
 
 def _pair(found: float, sites: int, kind: str) -> Pair:

@@ -77,7 +77,7 @@ def test_what_is_broken_beyond_the_tokens_that_are_wanted_is_never_met(tokenizer
 
 
 @pytest.fixture
-def data_set(tmp_path, monkeypatch):
+def dataset(tmp_path, monkeypatch):
     """A folder that `datasets` reads as it reads a repository on the Hub: 30 rows, and 4 to validate on."""
     import datasets
 
@@ -95,15 +95,15 @@ def tokens(result):
     return {split: prepared.tokens(split).tolist() for split in prepared.manifest.splits}
 
 
-def test_a_streamed_data_set_has_the_tokens_of_the_downloaded_one(data_set, tmp_path):
-    streamed = data_set(streaming=True)
+def test_a_streamed_data_set_has_the_tokens_of_the_downloaded_one(dataset, tmp_path):
+    streamed = dataset(streaming=True)
     assert list((tmp_path / "datasets").glob("**/*.arrow")) == []
-    assert tokens(streamed) == tokens(data_set())
+    assert tokens(streamed) == tokens(dataset())
 
 
-def test_a_streamed_data_set_is_found_prepared_the_second_time(data_set):
-    assert [data_set(streaming=True, max_train_samples=5).reused for _ in range(2)] == [False, True]
-    assert not data_set(streaming=True, max_train_samples=6).reused
+def test_a_streamed_data_set_is_found_prepared_the_second_time(dataset):
+    assert [dataset(streaming=True, max_train_samples=5).reused for _ in range(2)] == [False, True]
+    assert not dataset(streaming=True, max_train_samples=6).reused
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_a_streamed_data_set_is_found_prepared_the_second_time(data_set):
         ({"dataset_name": None}, OptionError, "streaming True has no effect without dataset_name"),
     ],
 )
-def test_a_stream_that_cannot_be_is_refused(data_set, options, error, message):
+def test_a_stream_that_cannot_be_is_refused(dataset, options, error, message):
     with pytest.raises(error, match=message):
-        data_set(streaming=True, **options)
+        dataset(streaming=True, **options)
 
 
-def test_a_row_that_breaks_a_stream_is_named(data_set, tmp_path):
+def test_a_row_that_breaks_a_stream_is_named(dataset, tmp_path):
     with (tmp_path / "mine" / "train.jsonl").open("a") as file:
         file.write("\n{broken")
     with pytest.raises(DataError, match=r"cannot read dataset .*mine train: "):
-        data_set(streaming=True)
+        dataset(streaming=True)

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 import clm_core as clm
 from clm_core import cli
 from clm_core.errors import OutputError
-from clm_core.hub.account import DataSetFacts
+from clm_core.hub.account import DatasetFacts
 from clm_core.hub.card import set_license, write_card
 
 
@@ -21,7 +21,7 @@ def run(train, tmp_path):
 @pytest.fixture
 def card(run):
     """The card of a run, as the Hub reads it."""
-    write_card(run.output_dir, "jane/fox", data=DataSetFacts(license="cc-by-4.0", language=["de"]))
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts(license="cc-by-4.0", language=["de"]))
     return ModelCard.load(run.output_dir / "README.md")
 
 
@@ -60,7 +60,7 @@ def test_the_model_of_a_foreign_backend_is_not_said_to_open_elsewhere(card):
 
 
 def test_what_is_not_known_of_a_licence_is_not_made_up(run):
-    write_card(run.output_dir, "jane/fox", data=DataSetFacts())
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     card = ModelCard.load(run.output_dir / "README.md")
     assert "| licence of the data | not known |" in card.text
     assert card.data.license is None
@@ -73,7 +73,7 @@ def test_the_language_is_that_of_the_data_and_no_licence_is_taken_from_them(card
 def test_a_model_of_the_sample_alone_has_its_licence_and_language(tmp_path):
     options = {"max_steps": 2, "eval_strategy": "no", "output_dir": tmp_path / "run"}
     run = clm.train(backend="bigram", config="sample", learning_rate=2e-5, warmup_ratio=0.0, **options)
-    write_card(run.output_dir, "jane/fox", data=DataSetFacts())
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     card = ModelCard.load(run.output_dir / "README.md")
     assert (card.data.license, card.data.language) == ("apache-2.0", ["en"])
 
@@ -81,7 +81,7 @@ def test_a_model_of_the_sample_alone_has_its_licence_and_language(tmp_path):
 def test_a_model_has_the_licence_that_its_author_gives_it(train, tmp_path):
     run = train(output_dir=tmp_path / "run", hub_license="mit")
     for given, expected in ((None, "mit"), ("openrail", "openrail")):
-        write_card(run.output_dir, "jane/fox", data=DataSetFacts(), license=given)
+        write_card(run.output_dir, "jane/fox", data=DatasetFacts(), license=given)
         assert ModelCard.load(run.output_dir / "README.md").data.license == expected
 
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_a_licence_is_refused_before_anything_else(train_refused,
 
 def test_a_run_without_validation_has_a_card_too(train, tmp_path):
     run = train(output_dir=tmp_path / "run", validation_split_percentage=0)
-    write_card(run.output_dir, "jane/fox", data=DataSetFacts())
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     card = ModelCard.load(run.output_dir / "README.md")
     assert card.data.eval_results is None
     assert "The model was not evaluated." in card.text
@@ -116,4 +116,4 @@ def test_a_run_without_validation_has_a_card_too(train, tmp_path):
 def test_a_run_that_did_not_end_has_none(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(OutputError, match="not a finished run"):
-        write_card(tmp_path / "run", "jane/fox", data=DataSetFacts())
+        write_card(tmp_path / "run", "jane/fox", data=DatasetFacts())

@@ -238,6 +238,6 @@ def test_weights_that_were_not_written_well_are_noticed(new_model, tmp_path, mon
 def test_a_model_is_placed_on_the_cpu_where_there_is_no_accelerator(new_model, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    model = modeling.place(modeling.load(new_model()))
+    model = modeling.on_device(modeling.load(new_model()))
     assert model.device.type == "cpu"
     assert not model.training
