@@ -52,6 +52,14 @@ def train(corpus):
 
 
 @pytest.fixture
+def prepare(corpus):
+    """Prepare the corpus in blocks of 16."""
+    return lambda **options: clm.prepare(
+        **{"train_file": corpus, "tokenizer_name": "sample", "block_size": 16, **options}
+    )
+
+
+@pytest.fixture
 def refused(capsys, tmp_path):
     """Run a command that must fail: with code 2, one line, and no trace in the output folder. Returns the line."""
 

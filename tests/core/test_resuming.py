@@ -1,0 +1,119 @@
+"""What becomes of a run that is interrupted or fails, and of the one that it would replace."""
+
+import pytest
+from clm_bigram import Bigrams
+from support.folders import history, names
+
+import clm_core as clm
+from clm_core.errors import ModelError, OptionError, OutputError
+
+
+@pytest.fixture
+def interrupted(train, tmp_path, monkeypatch):
+    """A run of three epochs of 18 steps that was ended by Ctrl-C in the step after its 40th."""
+    add, steps = Bigrams.add, iter(range(40))
+
+    def stop_after_the_last(self, blocks):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        add(self, blocks)
+
+    monkeypatch.setattr(Bigrams, "add", stop_after_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        train(output_dir=tmp_path / "run", num_train_epochs=3, logging_steps=7)
+    monkeypatch.setattr(Bigrams, "add", add)
+    return tmp_path / "run"
+
+
+def test_an_interrupted_run_has_its_checkpoints_and_nothing_that_looks_finished(interrupted):
+    assert names(interrupted) == ["checkpoint-18", "checkpoint-36", "history.jsonl", "run.yaml"]
+
+
+@pytest.mark.parametrize("place", ["", "checkpoint-36"])
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(train, interrupted, tmp_path, place):
+    whole = train(output_dir=tmp_path / "whole", num_train_epochs=3, logging_steps=7)
+    resumed = clm.train(backend="bigram", resume_from_checkpoint=interrupted / place)
+    assert resumed.output_dir == interrupted
+    assert (resumed.steps, resumed.tokens_trained) == (whole.steps, whole.tokens_trained)
+    assert (resumed.before, resumed.after) == (whole.before, whole.after)
+    assert history(interrupted) == history(tmp_path / "whole")
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (interrupted, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_may_be_made_longer(interrupted):
+    result = clm.train(backend="bigram", resume_from_checkpoint=interrupted, num_train_epochs=4)
+    assert (result.steps, result.epochs) == (72, 4.0)
+
+
+def test_a_run_cannot_go_on_with_blocks_in_another_order(interrupted):
+    with pytest.raises(ModelError, match="use the same"):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted, seed=7)
+    assert "checkpoint-36" in names(interrupted)
+
+
+def test_a_run_is_not_resumed_and_deleted_at_once(interrupted):
+    with pytest.raises(OptionError, match="give one of them"):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted, overwrite_output_dir=True)
+    assert "checkpoint-36" in names(interrupted)
+
+
+def test_another_run_is_only_deleted_when_this_is_asked_for(train, tmp_path):
+    train(output_dir=tmp_path / "run", num_train_epochs=2)
+    (tmp_path / "run" / "notes.md").write_text("mine")
+    with pytest.raises(OutputError, match="contains another run"):
+        train(output_dir=tmp_path / "run")
+    train(output_dir=tmp_path / "run", overwrite_output_dir=True)
+    assert {name for name in names(tmp_path / "run") if name.startswith("checkpoint")} == {"checkpoint-18"}
+    assert (tmp_path / "run" / "notes.md").read_text() == "mine"
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_the_one_it_was_to_replace(train, tmp_path, monkeypatch):
+    train(output_dir="run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    monkeypatch.setattr("clm_bigram.Bigrams.add", lambda self, blocks: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(output_dir="run", overwrite_output_dir=True, seed=5)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("clm_bigram.Bigrams.add", lambda self, blocks: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(output_dir="run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_not_overwritten_by_a_run_that_starts_from_what_is_in_it(train):
+    train(output_dir="run")
+    more = {"model_type": None, "model_name_or_path": "run"}
+    with pytest.raises(OutputError, match="run would be overwritten, but model_name_or_path run is in it"):
+        train(output_dir="run", overwrite_output_dir=True, **more)
+
+
+def test_a_run_is_not_resumed_into_the_folder_of_another(train):
+    train(output_dir="a", max_steps=2, save_strategy="steps", save_steps=1)
+    train(output_dir="b")
+    with pytest.raises(OutputError, match="b contains another run"):
+        clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b")
+
+
+def test_a_run_that_was_overwritten_can_be_resumed(train):
+    for _ in range(2):
+        train(output_dir="run", max_steps=4, save_strategy="steps", save_steps=2, overwrite_output_dir=True)
+    result = clm.train(backend="bigram", resume_from_checkpoint="run/checkpoint-2")
+    assert result.steps == 4
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_training_whose_figures_are_no_numbers_ends_and_saves_nothing(train, tmp_path, monkeypatch, name):
+    from clm_core.backend import StepDone
+    from clm_core.errors import TrainingError
+
+    def report_nonsense(self, job):
+        job.report(StepDone(**{"step": 1, "loss": 1.0, name: float("nan")}))
+
+    monkeypatch.setattr("clm_bigram.BigramBackend.train", report_nonsense)
+    with pytest.raises(TrainingError, match="is nan at step 1, where the learning rate was"):
+        train(output_dir="run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,14 @@
+"""What is in a folder that a command has written."""
+
+import json
+
+
+def names(folder):
+    """Of the files and folders in it, but for locks and the cache of a test."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in (".locks", "cache"))
+
+
+def history(folder):
+    """The lines of a run's history, without how fast it was."""
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_second"} for line in lines]
