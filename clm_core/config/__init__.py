@@ -26,6 +26,17 @@ from clm_core.config.hub import (
 from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import EvaluationOptions, OptimizationOptions, RunOptions
+from clm_core.config.values import (
+    at_least,
+    between,
+    delimiter,
+    encoding,
+    license_name,
+    not_negative,
+    positive,
+    positive_or_unlimited,
+    shard,
+)
 
 __all__ = [
     "COMMANDS",
@@ -52,5 +63,14 @@ __all__ = [
     "TokenizerOptions",
     "TrainConfig",
     "WeightsOptions",
+    "at_least",
+    "between",
+    "delimiter",
+    "encoding",
+    "license_name",
+    "not_negative",
     "option",
+    "positive",
+    "positive_or_unlimited",
+    "shard",
 ]
