@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, found to resume from, old ones removed.
+"""Checkpoints of a run: written whole or not at all, found to resume from, removed; and AdamW's moments in them.
 
 A checkpoint is a folder `checkpoint-STEP`. It counts once it contains `checkpoint.json`, which is written
 last; a folder without it, left by a crash, is never used. Weights and AdamW's moments have the same layout from every

@@ -149,13 +149,16 @@ class Schedule:
         """The learning rate of the step after `step` steps: transformers' `get_scheduler`, in the same arithmetic."""
         if step < self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
-        if self.lr_scheduler_type.startswith("constant"):
-            return self.learning_rate
         decaying = max(1, self.total_steps - self.warmup_steps)
-        if self.lr_scheduler_type == "linear":
-            return self.learning_rate * max(0, self.total_steps - step) / decaying
-        progress = min(1.0, (step - self.warmup_steps) / decaying)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        match self.lr_scheduler_type:
+            case "constant" | "constant_with_warmup":
+                return self.learning_rate
+            case "linear":
+                return self.learning_rate * max(0, self.total_steps - step) / decaying
+            case "cosine":
+                progress = min(1.0, (step - self.warmup_steps) / decaying)
+                return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
 
     def _batches_in(self, blocks: int) -> int:
         steps, rest = divmod(blocks, self.step_blocks)

@@ -1,4 +1,4 @@
-"""TensorFlow models: built from a configuration, filled with weights, and saved so that PyTorch opens them too."""
+"""TensorFlow models: built, filled with weights, given the loss to train on, saved so that PyTorch opens them too."""
 
 import contextlib
 import inspect

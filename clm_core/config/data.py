@@ -18,8 +18,8 @@ class DataOptions:
     streaming: bool = option(False, "read the dataset from the Hub while it is tokenized, and keep no copy")
     train_file: tuple[str, ...] = option(
         (),
-        "text to train on: paths, globs or URLs of .txt, .json, .jsonl, .csv, .tsv or .parquet, plain or compressed "
-        "as .gz, .bz2, .xz or .zst",
+        "text to train on: paths, globs or URLs of .txt, .json, .jsonl, .ndjson, .csv, .tsv or .parquet, plain or "
+        "compressed as .gz, .bz2, .xz or .zst",
         metavar="PATH",
     )
     validation_file: tuple[str, ...] = option((), "text to evaluate on, in the same formats", metavar="PATH")

@@ -15,7 +15,11 @@ TABLE = Path(__file__).with_name("elsewhere.yaml")
 CLOSE = 0.75
 """How similar two names are (`difflib`) for one to be a typo of the other; `batch_size` is not `block_size`."""
 
-DATA = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst")
+DATA = (
+    *(".txt", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"),
+    *(".gz", ".bz2", ".xz", ".zst"),
+)
+"""The endings of the files that clm reads."""
 
 
 def table() -> dict[str, dict[str, Any]]:

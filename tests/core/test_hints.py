@@ -4,14 +4,20 @@ import pytest
 
 import clm_core as clm
 from clm_core.config import COMMANDS
+from clm_core.data.readers.files import READERS
+from clm_core.data.readers.opening import UNPACKERS
 from clm_core.errors import OptionError
 from clm_core.options import list_options
-from clm_core.options.hints import table
+from clm_core.options.hints import DATA, table
 from clm_core.registry import list_backends
 
 OPTIONS = {option.name for command in COMMANDS.values() if command.config for option in list_options(command.config)}
 OF_BACKENDS = {option.name for it in list_backends() if it.backend for option in list_options(it.backend.options)}
 NAMES = table()["options"]
+
+
+def test_a_file_of_each_format_is_known_for_one():
+    assert set(DATA) == {*READERS, *UNPACKERS}
 
 
 def test_no_name_of_the_table_is_an_option_or_a_command_here():

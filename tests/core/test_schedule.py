@@ -1,6 +1,8 @@
 """The schedule of a training: what must hold for any number of blocks, batches and steps."""
 
 import math
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 
 from clm_core import Schedule, TrainConfig, epoch_order
 from clm_core.errors import DataError, OptionError
+from clm_core.options import list_options
 
 COUNTS = st.integers(1, 40)
+KINDS = get_args(next(option.kind for option in list_options(TrainConfig) if option.name == "lr_scheduler_type"))
 ORDER = [[4, 1, 3, 6, 0, 7, 2, 5], [1, 2, 5, 3, 6, 0, 4, 7], [3, 2, 1, 6, 0, 7, 4, 5]]
 
 
@@ -127,10 +131,20 @@ def test_the_learning_rate_is_that_of_transformers_schedulers(options, rates):
     assert {step: course.learning_rate_at(step) for step in rates} == pytest.approx(rates)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_scheduler_that_can_be_chosen_has_its_formula(kind):
+    assert schedule(max_steps=9, lr_scheduler_type=kind).learning_rates().shape == (9,)
+
+
+def test_a_scheduler_without_a_formula_is_no_other_one():
+    with pytest.raises(ValueError, match="no formula for lr_scheduler_type inverse_sqrt"):
+        replace(schedule(), lr_scheduler_type="inverse_sqrt").learning_rate_at(5)
+
+
 @given(
     steps=st.integers(1, 500),
     share=st.floats(0, 0.99),
-    kind=st.sampled_from(["linear", "cosine", "constant_with_warmup"]),
+    kind=st.sampled_from([kind for kind in KINDS if kind != "constant"]),
 )
 def test_the_learning_rate_rises_to_its_peak_and_never_again(steps, share, kind):
     course = schedule(max_steps=steps, warmup_ratio=share, lr_scheduler_type=kind, learning_rate=1.0)
