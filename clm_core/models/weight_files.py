@@ -1,4 +1,4 @@
-"""The weight files of a model: found in a folder or on the Hub, read tensor by tensor; errors if one is missing or a pickle."""
+"""The weight files of a model: found in a folder or on the Hub, read tensor by tensor, or missed with one wording."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
