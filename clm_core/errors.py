@@ -1,5 +1,8 @@
 """Errors that a person can act on: each names the value, where it was given and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 from clm_core.redaction import without_credentials
 
 
@@ -42,6 +45,17 @@ class HubError(ClmError):
     """The Hub cannot be reached, does not know who you are, or does not permit what you asked for."""
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def first_line(error: BaseException, *, otherwise: str | None = None) -> str:
+    """What an error of a library says, in one line; its type where it says nothing, or what is given `otherwise`."""
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__ if otherwise is None else otherwise
+
+
+def similar(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The known names that this one may be a typo of, most similar first; `cutoff` is a ratio of `difflib`."""
+    return difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+
+
+def did_you_mean(*names: object) -> str:
+    """The end of a message that suggests names; empty without any."""
+    return f"; did you mean {' or '.join(map(str, names))}?" if names else ""

@@ -1,7 +1,8 @@
 """Whether a name means a local folder or something on the Hub."""
 
-import difflib
 from pathlib import Path
+
+from clm_core.errors import did_you_mean, similar
 
 CACHED = ("config.json", "tokenizer_config.json", "tokenizer.json")
 """Files of which a model or tokenizer on the Hub has one."""
@@ -39,5 +40,5 @@ def likely(name: str, *, file: bool = False) -> str:
     while not path.parent.is_dir():
         path, file = path.parent, False
     there = sorted(found.name for found in path.parent.iterdir() if (found.is_file() if file else found.is_dir()))
-    near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.5)
-    return f"; did you mean {path.parent / near[0]}?" if near else f" (looked in {Path(path.parent).resolve()})"
+    near = [path.parent / found for found in similar(path.name, there)]
+    return did_you_mean(*near) or f" (looked in {Path(path.parent).resolve()})"

@@ -1,16 +1,17 @@
 """Backends by name: found by entry point, checked for their requirements, chosen."""
 
-import difflib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 
 from clm_core.backend import Backend
-from clm_core.errors import BackendError
+from clm_core.errors import BackendError, did_you_mean, similar
 
 GROUP = "clm.backends"
 VARIABLE = "CLM_BACKEND"
+SHORT = 0.3
+"""How similar a name is to that of a backend that may be meant: `tf` is two letters of `tensorflow`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,8 @@ def _only_usable(found: list[Status]) -> Backend:
 
 
 def _unknown(name: str, found: list[Status]) -> str:
-    near = difflib.get_close_matches(name, [status.name for status in found], n=2, cutoff=0.3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    near = similar(name, [status.name for status in found], most=2, cutoff=SHORT)
+    hint = f"{did_you_mean(*near).removeprefix('; ')} " if near else ""
     ready = ", ".join(status.name for status in found if not status.problem) or "none"
     others = [f"{status.name} ({status.problem})" for status in found if status.problem]
     return f"unknown backend {name!r}: {hint}installed: {ready}" + (

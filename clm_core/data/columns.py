@@ -3,13 +3,12 @@
 The column may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
 """
 
-import difflib
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from clm_core.errors import DataError
+from clm_core.errors import DataError, did_you_mean, similar
 
 JOINER = " "
 """What joins the strings of a list, as the guide joins the answers of a question."""
@@ -201,7 +200,7 @@ def _is_in_map(column: str, known: dict[str, None]) -> bool:
 def _columns_hint(column: str, known: dict[str, None]) -> str:
     leaf = column.split(".")[-1]
     likely = [name for name in known if name.split(".")[-1] == leaf]
-    likely += difflib.get_close_matches(column, known, n=1)
+    likely += similar(column, known)
     likely = [name for name in likely if not name.endswith(f".{ANY}")]
-    hint = f"; did you mean --text-column {shlex.quote(likely[0])}?" if likely else ""
+    hint = did_you_mean(*(f"--text-column {shlex.quote(name)}" for name in likely[:1]))
     return f"its columns are {shown_names(known)}{hint}"

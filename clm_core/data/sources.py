@@ -16,7 +16,7 @@ from clm_core.config import DataOptions
 from clm_core.data.columns import arrow_texts, check_column, row_text
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import File, kind
-from clm_core.errors import DataError, OptionError
+from clm_core.errors import DataError, OptionError, first_line
 
 FILES = ("train_file", "validation_file")
 OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")
@@ -222,8 +222,7 @@ def _hub_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{what}: {reason}") from None
+        raise DataError(f"{what}: {first_line(error)}") from None
 
 
 def _splits(builder: Any) -> list[str]:

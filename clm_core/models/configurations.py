@@ -1,6 +1,5 @@
 """Configurations: loaded, or built for a model from scratch, and checked against the tokenizer."""
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from clm_core.backend import Model
 from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
-from clm_core.errors import ModelError, OptionError
+from clm_core.errors import ModelError, OptionError, did_you_mean, similar
 from clm_core.models.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
 from clm_core.models.causality import make_causal
 from clm_core.models.loading import loaded
@@ -117,7 +116,7 @@ def _check_folder(folder: Path) -> None:
         )
     if folder.is_dir() and not (folder / "config.json").is_file():
         inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
-        hint = f"; did you mean {inside[0]}?" if inside else ""
+        hint = did_you_mean(*inside[:1])
         raise ModelError(f"{folder} is not a model: it has no config.json{hint}")
 
 
@@ -127,8 +126,7 @@ def _default_config(model_type: str | None) -> Any:
     if model_type is None:
         raise OptionError("a model from scratch needs --model-type, such as gpt2, or --config-name")
     if model_type not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(model_type, list(CONFIG_MAPPING.keys()), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(*similar(model_type, CONFIG_MAPPING.keys(), most=3))
         raise OptionError(f"model_type {model_type!r} is unknown to transformers{hint}")
     return AutoConfig.for_model(model_type)
 

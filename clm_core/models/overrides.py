@@ -5,11 +5,10 @@ an existing configuration would leave it unchanged: a different model than reque
 """
 
 import copy
-import difflib
 import json
 from typing import Any
 
-from clm_core.errors import OptionError
+from clm_core.errors import OptionError, did_you_mean, similar
 from clm_core.models.series import translated
 
 Fields = dict[str, Any]
@@ -33,6 +32,7 @@ def overridden(architecture: Any, overrides: str) -> Any:
     except OptionError as error:
         raise OptionError(f"config_overrides {overrides!r}: {error}") from None
     except Exception as error:  # A class may raise anything about values that do not fit together.
+        # Its last line says what is wrong; a validator's first one has the name of the field alone.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise OptionError(f"config_overrides {overrides!r}: {reason}") from None
     return new
@@ -129,8 +129,7 @@ def _check_effect(architecture: Any, new: Any, name: str, value: Any, fields: Fi
     without = _built(architecture, {key: item for key, item in fields.items() if key != name}).to_dict()
     changed = {key for key, item in new.to_dict().items() if item != without.get(key)}
     if changed <= {name}:
-        near = difflib.get_close_matches(name, [*vars(architecture), *architecture.attribute_map], n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(*similar(name, [*vars(architecture), *architecture.attribute_map], most=3))
         raise OptionError(f"{kind} has no field {name}{hint}")
     if isinstance(value, str):
         raise OptionError(f"{name} is a number, not {value}")

@@ -1,12 +1,12 @@
 """Suggestions for an unknown option or command: a near name, or what other programs call it."""
 
-import difflib
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clm_core.config import COMMANDS
+from clm_core.errors import did_you_mean, similar
 from clm_core.options.declared import list_options
 from clm_core.registry import list_backends
 
@@ -40,9 +40,9 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     if here := [option for option in uses if option in known]:
         return f"; here it is {written(here[0])}"
     if not elsewhere and (near := _near(name, known)):
-        return f"; did you mean {' or '.join(map(written, near))}?"
+        return did_you_mean(*map(written, near))
     if own := _of_backend(name, known, as_flag=as_flag):
-        return f"; did you mean {own}?"
+        return did_you_mean(own)
     meant = uses[0] or name
     commands = _others().get(meant)
     return f"; {written(meant)} is an option of clm {', clm '.join(commands)}" if commands else ""
@@ -56,13 +56,13 @@ def of_command(name: str, commands: Iterable[str]) -> str:
         return f"; to use a model: clm generate --model-name-or-path {shlex.quote(name)}"
     if command := table()["commands"].get(name.lower()):
         return f"; here it is `{command}`"
-    near = difflib.get_close_matches(name, list(commands), n=1, cutoff=0.6)
-    return f"; did you mean clm {near[0]}?" if near else f"; the commands are {', '.join(commands)}"
+    near = [f"clm {found}" for found in similar(name, commands)]
+    return did_you_mean(*near) or f"; the commands are {', '.join(commands)}"
 
 
 def _near(name: str, known: list[str]) -> list[str]:
     """The options that this may be a typo of, or a part of whose name it may be."""
-    slips = difflib.get_close_matches(name, known, n=3, cutoff=CLOSE)
+    slips = similar(name, known, most=3, cutoff=CLOSE)
     words = set(name.split("_"))
     whole = [option for option in known if len(words) > 1 and words <= set(option.split("_"))]
     return list(dict.fromkeys([*slips, *whole]))[:3]

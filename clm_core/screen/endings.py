@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from clm_core.errors import ClmError
+from clm_core.errors import ClmError, first_line
 from clm_core.redaction import without_secrets
 from clm_core.screen.exit_codes import ExitCode, chain, code_of, is_disk_full, is_not_allowed
 from clm_core.screen.standard_streams import abandon, complain
@@ -73,7 +73,7 @@ def line_of(error: BaseException) -> str:
     elif isinstance(error, RecursionError):
         said = "something is nested too deeply"
     else:
-        said = " ".join((str(error).strip().splitlines() or [""])[0].split())[:LONGEST]
+        said = " ".join(first_line(error, otherwise="").split())[:LONGEST]
     return f"unexpected {type(error).__name__}{': ' * bool(said)}{said}"
 
 

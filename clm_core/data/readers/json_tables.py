@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clm_core.data.columns import has_column, shown_names
-from clm_core.errors import DataError
+from clm_core.errors import DataError, did_you_mean
 
 ALL, SELF = "*", "."
 """In a field, every member; and, alone, the value itself as one row."""
@@ -92,7 +92,7 @@ def _as_rows(value: Any, field: str, place: Any) -> Iterable[Any]:
                 f"--json-field {_quoted(f'{field}.{ALL}')} makes each of them a row"
             )
         inside = [name for name, _ in _collections(value)]
-        hint = f"; did you mean --json-field {field}.{inside[0]}?" if inside else ""
+        hint = did_you_mean(*(f"--json-field {field}.{name}" for name in inside[:1]))
         raise DataError(f"{place}: json_field {field!r} is an object with {shown_names(value)}, not rows{hint}")
     raise DataError(f"{place}: json_field {field!r} is {_described(value)}, not rows")
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from clm_core.errors import DataError
+from clm_core.errors import DataError, first_line
 from clm_core.redaction import without_credentials
 
 WEB = ("http", "https")
@@ -156,8 +156,7 @@ def _reason(error: BaseException) -> str:
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) and status is None:
         return _reason(error.__cause__) if error.__cause__ else "there is no such file"
-    text = str(error if status is None else getattr(error, "message", ""))
-    reason = next(iter(text.strip().splitlines()), "") or type(error).__name__
+    reason = first_line(error) if status is None else getattr(error, "message", "") or type(error).__name__
     if status in (401, 403):
         reason += "; clm does not store a user or token from the URL of an earlier run: give it again"
     return f"{status} {reason}" if status else reason

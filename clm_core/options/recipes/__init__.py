@@ -1,9 +1,8 @@
 """Configuration files that come with clm, found by name or path."""
 
-import difflib
 from pathlib import Path
 
-from clm_core.errors import OptionError
+from clm_core.errors import OptionError, did_you_mean, similar
 from clm_core.paths import likely
 
 FOLDER = Path(__file__).parent
@@ -30,8 +29,5 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def _hint(name: str) -> str:
-    if near := difflib.get_close_matches(name, list_recipes(), n=1):
-        return f"; did you mean {near[0]}?"
-    if inside := sorted(Path(name).glob("*.yaml")):  # The folder of a run has one.
-        return f"; did you mean {inside[0]}?"
-    return likely(name, file=True)
+    inside = sorted(Path(name).glob("*.yaml"))[:1]  # The folder of a run has one.
+    return did_you_mean(*(similar(name, list_recipes()) or inside)) or likely(name, file=True)
