@@ -1,7 +1,7 @@
 """Resolves the options of a command: defaults, sample or run, file, flags; and the backend's own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,6 +27,7 @@ from clm_core.config import (
 from clm_core.errors import OptionError
 from clm_core.options import Given, Layer
 from clm_core.options.effects import check_effects
+from clm_core.options.layers import EMPTY, Layers, only, own, sections, without
 from clm_core.options.recipes import find_recipe
 from clm_core.record import RUN_FILE
 from clm_core.registry import Status, get_backend, list_backends
@@ -38,9 +39,6 @@ MODEL = ("model_name_or_path", "config_name", "model_type")
 
 PYTHON = "python"
 """The section with the interpreters: `--python-NAME`, or `python: {NAME: PATH}` in a file."""
-
-EMPTY: tuple[Any, ...] = (None, (), [])
-"""Values of an argument that count as not given."""
 
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
 SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
@@ -68,43 +66,42 @@ class ParityRequest:
 
 def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[TrainConfig]:
     """The request for a training: on the built-in sample if nothing is named, with the run's options if resumed."""
-    layers = _prepared_wins([_read(file, TrainConfig), given])
-    resumed = _value(layers, "resume_from_checkpoint")
+    layers = _prepared_wins(Layers(file=_read(file, TrainConfig), given=given))
+    resumed = layers.value("resume_from_checkpoint")
     base = _resumed(resumed) if resumed else _base(layers, TrainConfig)
-    return _request(TrainConfig, [base, *layers], backend)
+    return _request(TrainConfig, replace(layers, base=base), backend)
 
 
 def evaluation(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[EvaluateConfig]:
     """The request for an evaluation: on the data of the run, if a run is evaluated and no other data is named."""
-    layers = _prepared_wins([_read(file, EvaluateConfig), given])
-    model = _value(layers, "model_name_or_path")
+    layers = _prepared_wins(Layers(file=_read(file, EvaluateConfig), given=given))
+    model = layers.value("model_name_or_path")
     run = _recorded(Path(model.value)) if model else {}
     kept = {*_option_names(PreprocessingOptions)} - {"overwrite_cache"}
-    if not _names(layers, DATA):
+    if not layers.has_one_of(DATA):
         kept |= {*_option_names(DataOptions), "prepared"}
-    base = {name: given for name, given in run.items() if name in kept}
-    if not run and not _names(layers, DATA):
+    base = only(run, kept)
+    if not run and not layers.has_one_of(DATA):
         base = SAMPLE_DATA
-    return _request(EvaluateConfig, [base, *layers], backend, sections=False)
+    return _request(EvaluateConfig, replace(layers, base=base), backend, with_own=False)
 
 
 def generation(given: Layer, *, file: str | Path | None, backend: Backend) -> Request[GenerateConfig]:
     """The request for a generation."""
-    return _request(GenerateConfig, [{}, _read(file, GenerateConfig), given], backend, sections=False)
+    return _request(GenerateConfig, Layers(file=_read(file, GenerateConfig), given=given), backend, with_own=False)
 
 
 def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
     """The options of a preparation: of the built-in sample, and with its tokenizer, if none are named."""
     # In a file, the output folder and the options for publishing are those of the training.
     of_training = {"output_dir", *_option_names(HubOptions)}
-    read = {name: value for name, value in _read(file, PrepareConfig).items() if name not in of_training}
-    layers = [read, given]
-    if _value(layers, "merge"):
+    layers = Layers(file=without(_read(file, PrepareConfig), of_training), given=given)
+    if layers.value("merge"):
         return _joining(layers)
-    data = {} if _names(layers, DATA) else SAMPLE_DATA
-    tokenizer = {} if _names(layers, ("tokenizer_name", "model_name_or_path")) else SAMPLE_TOKENIZER
+    data = {} if layers.has_one_of(DATA) else SAMPLE_DATA
+    tokenizer = {} if layers.has_one_of(("tokenizer_name", "model_name_or_path")) else SAMPLE_TOKENIZER
     _check_sections(layers, used=False)
-    config = _build(PrepareConfig, [{**data, **tokenizer}, *layers])
+    config = _build(PrepareConfig, replace(layers, base={**data, **tokenizer}))
     check_effects(config, given)
     return config
 
@@ -112,26 +109,28 @@ def preparation(given: Layer, *, file: str | Path | None) -> PrepareConfig:
 def parity(given: Layer, *, file: str | Path | None) -> ParityRequest:
     """The request for a comparison of two backends: on the built-in sample if nothing is named."""
     # The output folder in a file is that of the training.
-    read = {name: value for name, value in _read(file, ParityConfig).items() if name != "output_dir"}
-    pythons = {name: str(found.value) for name, found in _sections({**read, **given}).get(PYTHON, {}).items()}
-    layers = _prepared_wins([_without(read, PYTHON), _without(given, PYTHON)])
-    config = _build(ParityConfig, [_base(layers, ParityConfig), *layers])
+    read = Layers(file=without(_read(file, ParityConfig), ["output_dir"]), given=given)
+    interpreters = {name: found for layer in read.all for name, found in sections(layer).get(PYTHON, {}).items()}
+    pythons = {name: str(found.value) for name, found in interpreters.items()}
+    layers = _prepared_wins(read.each(lambda layer: without(layer, [f"{PYTHON}.{name}" for name in pythons])))
+    config = _build(ParityConfig, replace(layers, base=_base(layers, ParityConfig)))
     check_effects(config, given)
-    places = {name: found.place for layer in layers for name, found in layer.items()}
+    places = {name: found.place for layer in layers.asked_for for name, found in layer.items()}
     if apart := [place for name, place in places.items() if name.partition(".")[2] in _apart()]:
         raise OptionError(
             f"{apart[0]}: this option is for one backend only, but both sides of a comparison need the same options"
         )
     backends = _two(config.backends, pythons)
     for backend in backends:
-        for layer in layers:
+        for layer in layers.asked_for:
             _refuse_unsupported(config, layer, backend)
     _check_sections(layers, *backends, used=True)
-    own: dict[str, Any] = {
-        backend.name: options.build(backend.options, [_sections(layer).get(backend.name, {}) for layer in layers])
-        for backend in backends
-    }
-    return ParityRequest(config=config, backends=backends, pythons=pythons, options=own)
+    return ParityRequest(
+        config=config,
+        backends=backends,
+        pythons=pythons,
+        options={backend.name: _own_options(layers, backend) for backend in backends},
+    )
 
 
 def parity_side(backend: Backend, *, file: Path) -> Request[ParityConfig]:
@@ -139,11 +138,10 @@ def parity_side(backend: Backend, *, file: Path) -> Request[ParityConfig]:
 
     Only this side's backend is looked at: the other one need not be installed in this environment.
     """
-    layer, _ = _prepared_wins([_read(file, ParityConfig), {}])
-    config = _build(ParityConfig, [layer])
-    _refuse_unsupported(config, layer, backend)
-    own: Any = options.build(backend.options, [_sections(layer).get(backend.name, {})])
-    return Request(config=config, backend=backend, backend_options=own)
+    layers = _prepared_wins(Layers(file=_read(file, ParityConfig), given={}))
+    config = _build(ParityConfig, layers)
+    _refuse_unsupported(config, layers.file, backend)
+    return Request(config=config, backend=backend, backend_options=_own_options(layers, backend))
 
 
 def _two(names: Sequence[str], pythons: Mapping[str, str]) -> tuple[Backend, Backend]:
@@ -168,20 +166,20 @@ def _is_comparable(status: Status) -> bool:
     return status.backend is not None and not status.backend.incomparable and not status.problem
 
 
-def _base(layers: Sequence[Layer], cls: type) -> Layer:
+def _base(layers: Layers, cls: type) -> Layer:
     """The options if no data is named, or neither data nor a model: those of the built-in sample."""
-    if _names(layers, DATA):
+    if layers.has_one_of(DATA):
         return {}
-    return SAMPLE_DATA if _names(layers, MODEL) else {**_read("sample", cls), **SAMPLE_DATA}
+    return SAMPLE_DATA if layers.has_one_of(MODEL) else {**_read("sample", cls), **SAMPLE_DATA}
 
 
-def _joining(layers: list[Layer]) -> PrepareConfig:
+def _joining(layers: Layers) -> PrepareConfig:
     """The options that merging shards uses; the others were decided when the shards were prepared."""
     used = {"merge", "output_dir", "overwrite_cache", "block_size"}
     used |= {*_option_names(DatasetRepositoryOptions), *_option_names(PublishingOptions)}
-    if clash := [value.place for name, value in layers[-1].items() if name not in used and value.value not in EMPTY]:
+    if clash := [value.place for value in without(layers.given, used).values() if value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: merge takes shards that are prepared already, leave it out")
-    return _build(PrepareConfig, [{name: value for name, value in layer.items() if name in used} for layer in layers])
+    return _build(PrepareConfig, layers.each(lambda layer: only(layer, used)))
 
 
 def inspection(given: Layer) -> InspectConfig:
@@ -202,45 +200,44 @@ def _read(file: str | Path | None, cls: type) -> Layer:
         return {}
     mine, known = _option_names(cls), _option_names(TrainConfig)
     layer = options.from_file(find_recipe(file))
-    return {name: given for name, given in layer.items() if name in mine or name not in known}
+    return without(layer, {*known} - {*mine})
 
 
-def _prepared_wins(layers: list[Layer]) -> list[Layer]:
+def _prepared_wins(layers: Layers) -> Layers:
     """Prepared data replaces the data in a file, and cannot be combined with given options for data."""
-    file, given = layers
-    if not _value(layers, "prepared"):
+    if not layers.value("prepared"):
         return layers
     unused = {*_option_names(DataOptions), *_option_names(PreprocessingOptions)} - {"seed", "block_size"}
-    if clash := [value.place for name, value in given.items() if name in unused and value.value not in EMPTY]:
+    if clash := [value.place for value in only(layers.given, unused).values() if value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: the data that prepared names is prepared already, leave it out")
-    return [{name: value for name, value in file.items() if name not in unused}, given]
+    return replace(layers, file=without(layers.file, unused))
 
 
-def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
-    return options.build(cls, [_own(layer) for layer in layers])
+def _build(cls: type[Config], layers: Layers) -> Config:
+    return options.build(cls, [own(layer) for layer in layers.all])
 
 
-def _request(cls: type[Config], layers: Sequence[Layer], backend: Backend, *, sections: bool = True) -> Request[Config]:
-    """Build the options; the first layer was not given by the person, so it is never rejected."""
-    _check_sections(layers, backend, used=sections)
-    layers = [_of_backend(layer, backend, cls) for layer in layers]
+def _request(cls: type[Config], layers: Layers, backend: Backend, *, with_own: bool = True) -> Request[Config]:
+    """Build the options of a command, and the backend's own where the command takes those."""
+    _check_sections(layers, backend, used=with_own)
+    layers = layers.each(lambda layer: _of_backend(layer, backend, cls))
     config = _build(cls, layers)
-    check_effects(config, layers[-1])
-    for layer in layers[1:]:
+    check_effects(config, layers.given)
+    for layer in layers.asked_for:
         _refuse_unsupported(config, layer, backend)
-    mine = [_sections(layer).get(backend.name, {}) for layer in layers] if sections else []
-    return Request(config=config, backend=backend, backend_options=options.build(backend.options, mine))
+    own_options = _own_options(layers, backend) if with_own else backend.options()
+    return Request(config=config, backend=backend, backend_options=own_options)
+
+
+def _own_options(layers: Layers, backend: Backend) -> Any:
+    return options.build(backend.options, [sections(layer).get(backend.name, {}) for layer in layers.all])
 
 
 def _of_backend(layer: Layer, backend: Backend, cls: type) -> Layer:
     """What a layer says for one backend: options under its name override the shared ones."""
     apart = {f"{backend.name}.{name}": name for name in _apart()}
     found = {apart[name]: given for name, given in layer.items() if name in apart}
-    known = _option_names(cls)
-    return {
-        **{name: given for name, given in layer.items() if name not in apart},
-        **{name: given for name, given in found.items() if name in known},
-    }
+    return {**without(layer, apart), **only(found, _option_names(cls))}
 
 
 def _apart() -> set[str]:
@@ -250,57 +247,29 @@ def _apart() -> set[str]:
     return {name for group in groups for name in _option_names(group)} - of_run
 
 
-def _own(layer: Layer) -> dict[str, Given]:
-    return {name: given for name, given in layer.items() if "." not in name}
-
-
-def _names(layers: Sequence[Layer], names: Sequence[str]) -> bool:
-    return any(_value(layers, name) for name in names)
-
-
-def _value(layers: Sequence[Layer], name: str) -> Given | None:
-    """The value that was given last, unless it is empty."""
-    found = next((layer[name] for layer in reversed(layers) if name in layer), None)
-    return found if found and found.value not in EMPTY else None
-
-
 def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
     defaults = {option.name: option.default for option in options.list_options(type(config))}
-    for name, given in _own(layer).items():
+    for name, given in own(layer).items():
         if name in backend.unsupported and getattr(config, name) != defaults[name]:
             reason = backend.unsupported[name]
             raise OptionError(f"backend {backend.name} does not support {name}: {reason} ({given.place})")
 
 
-def _check_sections(layers: Sequence[Layer], *backends: Backend, used: bool) -> None:
+def _check_sections(layers: Layers, *backends: Backend, used: bool) -> None:
     """Make sure that options of backends exist; a file may contain unused ones, a call may not."""
     classes = {status.name: status.backend.options for status in list_backends() if status.backend}
     classes |= {backend.name: backend.options for backend in backends}
     names = [backend.name for backend in backends]
-    for layer in layers:
-        for section, values in _sections(layer).items():
+    for layer in layers.all:
+        for section, values in sections(layer).items():
             place = next(iter(values.values())).place
             if section not in classes:
                 raise options.unknown(section, [*_option_names(TrainConfig), *classes], place)
-            apart = {name: given for name, given in values.items() if name in _apart()}
-            options.build(TrainConfig, [apart])
-            options.build(classes[section], [{name: values[name] for name in values.keys() - apart.keys()}])
-            if layer is layers[-1] and not (used and section in names):
+            options.build(TrainConfig, [only(values, _apart())])
+            options.build(classes[section], [without(values, _apart())])
+            if layer is layers.given and not (used and section in names):
                 where = f"this run is on {' and '.join(names)}" if used else "only train takes such options"
                 raise OptionError(f"{place} is an option of backend {section}, and {where}")
-
-
-def _sections(layer: Layer) -> dict[str, dict[str, Given]]:
-    sections: dict[str, dict[str, Given]] = {}
-    for name, given in layer.items():
-        section, dot, option = name.partition(".")
-        if dot:
-            sections.setdefault(section, {})[option] = given
-    return sections
-
-
-def _without(layer: Layer, section: str) -> Layer:
-    return {name: given for name, given in layer.items() if not name.startswith(f"{section}.")}
 
 
 def _option_names(cls: type) -> list[str]:
