@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import nox
 
@@ -24,7 +25,7 @@ def install_series(session: nox.Session, series: str) -> None:
 PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if runs(version)]
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "typing", "core", "pt5", "hub1", "pt4", "tf", "both", "examples", "wheel"]
+nox.options.sessions = ["lint", "typing", "core", "lowest", "pt5", "hub1", "pt4", "tf", "both", "examples", "wheel"]
 nox.options.error_on_missing_interpreters = True
 
 
@@ -50,6 +51,23 @@ def core(session: nox.Session) -> None:
     session.run(
         "pytest", "tests/core", *(f"tests/contract/test_{name}.py" for name in ("bigram", "options")), *session.posargs
     )
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """The lowest versions that pyproject.toml allows, and the newest of what those need; torch as in other sessions."""
+    folder, extras = Path(session.create_tmp()), ("pt", "fast", "tensorboard", "test")
+    (folder / "torch.txt").write_text(TORCH, encoding="utf-8")
+    session.install("uv")
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--output-file", f"{folder}/lowest.txt"),
+        *(f"--extra={extra}" for extra in extras),
+        *("pyproject.toml", f"{folder}/torch.txt"),
+        silent=True,
+    )
+    session.install("--constraint", f"{folder}/lowest.txt", f".[{','.join(extras)}]", TOY)
+    suites = ("tests/core", "tests/pt", *(f"tests/contract/test_{name}.py" for name in ("bigram", "options", "pt")))
+    session.run("pytest", *suites, *session.posargs)
 
 
 @nox.session

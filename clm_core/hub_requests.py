@@ -81,7 +81,8 @@ def persist(
     Raises:
         HubError: it failed for good or as often as `patience` allows, did not finish, or was `stopped`.
     """
-    stopped, failed_since = stopped or threading.Event(), float("inf")
+    stopped = stopped or threading.Event()
+    failed_since: float | None = None
     for number in range(patience.retries + 1):
         try:
             with bounded(patience.timeout):
@@ -90,10 +91,10 @@ def persist(
             raise
         except Exception as error:  # Of whichever client is installed, and of its threads.
             failure = explain(error)
-        failed_since = min(failed_since, time.monotonic())
+        failed_since = failed_since or time.monotonic()
         wait = max(patience.wait * 2**number, failure.retry_after or 0.0)
-        over = number == patience.retries or time.monotonic() + wait > failed_since + LONGEST_WAIT
-        if over or not failure.passes:
+        last = number == patience.retries or time.monotonic() + wait > failed_since + LONGEST_WAIT
+        if last or not failure.passes:
             raise HubError(failure.reason)
         say(f"the Hub: {failure.reason}; again in {wait:.0f} s ({number + 1} of {patience.retries})")
         if stopped.wait(wait):

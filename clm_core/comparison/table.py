@@ -1,5 +1,7 @@
 """The comparison as a table: the differences step by step, and the first step at which the backends diverge."""
 
+import math
+
 from clm_core.results import Difference, ParityResult
 
 COLUMNS = ("loss", "gradient norm", "weights", "logits", "evaluation loss")
@@ -29,7 +31,7 @@ def of_parity(result: ParityResult) -> str:
 def _excess(difference: Difference) -> float:
     """A difference as a fraction of its tolerance; not-a-number exceeds all others."""
     share = difference.relative / difference.tolerance
-    return share if share == share else float("inf")
+    return math.inf if math.isnan(share) else share
 
 
 def _shown_steps(result: ParityResult) -> list[int]:

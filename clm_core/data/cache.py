@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -50,32 +50,30 @@ class Content:
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def keep(
-    content: Content,
-    folder: Path | None,
-    *,
-    overwrite: bool,
-    say: Callable[[str], None],
-    write: Callable[[Path], None],
-) -> tuple[Prepared, bool]:
-    """The data of this content in `folder`, or in the cache; written unless it is there already and complete.
+@dataclass(frozen=True)
+class Reserved:
+    """The folder for some data, while no other process may write there."""
 
-    The second value says whether it was there.
+    folder: Path
+    found: Prepared | None
+    """The data, if it is there already and complete; else it is to be written there."""
+
+
+@contextmanager
+def reserved(
+    content: Content, folder: Path | None, *, overwrite: bool, say: Callable[[str], None]
+) -> Iterator[Reserved]:
+    """Reserve `folder`, or the folder in the cache, for the data of this content; other processes wait for the block.
 
     Raises:
-        OutputError: the folder cannot be written, or contains something else.
+        OutputError: the folder cannot be written, also where the block fails to, or contains something else.
     """
     target = folder or cache_folder() / content.key()
     with locked(target):
         found = None if overwrite else find(content, target, say)
-        if found:
-            return found, True
-        check_replaceable(target, overwrite=overwrite or folder is None or _is_of(content, target))
-        try:
-            write(target)
-        except OSError as error:
-            raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
-    return Prepared.open(target), False
+        if not found:
+            check_replaceable(target, overwrite=overwrite or folder is None or _is_of(content, target))
+        yield Reserved(target, found)
 
 
 def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared | None:
@@ -160,7 +158,10 @@ def _remove_leftovers(target: Path) -> None:
 
     for path in target.parent.glob(f"{TEMPORARY}*"):
         owner = target.with_name(path.name.removeprefix(TEMPORARY).rpartition("-")[0])
-        with suppress(Timeout), nullcontext() if owner == target else _lock(owner, timeout=0):
+        if owner == target:
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        with suppress(Timeout), _lock(owner, timeout=0):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clm_core.data.cache import Content, filling, keep
+from clm_core.data.cache import Content, filling, reserved
 from clm_core.data.prepared import Manifest, Prepared, SplitEntry, check_balance, write_manifest
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
@@ -28,9 +28,11 @@ def merge(
     """
     parts = _in_order(folders)
     manifest = _whole([part.manifest for part in parts])
-    return keep(
-        Content.of(manifest), target, overwrite=overwrite, say=say, write=lambda folder: _join(parts, manifest, folder)
-    )
+    with reserved(Content.of(manifest), target, overwrite=overwrite, say=say) as output:
+        if output.found:
+            return output.found, True
+        _join(parts, manifest, output.folder)
+        return Prepared.open(output.folder), False
 
 
 def _in_order(folders: Sequence[Path]) -> list[Prepared]:

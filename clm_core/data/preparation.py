@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.data.cache import Content, cache_folder, filling, find, keep
+from clm_core.data.cache import Content, cache_folder, filling, find, reserved
 from clm_core.data.engines import Engine, EngineDiffersError, choose_engine, reference_engine
 from clm_core.data.packing import GUIDE, STREAM, GuideWriter
 from clm_core.data.prepared import TRAIN, VALIDATION, Manifest, Prepared, check_balance, write_manifest
@@ -33,7 +33,6 @@ CONTENT_OPTIONS = (
     "max_eval_samples",
     "streaming",
     "seed",
-    "shard",
 )
 """The options that decide the content of prepared data, besides the documents and the tokenizer."""
 
@@ -84,7 +83,7 @@ class Preparation:
                     VALIDATION: sources.validation.fingerprint if sources.validation else None,
                 },
                 tokenizer=digest_tokenizer(tokenizer),
-                options={name: getattr(options, name, None) for name in CONTENT_OPTIONS} | _packing(options),
+                options=_content_options(options) | _packing(options),
             ),
             vocabulary=count_ids(tokenizer),
             eos=_eos(tokenizer) if options.append_eos else [],
@@ -140,13 +139,11 @@ def prepare(
         OutputError: the folder cannot be written, or contains something else.
     """
     told = listener or Listener()
-    return keep(
-        preparation.content,
-        folder,
-        overwrite=overwrite,
-        say=told.say,
-        write=lambda target: _write(preparation, target, workers, told),
-    )
+    with reserved(preparation.content, folder, overwrite=overwrite, say=told.say) as output:
+        if output.found:
+            return output.found, True
+        _write(preparation, output.folder, workers, told)
+        return Prepared.open(output.folder), False
 
 
 def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None:
@@ -232,6 +229,11 @@ def _fill(preparation: Preparation, target: Path, engine: Engine, listener: List
                 )
 
 
+def _content_options(options: Any) -> dict[str, Any]:
+    """What every preparation depends on; only `prepare` has shards."""
+    return {name: getattr(options, name) for name in CONTENT_OPTIONS} | {"shard": getattr(options, "shard", None)}
+
+
 def _packing(options: Any) -> dict[str, Any]:
     """What else decides the content, if anything; the guide without num_proc has one process."""
     if options.packing == STREAM:
@@ -259,7 +261,8 @@ def _derive(preparation: Preparation, other: Prepared, target: Path) -> None:
     with filling(target) as folder:
         entries = {}
         for split, entry in other.manifest.splits.items():
-            had, tokens, ends = entry.eos_added // max(1, entry.documents), other.tokens(split), other.ends(split)
+            tokens, ends = other.tokens(split), other.ends(split)
+            had = min(1, entry.eos_added)  # Tokens after each document: one, or none.
             with preparation.writer(folder, split) as writer:
                 start = 0
                 for first in range(0, entry.documents, DERIVED_DOCUMENTS):

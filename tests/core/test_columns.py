@@ -72,15 +72,22 @@ def test_every_way_in_which_arrow_has_strings_is_read(column, tmp_path):
 
 
 TURN = pyarrow.struct([("role", pyarrow.string()), ("text", pyarrow.string())])
+of_26 = pytest.mark.skipif(
+    int(pyarrow.__version__.split(".")[0]) < 26, reason="this pyarrow does not read a missing list of a fixed size"
+)
 TURNS = [{"role": "a", "text": "one"}, {"role": "b", "text": "two"}]
 
 
 @pytest.mark.parametrize(
     ("column", "path"),
     [
-        (pyarrow.array([TURNS, None], pyarrow.list_(TURN, 2)), "a.text"),
+        pytest.param(pyarrow.array([TURNS, None], pyarrow.list_(TURN, 2)), "a.text", marks=of_26),
         (pyarrow.array([TURNS, None], pyarrow.large_list(TURN)), "a.text"),
-        (pyarrow.array([{"b": TURNS}, None], pyarrow.struct([("b", pyarrow.list_(TURN, 2))])), "a.b.text"),
+        pytest.param(
+            pyarrow.array([{"b": TURNS}, None], pyarrow.struct([("b", pyarrow.list_(TURN, 2))])),
+            "a.b.text",
+            marks=of_26,
+        ),
         (pyarrow.array([{"b": b"one two"}, None]), "a.b"),
         (
             pyarrow.array(
@@ -113,8 +120,8 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 @both
 def test_a_missing_column_is_reported_with_all_there_are_and_the_likely_one(texts, tmp_path):
     with pytest.raises(DataError) as error:
-        texts(tmp_path, [{"id": 1, "answers": {"text": ["a"], "score": [1]}}], "text")
-    assert "no column 'text'; its columns are id, answers, answers.text, answers.score" in str(error.value)
+        texts(tmp_path, [{"id": 1, "answers": {"score": [1], "text": ["a"]}}], "text")
+    assert "no column 'text'; its columns are id, answers, answers.score, answers.text" in str(error.value)
     assert "did you mean --text-column answers.text?" in str(error.value)
 
 
