@@ -131,7 +131,7 @@ def execute(plan: Plan, publisher: publishing.Publisher, progress: Progress) -> 
             with recorder.recording(), _noting(claim, recorder, plan):
                 plan.request.backend.train(_job(plan, claim.folder, model_dir, report, recorder))
             model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
-        result = _result(plan, recorder, claim.folder)
+        result = publisher.waiting(_result(plan, recorder, claim.folder))
         write(claim.folder / RESULTS_FILE, result.to_text())
     with of_run(claim.folder):
         return publisher.finish(result)

@@ -160,12 +160,13 @@ def _check_versions(names: list[str], records: list[dict[str, Any]]) -> None:
 
 def differences(folder: Path, names: list[str], records: list[dict[str, Any]], factor: float) -> Iterator[Difference]:
     """All that can be compared, in the order of the steps."""
-    one, other = ({step["step"]: step for step in record["steps"]} for record in records)
+    pairs = {one["step"]: (one, other) for one, other in zip(*(side["steps"] for side in records), strict=True)}
     scores = [{score["step"]: score["loss"] for score in record["evaluations"]} for record in records]
-    for step in range(len(one) + 1):
+    for step in range(len(pairs) + 1):
         if step:
-            yield _of_numbers(LOSS, step, one[step]["loss"], other[step]["loss"], factor)
-            norms = one[step]["grad_norm"], other[step]["grad_norm"]
+            one, other = pairs[step]
+            yield _of_numbers(LOSS, step, one["loss"], other["loss"], factor)
+            norms = one["grad_norm"], other["grad_norm"]
             if None not in norms:
                 yield _of_numbers(GRADIENT, step, *norms, factor)
         checkpoints = [folder / name / f"checkpoint-{step}" for name in names]

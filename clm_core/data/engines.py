@@ -106,6 +106,8 @@ class _Checked:
     def _check(self, texts: list[str], tokens: Tokens, chosen: npt.NDArray[np.bool_]) -> None:
         short = np.array([len(text) <= CHECKED_CHARACTERS for text in texts])
         self.compare([texts[index] for index in np.flatnonzero(chosen & short)], tokens.of(chosen & short))
+        # Of a long text, both engines tokenize the beginning alone, and its own tokens are not compared: engines differ
+        # on characters and words, of which a beginning has as many as a short document.
         beginnings = [texts[index][:CHECKED_CHARACTERS] for index in np.flatnonzero(chosen & ~short)]
         self.compare(beginnings, self.encode(beginnings))
 

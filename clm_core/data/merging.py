@@ -113,7 +113,10 @@ def _slice(part: Prepared, split: str, first: int) -> Tokens:
 
 
 def _dealt(parts: Sequence[Tokens]) -> Tokens:
-    """Documents in their original order: the first of each shard, then the second of each."""
+    """Documents in their original order: the first of each shard, then the second of each.
+
+    Of shards [a0 a1] and [b0 b1]: a0 b0 a1 b1. Each token moves by as much as its document does.
+    """
     count = sum(len(part.lengths) for part in parts)
     lengths = np.zeros(count, np.int64)
     for index, part in enumerate(parts):

@@ -49,7 +49,8 @@ class Router:
     """Sends each document to its split, and counts what becomes of it.
 
     A document is routed before it is tokenized, and its destination is final after that: only then is it known
-    whether the documents before it have as many tokens as requested.
+    whether the documents before it have as many tokens as requested. So there are two tallies. `_routed` has been read,
+    and is ahead of `_taken` by no more than the slices that the threads have at work; `_taken` alone is what counts.
     """
 
     def __init__(self, sources: Sources, *, seed: int, limits: Limits, shard: Shard, keeps_blank: bool = False) -> None:

@@ -16,15 +16,16 @@ from pathlib import Path
 
 from clm_core.backend import Event, Report, Saved
 from clm_core.config import TrainConfig
-from clm_core.errors import ClmError, HubError, OptionError
+from clm_core.durable import write
+from clm_core.errors import ClmError, HubError, OptionError, OutputError
 from clm_core.hub import account, run_files
 from clm_core.hub.account import Hub, Repository
 from clm_core.hub.background import Background
 from clm_core.hub.card import remove_card
-from clm_core.hub.pushing import command_for, name_of, push_run, write_outcome
+from clm_core.hub.pushing import name_of, push_run, queued
 from clm_core.hub.upload import upload, without_bars
-from clm_core.record import UPLOADING
-from clm_core.results import Publication, TrainingResult
+from clm_core.record import RESULTS_FILE, UPLOADING
+from clm_core.results import TrainingResult
 from clm_core.screen.progress import Progress
 
 
@@ -52,8 +53,12 @@ class Publisher:
         remove_card(folder)
         yield report
 
+    def waiting(self, result: TrainingResult) -> TrainingResult:
+        """The result as it is written first: with the upload that is to come, should this process be killed."""
+        return result
+
     def finish(self, result: TrainingResult) -> TrainingResult:
-        """Once the run is written and read back: publish it, and put the outcome into the result."""
+        """Once the run is written and read back: publish it, and put the outcome into the result and its file."""
         return result
 
 
@@ -63,14 +68,9 @@ class _Queue(Publisher):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
 
-    def finish(self, result: TrainingResult) -> TrainingResult:
+    def waiting(self, result: TrainingResult) -> TrainingResult:
         run = result.output_dir
-        name = self.config.hub_model_id or name_of(run)
-        queued = Publication(
-            repository=name, revision=self.config.hub_revision or "main", state="queued", command=command_for(run)
-        )
-        write_outcome(run, queued)
-        return replace(result, hub=queued)
+        return replace(result, hub=queued(run, self.config.hub_model_id or name_of(run), self.config.hub_revision))
 
 
 class _Live(Publisher):
@@ -107,9 +107,16 @@ class _Live(Publisher):
         with without_bars(), background.stopped_at_end():
             yield follow
 
+    def waiting(self, result: TrainingResult) -> TrainingResult:
+        assert self.repository
+        return replace(result, hub=queued(result.output_dir, self.repository.id, self.repository.revision))
+
     def finish(self, result: TrainingResult) -> TrainingResult:
         assert self.repository
-        return replace(result, hub=push_run(result.output_dir, self.repository, self.progress, self.hub))
+        done = replace(result, hub=push_run(result.output_dir, self.repository, self.progress, self.hub))
+        with contextlib.suppress(OutputError):  # A disk that is full keeps what was written before.
+            write(result.output_dir / RESULTS_FILE, done.to_text())
+        return done
 
     def _make(self, folder: Path) -> Repository:
         config = self.config

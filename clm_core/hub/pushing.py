@@ -15,7 +15,7 @@ from clm_core.hub import account, prepared_data, run_files
 from clm_core.hub.account import DatasetFacts, Hub, Repository
 from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import upload
-from clm_core.record import CARD, RESULTS_FILE, read_options, read_results
+from clm_core.record import CARD, RESULTS_FILE, Record, read_options, read_results
 from clm_core.results import Publication
 from clm_core.screen.endings import of_run
 from clm_core.screen.progress import Progress
@@ -44,31 +44,37 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
         revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision") or "main",
         private=options.get("hub_private_repo") if config.hub_private_repo is None else config.hub_private_repo,
     )
-    return push_run(run, repository, progress, license=config.hub_license)
+    waiting = queued(run, repository.id, repository.revision)
+    try:
+        _write_outcome(run, results, waiting)  # Should this process be killed.
+    except OutputError as error:
+        return replace(waiting, state="failed", error=str(error))
+    done = push_run(run, repository, progress, license=config.hub_license)
+    with contextlib.suppress(OutputError):  # A disk that is full keeps what was written before.
+        _write_outcome(run, results, done)
+    return done
+
+
+def queued(folder: Path, repository: str, revision: str | None) -> Publication:
+    """An upload that is still to come, with the command for it."""
+    return Publication(repository=repository, revision=revision or "main", state="queued", command=command_for(folder))
 
 
 def push_run(
     run: Path, repository: Repository, progress: Progress, connected: Hub | None = None, *, license: str | None = None
 ) -> Publication:
-    """Publish a run that is on disk, and write the outcome into its results; writes the card if there is none.
+    """Upload a run that is on disk; writes the card if there is none, with this `license` if one is given.
 
-    `license` goes into the card, if it is given.
+    A failed upload raises nothing. The caller writes the outcome into the results of the run.
     """
-    waiting = Publication(
-        repository=repository.id, revision=repository.revision, state="queued", command=command_for(run)
-    )
     try:
-        write_outcome(run, waiting)  # Should this process be killed.
         with of_run(run):
-            done = _uploaded(run, repository, progress, connected or Hub.connect(progress.say), license)
+            return _uploaded(run, repository, progress, connected or Hub.connect(progress.say), license)
     except (ClmError, OSError) as error:
-        done = replace(waiting, state="failed", error=str(error))
+        return replace(queued(run, repository.id, repository.revision), state="failed", error=str(error))
     except KeyboardInterrupt:
         progress.say(f"not uploaded; the run is on disk: {command_for(run)}")
         raise
-    with contextlib.suppress(OutputError):  # A disk that is full keeps the record of before.
-        write_outcome(run, done)
-    return done
 
 
 def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Publication:
@@ -80,11 +86,11 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
     command += f" --hub-license {shlex.quote(config.hub_license)}" if config.hub_license else ""
     try:
         prepared.verify()
-        user = Hub.connect(progress.say)
-        repository = _data_repository(config, prepared.folder, user)
+        hub = Hub.connect(progress.say)
+        repository = _data_repository(config, prepared.folder, hub)
         progress.say(f"uploading {prepared.folder} to the dataset {repository.id}")
         files = prepared_data.files(prepared, repository.id, license=config.hub_license)
-        done = upload(user, repository, files, owned=prepared_data.is_ours, message="Upload data prepared with clm")
+        done = upload(hub, repository, files, owned=prepared_data.is_ours, message="Upload data prepared with clm")
     except (ClmError, OSError) as error:
         return replace(outcome, error=str(error), command=command)
     return replace(outcome, repository=repository.id, state="uploaded", url=done.url, commit=done.commit)
@@ -112,8 +118,8 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
     wanted = PushConfig(**{name: getattr(config, name) for name in names} | {"hub_dataset_id": name})
     if not config.push_to_hub:
         return lambda prepared: _queued(prepared, wanted)
-    user = Hub.connect(progress.say)
-    user.make(_data_repository(wanted, Path(name or ""), user))
+    hub = Hub.connect(progress.say)
+    hub.make(_data_repository(wanted, Path(name or ""), hub))
     return lambda prepared: push_data(prepared, wanted, progress)
 
 
@@ -121,8 +127,7 @@ def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
     """Store where to publish prepared data, for `clm push`."""
     names = {name: value for name, value in asdict(wanted).items() if value is not None}
     write(prepared.folder / PUBLICATION, json.dumps(names, indent=2) + "\n")
-    name, revision = wanted.hub_dataset_id or name_of(prepared.folder), wanted.hub_revision or "main"
-    return Publication(repository=name, revision=revision, state="queued", command=command_for(prepared.folder))
+    return queued(prepared.folder, wanted.hub_dataset_id or name_of(prepared.folder), wanted.hub_revision)
 
 
 def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
@@ -137,42 +142,43 @@ def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
         raise OutputError(f"{file} is damaged ({error}): remove it, and give --hub-dataset-id") from None
 
 
-def write_outcome(run: Path, publication: Publication) -> None:
-    """Write the outcome of an upload into the results of a run."""
-    results = read_results(run) | {"hub": asdict(publication)}
-    write(run / RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
-
-
-def name_of(run: Path) -> str:
+def name_of(folder: Path) -> str:
     """The default name of a repository: that of the folder."""
-    return run.resolve().name
+    return folder.resolve().name
 
 
-def command_for(run: Path) -> str:
+def command_for(folder: Path) -> str:
     """The command that uploads it."""
-    return f"clm push {shlex.quote(str(run))}"
+    return f"clm push {shlex.quote(str(folder))}"
 
 
-def _uploaded(run: Path, repository: Repository, progress: Progress, user: Hub, license: str | None) -> Publication:
-    repository = replace(repository, id=user.full_name(repository.id))
+def _write_outcome(run: Path, results: Record, publication: Publication) -> None:
+    """Write the results of a run with the outcome of its upload."""
+    text = json.dumps(results | {"hub": asdict(publication)}, indent=2, allow_nan=False)
+    write(run / RESULTS_FILE, f"{text}\n")
+
+
+def _uploaded(run: Path, repository: Repository, progress: Progress, hub: Hub, license: str | None) -> Publication:
+    repository = replace(repository, id=hub.full_name(repository.id))
+    results, options = read_results(run), read_options(run)
     if not (run / CARD).exists():
-        options = read_options(run)
         dataset = options.get("dataset_name")
         known = account.dataset_facts(dataset, options.get("revision")) if dataset else DatasetFacts()
         write_card(run, repository.id, data=known, license=license)
     elif license:
         set_license(run, license)
     progress.say(f"uploading {run} to {repository.id}")
-    message = f"Upload a model trained with clm, {read_results(run)['steps']} steps"
-    done = upload(user, repository, run_files.of_run(run), owned=run_files.is_ours, message=message)
+    message = f"Upload a model trained with clm, {results['steps']} steps"
+    files = run_files.of_run(run, results, options)
+    done = upload(hub, repository, files, owned=run_files.is_ours, message=message)
     return Publication(
         repository=repository.id, revision=repository.revision, state="uploaded", url=done.url, commit=done.commit
     )
 
 
-def _data_repository(config: PushConfig, folder: Path, user: Hub) -> Repository:
+def _data_repository(config: PushConfig, folder: Path, hub: Hub) -> Repository:
     return Repository(
-        id=user.full_name(config.hub_dataset_id or name_of(folder)),
+        id=hub.full_name(config.hub_dataset_id or name_of(folder)),
         kind=account.DATASET,
         revision=config.hub_revision or "main",
         private=config.hub_private_repo,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clm_core.hub.card import training_options
 from clm_core.hub.upload import Files
-from clm_core.record import HISTORY_FILE, RESULTS_FILE, RUN_FILE, is_shared, read_options, read_results, shared_files
+from clm_core.record import HISTORY_FILE, RESULTS_FILE, RUN_FILE, Record, is_shared, read_options, shared_files
 
 LAST = "last-checkpoint"
 """The folder of the last checkpoint in a repository, for strategy `checkpoint`; Trainer calls it so, too."""
@@ -17,12 +17,12 @@ OF_THIS_MACHINE = ("output_dir", "checkpoint", "hub")
 """The entries of the results with local paths, and the one of the upload."""
 
 
-def of_run(run: Path) -> Files:
+def of_run(run: Path, results: Record, options: Record) -> Files:
     """The files of a finished run for a repository, as the run's options say."""
     files: dict[str, Path | bytes] = {path.name: path for path in shared_files(run)}
-    files |= {RUN_FILE: _run_file(run), RESULTS_FILE: _results_file(run)}
-    checkpoint = read_results(run)["checkpoint"]
-    if read_options(run).get("hub_strategy") == "checkpoint" and checkpoint:
+    files |= {RUN_FILE: _run_file(options), RESULTS_FILE: _results_file(results)}
+    checkpoint = results["checkpoint"]
+    if options.get("hub_strategy") == "checkpoint" and checkpoint:
         files |= _whole(run / Path(checkpoint).name)
     return files
 
@@ -31,7 +31,7 @@ def of_checkpoint(checkpoint: Path, *, with_state: bool) -> Files:
     """The files of a run in training for a repository: a checkpoint, and what resuming needs."""
     run = checkpoint.parent
     files: dict[str, Path | bytes] = {path.name: path for path in shared_files(checkpoint)}
-    files |= {RUN_FILE: _run_file(run), HISTORY_FILE: (run / HISTORY_FILE).read_bytes()}
+    files |= {RUN_FILE: _run_file(read_options(run)), HISTORY_FILE: (run / HISTORY_FILE).read_bytes()}
     return {**files, **(_whole(checkpoint) if with_state else {})}
 
 
@@ -45,14 +45,14 @@ def _whole(checkpoint: Path) -> Files:
     return {f"{LAST}/{path.name}": path for path in files if path.is_file() and path.name != SECRET}
 
 
-def _run_file(run: Path) -> bytes:
+def _run_file(options: Record) -> bytes:
     """The options of a run, without local paths and without where it was published."""
     import yaml
 
-    text: str = yaml.safe_dump(training_options(read_options(run)), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(training_options(options), sort_keys=False, allow_unicode=True)
     return text.encode()
 
 
-def _results_file(run: Path) -> bytes:
-    shared = {name: value for name, value in read_results(run).items() if name not in OF_THIS_MACHINE}
+def _results_file(results: Record) -> bytes:
+    shared = {name: value for name, value in results.items() if name not in OF_THIS_MACHINE}
     return (json.dumps(shared, indent=2) + "\n").encode()

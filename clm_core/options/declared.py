@@ -18,6 +18,7 @@ class Option:
     default: Any
     help: str
     group: str
+    """The title of its group in the help: what the docstring of its base class says before a semicolon."""
     metadata: Mapping[str, Any]
 
     @property

@@ -104,6 +104,7 @@ def _whole(value: Any) -> int:
     number = _number(value)
     if number != int(number):
         raise ValueError
+    # Digits are not read through a float, which would change a number above 2**53.
     return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(number)
 
 

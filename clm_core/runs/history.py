@@ -52,12 +52,6 @@ class Recorder:
         self._file = folder / HISTORY_FILE
         self._evaluation: tuple[ExitStack, Bar] | None = None
         self._evaluation_started = 0.0
-        self._handlers = {
-            StepDone: self._step_done,
-            BatchScored: self._batch_scored,
-            Evaluated: self._evaluated,
-            Saved: self._saved,
-        }
 
     @contextmanager
     def recording(self) -> Iterator["Recorder"]:
@@ -77,7 +71,15 @@ class Recorder:
         Raises:
             TrainingError: the loss of a step is no longer a number.
         """
-        self._handlers[type(event)](event)  # type: ignore[operator]
+        match event:
+            case StepDone():
+                self._step_done(event)
+            case BatchScored():
+                self._batch_scored(event)
+            case Evaluated():
+                self._evaluated(event)
+            case Saved():
+                self.checkpoint = event.path
 
     def add_to_checkpoint(self, folder: Path) -> None:
         """Write what the next line of the history needs."""
@@ -158,9 +160,6 @@ class Recorder:
         self._record({"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}})
         when = "before training" if event.step == 0 else f"step {event.step} of {self.schedule.total_steps}"
         self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
-
-    def _saved(self, event: Saved) -> None:
-        self.checkpoint = event.path
 
     def _check_finite(self, name: str, value: float, step: int) -> None:
         if not math.isfinite(value):

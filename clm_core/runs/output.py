@@ -56,6 +56,11 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None) -> Iter
     Raises:
         OutputError: it cannot be created, or another run came first.
     """
+    # There are three cases, and what a failure before the first step leaves in each:
+    #   a new folder       nothing: what the run wrote is removed, and the folder with it
+    #   a replaced run     the earlier run: it waited beside the folder, in `_aside`, until the first step was made
+    #   a resumed run      the run as it is, which can be resumed again
+    # After the first step, what there is of the run stays, and only the earlier run goes.
     try:
         folder = _make(config, backend, resume_from)
     except OSError as error:
