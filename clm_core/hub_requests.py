@@ -123,7 +123,7 @@ def bounded(seconds: float) -> Iterator[None]:
     import huggingface_hub
     from huggingface_hub.utils import _http
 
-    # There is no public way to ask for the factory in use. These names are tested with 0.34 to 0.36, 1.x and 2.x.
+    # There is no public way to ask for the factory in use. These names are tested with 0.34, 0.36, 1.x and 2.x.
     if hasattr(huggingface_hub, "set_client_factory"):
         usual, install = _http._GLOBAL_CLIENT_FACTORY, huggingface_hub.set_client_factory
     else:

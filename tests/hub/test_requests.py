@@ -97,7 +97,7 @@ def test_who_is_told_to_stop_stops_waiting():
 
 def test_what_has_no_end_is_left_alone():
     forever = threading.Event()
-    with pytest.raises(HubError, match="no end"):
+    with pytest.raises(HubError, match="did not finish"):
         persist(forever.wait, patience=PATIENCE, limit=0.05)
     forever.set()
 
