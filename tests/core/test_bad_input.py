@@ -46,11 +46,7 @@ def zstd(content):
         ("a.jsonl.zst", TEXT, "a.jsonl.zst: the .zst data is truncated or damaged"),
         (
             "a.parquet.gz",
-<<<<<<< HEAD
             gzip.compress(b"PAR1" * 9, mtime=0)[:-9],
-=======
-            gzip.compress(b"PAR1" * 50, mtime=0)[:-9],
->>>>>>> f02a817 (Give the layers of options names instead of positions)
             "a.parquet.gz: the .gz data is truncated or damaged",
         ),
         ("a.parquet", b"PAR1" * 50, "a.parquet: not a Parquet file that can be read"),
