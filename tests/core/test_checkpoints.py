@@ -215,3 +215,8 @@ def test_moments_that_are_not_all_there_are_refused_by_name(job, lost):
     save_file(tensors, folder / checkpoints.MOMENTS)
     with pytest.raises(ModelError, match=r"does not belong to this model: only one of them has [mvt]\.model"):
         checkpoints.read_moments(folder, SHAPES)
+
+
+def test_a_checkpoint_without_its_moments_is_refused_by_the_name_of_the_file(job):
+    with pytest.raises(ModelError, match=rf"checkpoint-7 lacks {checkpoints.MOMENTS}: use another checkpoint"):
+        checkpoints.read_moments(save(job(), 7), SHAPES)

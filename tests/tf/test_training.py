@@ -160,6 +160,14 @@ def test_a_damaged_checkpoint_is_refused(new_job, saved, damage, tmp_path):
         run(new_job(max_steps=2, resume_from=checkpoint))
 
 
+@pytest.mark.parametrize("missing", ["optimizer.safetensors", "dropout.safetensors"])
+def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_job, saved, missing, tmp_path):
+    checkpoint = shutil.copytree(saved.output_dir / "checkpoint-2", tmp_path / "checkpoint-2")
+    (checkpoint / missing).unlink()
+    with pytest.raises(ModelError, match=rf"checkpoint-2 lacks {missing}: use another checkpoint"):
+        run(new_job(max_steps=2, resume_from=checkpoint))
+
+
 def test_max_steps_ends_a_training_within_an_epoch(new_job):
     events = run(new_job(max_steps=3, gradient_accumulation_steps=2))
     assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2, 3]
