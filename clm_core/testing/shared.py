@@ -35,7 +35,7 @@ class Shared:
     new_folder: Callable[[], Path]
     read_options: set[str] = field(default_factory=set)
     """Names of the backend-specific options that a training has read."""
-    _made: dict[Any, Any] = field(default_factory=dict)
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def baseline(self) -> Trace:
