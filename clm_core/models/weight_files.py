@@ -24,7 +24,10 @@ OTHER_LAYOUTS = ("tf", "flax")
 POINTER = b"version https://git-lfs"
 """How a file begins in a clone that was made without Git LFS."""
 
-NEEDED = f"it needs {WEIGHTS}, as save_pretrained writes it"
+NEEDED = f"it needs {WEIGHTS}, as save_pretrained writes it in PyTorch"
+
+OF_NUMPY = frozenset(("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64"))
+"""The types of numbers that NumPy has, by their names in safetensors."""
 
 SHOWN = 5
 """Tensors that an error names."""
@@ -77,10 +80,12 @@ class StoredWeights:
 
     def get_tensor(self, name: str) -> npt.NDArray[Any]:
         """A tensor, of the type that it has in the file; bfloat16, which NumPy does not have, as float32."""
-        file, opened = self._where[name]
+        (file, opened), kind = self._where[name], self.types[name]
         with _readable(self._model, file):
-            if self.types[name] == "BF16":
+            if kind == "BF16":
                 return _read_bf16(file, name)
+            if kind not in OF_NUMPY:
+                raise ValueError(f"{name} has type {kind}, as in a quantized model")
             tensor: npt.NDArray[Any] = opened.get_tensor(name)
             return tensor
 
@@ -107,7 +112,7 @@ def find(model: Model) -> list[Path]:
     if index is None:
         return []
     with _readable(model, index):
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = _shards(json.loads(index.read_text(encoding="utf-8")))
     found = {shard: fetch(model, shard) for shard in shards}
     if lost := [shard for shard, path in found.items() if path is None]:
         raise ModelError(f"{model.name_or_path}: {INDEX} names files that do not exist: {', '.join(lost)}")
@@ -140,7 +145,8 @@ def absent(model: Model) -> ModelError:
         )
     if file := _first_of(model, CONVERTED):
         return _converted(model, file)
-    return ModelError(f"there is no {WEIGHTS} in {model.name_or_path}")
+    or_away = "" if Path(str(model.name_or_path)).is_dir() else ", or it cannot be reached"
+    return ModelError(f"there is no {WEIGHTS} in {model.name_or_path}{or_away}")
 
 
 def check_whole(model: Model, lost: Collection[str]) -> None:
@@ -156,6 +162,18 @@ def check_whole(model: Model, lost: Collection[str]) -> None:
             f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
             f"shape: {', '.join(sorted(lost)[:SHOWN])}{', ...' * (len(lost) > SHOWN)}"
         )
+
+
+def _shards(index: Any) -> list[str]:
+    """The files that an index names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    where = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(where, dict):
+        raise ValueError("it has no weight_map, which says in which file each tensor is")
+    return sorted(set(map(str, where.values())))
 
 
 def _converted(model: Model, file: str) -> ModelError:
@@ -182,11 +200,8 @@ def _readable(model: Model, file: Path) -> Iterator[None]:
 
     try:
         yield
-    # From a damaged file, an index that is not JSON or has another form, and number types that NumPy lacks.
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = f"{error}" if isinstance(error, (SafetensorError, OSError, ValueError)) else f"{error!r}"
-        if _is_pointer(file):
-            reason = "it is a pointer of Git LFS: `git lfs pull` fetches the file itself"
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = "it is a pointer of Git LFS: `git lfs pull` fetches the file itself" if _is_pointer(file) else error
         raise ModelError(f"the weights of {model.name_or_path} cannot be read: {file.name}: {reason}") from error
 
 
