@@ -19,8 +19,8 @@ def new_router(texts=TEXTS, *, held_out=0, documents=None, tokens=None, shard=No
     return Router(sources, seed=42, limits=limits, shard=shard or Shard(), keeps_blank=keeps_blank)
 
 
-def places(router):
-    return [document.place for document in router.documents()]
+def destinations(router):
+    return [document.destination for document in router.documents()]
 
 
 def settle(router, sizes):
@@ -28,28 +28,28 @@ def settle(router, sizes):
     read = list(router.documents())
     lengths = np.array(sizes[: len(read)], np.int64)
     tokens = Tokens(np.zeros(lengths.sum(), np.uint32), lengths)
-    return router.settle(Slice([it.origin for it in read], [it.place for it in read], lengths, tokens))
+    return router.settle(Slice([it.origin for it in read], [it.destination for it in read], lengths, tokens))
 
 
 def test_a_document_without_a_text_goes_to_no_split():
-    assert places(new_router()) == ["train", "empty", "train", "empty", "empty", "train", "train"]
+    assert destinations(new_router()) == ["train", "empty", "train", "empty", "empty", "train", "train"]
 
 
 def test_blank_documents_are_documents_where_they_are_to_be_kept():
-    assert places(new_router(keeps_blank=True)) == ["train"] * 7
+    assert destinations(new_router(keeps_blank=True)) == ["train"] * 7
 
 
 def test_nothing_is_read_beyond_the_limit():
-    assert places(new_router(documents=2)) == ["train", "empty", "train"]
+    assert destinations(new_router(documents=2)) == ["train", "empty", "train"]
 
 
 def test_what_is_beyond_the_limit_of_one_split_is_skipped_while_the_other_is_not_full():
-    found = places(new_router(["text"] * 20, held_out=50, documents=3))
+    found = destinations(new_router(["text"] * 20, held_out=50, documents=3))
     assert (found.count("train"), found.count("validation"), found.count("skipped")) == (3, 10, 7)
 
 
 def test_of_a_shard_every_other_document_is_elsewhere():
-    assert places(new_router(["text"] * 5, shard=Shard(2, 2))) == ["elsewhere", "train"] * 2 + ["elsewhere"]
+    assert destinations(new_router(["text"] * 5, shard=Shard(2, 2))) == ["elsewhere", "train"] * 2 + ["elsewhere"]
 
 
 def test_what_was_read_ahead_of_the_last_token_that_is_wanted_is_not_counted_as_read():
