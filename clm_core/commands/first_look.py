@@ -41,7 +41,7 @@ def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
     if config.model_name_or_path and scratch:
         raise OptionError(
             f"{' and '.join(scratch)} cannot be combined with model_name_or_path "
-            f"{config.model_name_or_path}: train from scratch, or start from the model"
+            f"{config.model_name_or_path}: give one of them"
         )
     if not any(getattr(config, name) for name in DECIDING):
         raise OptionError(_ways_to_a_model(config, backend))
