@@ -7,6 +7,7 @@ few numbers, of which each is that of certain masks, where what is kept is divid
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 from pathlib import Path
@@ -42,6 +43,10 @@ class Masks:
         """What is wrong with them: drawn never, once for all steps, for both blocks, or for two sites together."""
         found = []
         names, drawn = SITES[self.kind], [kept for pair in self.steps for kept in pair]
+        kept = sum(_bit(combination, bit) for combination in drawn for bit in range(len(names)))
+        mean = (1 - RATE) * len(drawn) * len(names)
+        if abs(kept - mean) > 3.5 * math.sqrt(RATE * mean):
+            found.append(f"{kept} of {len(drawn) * len(names)} masks kept what they cover, expected about {mean:.0f}")
         if len(set(self.steps)) == 1:
             found.append("all steps have the same masks")
         for bit, name in enumerate(names):
