@@ -38,7 +38,7 @@ class PyTorchBackend(Backend):
 
     name = "pt"
     install = 'pip install "clm[pt]"'
-    requires = ("torch>=2.6", "accelerate>=1.1", "transformers>=4.57,<6")
+    requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     options = PyTorchOptions
     opens = OPENS
 
