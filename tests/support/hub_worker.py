@@ -19,8 +19,12 @@ for line in sys.stdin:
     sys.stderr.flush()
     with open("printed.txt", "a") as errors:  # noqa: PTH123
         os.dup2(errors.fileno(), 2)
+    from huggingface_hub.utils import http_backoff
+
     from clm_core import cli
 
+    # Where nobody answers, the Hub's client asks six times for each file, up to 8 s apart.
+    http_backoff.__kwdefaults__.update(base_wait_time=0.01, max_wait_time=0.01)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         code = cli.main(asked["argv"])
