@@ -178,7 +178,6 @@ def test_offline_a_training_asks_the_hub_nothing_and_is_queued(clm, hub, trainin
 
 
 def test_ctrl_c_ends_an_upload_at_once_and_says_how_to_go_on(new_clm, environment, hub, training, tmp_path):
-    environment["CLM_HUB_TIMEOUT"] = "60"  # However long the signal takes on a busy machine.
     clm = new_clm(environment)  # Whose threads go with it.
     free = threading.Event()
     hub.faults = [Fault(PUT, act=held(free))]

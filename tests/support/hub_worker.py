@@ -8,7 +8,11 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
+
+# A shell that starts the tests in the background has them ignore it, and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 answers = sys.stdout
 for line in sys.stdin:
