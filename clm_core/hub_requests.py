@@ -6,6 +6,7 @@ that the server never answers, and 0.x repeats few that failed.
 
 import email.utils
 import functools
+import logging
 import os
 import socket
 import threading
@@ -28,6 +29,22 @@ LASTING = {501, 505, 507, 511}
 
 LONGEST_WAIT = 600.0
 """Seconds from the first failure to the last attempt; a server that asks for more is not waited for."""
+
+
+def redact_logs() -> None:
+    """Keep signed addresses out of what huggingface_hub logs, from threads that outlive a command too."""
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        if not any(isinstance(known, _Redaction) for known in handler.filters):
+            handler.addFilter(_Redaction())
+
+
+class _Redaction(logging.Filter):
+    """Takes secrets out of a line before it is written."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line through, without its secrets."""
+        record.msg, record.args = without_secrets(record.getMessage()), ()
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clm_core.errors import HubError
-from clm_core.hub_requests import Failure, Patience, bounded, explain, persist
+from clm_core.hub_requests import Failure, Patience, bounded, explain, persist, redact_logs
 
 WAYS_IN = "log in with `hf auth login`, or set HF_TOKEN"
 MODEL, DATASET = "model", "dataset"
@@ -45,6 +45,7 @@ class Hub:
             raise HubError("HF_HUB_OFFLINE is set, so that nothing can be uploaded: unset it")
         if not (token or get_token()):
             raise HubError(f"you are not logged in to the Hub: {WAYS_IN}")
+        redact_logs()
         api, patience = HfApi(token=token), Patience.from_environment()
 
         def who() -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Which failures are waited for, how long, and what is said of them."""
 
+import io
+import logging
 import threading
 
 import pytest
 
 from clm_core.errors import HubError, OptionError
-from clm_core.hub_requests import Patience, clean, explain, persist
+from clm_core.hub_requests import Patience, clean, explain, persist, redact_logs
 
 PATIENCE = Patience(retries=3, wait=1.0, timeout=5.0)
 
@@ -137,3 +139,14 @@ def test_patience_is_a_number(monkeypatch, value):
     monkeypatch.setenv("CLM_HUB_WAIT", value)
     with pytest.raises(OptionError, match="CLM_HUB_WAIT must be a number, 0 or above"):
         Patience.from_environment()
+
+
+def test_what_the_hubs_client_logs_has_no_signed_address():
+    logger, handler = logging.getLogger("huggingface_hub"), logging.StreamHandler(io.StringIO())
+    logger.addHandler(handler)
+    try:
+        redact_logs()
+        logging.getLogger("huggingface_hub.utils._http").warning("lost PUT %s", "http://a/b?X-Amz-Signature=c")
+    finally:
+        logger.removeHandler(handler)
+    assert handler.stream.getvalue() == "lost PUT http://a/b\n"
