@@ -96,7 +96,8 @@ class Schedule:
     @property
     def batches_per_epoch(self) -> int:
         """How many batches an epoch has."""
-        return self._batches_in(self.blocks_per_epoch)
+        steps, rest = divmod(self.blocks_per_epoch, self.step_blocks)
+        return steps * self.accumulation + math.ceil(rest / self.batch_size)
 
     @property
     def blocks_per_epoch(self) -> int:
@@ -159,10 +160,6 @@ class Schedule:
                 progress = min(1.0, (step - self.warmup_steps) / decaying)
                 return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
         raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
-
-    def _batches_in(self, blocks: int) -> int:
-        steps, rest = divmod(blocks, self.step_blocks)
-        return steps * self.accumulation + math.ceil(rest / self.batch_size)
 
     def logs_at(self, step: int) -> bool:
         """Whether to report the loss after this many steps."""

@@ -82,19 +82,20 @@ class Plan:
 
 def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     """Train a model, evaluate it, and write it with all that belongs to it to the output folder."""
-    check_output(request.config)  # Before a repository is made on the Hub.
+    resume_from = check_output(request.config)  # Before a repository is made on the Hub.
     publisher = publishing.publisher(request.config, progress)
-    return execute(plan(request, progress), publisher, progress)
+    return execute(plan(request, resume_from, progress), publisher, progress)
 
 
-def plan(request: Request[TrainConfig], progress: Progress) -> Plan:
+def plan(request: Request[TrainConfig], resume_from: Path | None, progress: Progress) -> Plan:
     """Decide everything about a training: read its model and its tokenizer, prepare its data, lay out its steps.
 
+    `resume_from` is what `check_output` returned.
+
     Raises:
-        ClmError: an option, the data, the model, the checkpoint or the output folder cannot be used as requested.
+        ClmError: an option, the data, the model or the checkpoint cannot be used as requested.
     """
     config, backend = request.config, request.backend
-    resume_from = check_output(config)
     announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
