@@ -1,0 +1,115 @@
+"""Keras 3 on TensorFlow as a backend of clm; Keras is imported when a job comes."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
+from clm_core.config import option
+from clm_core.errors import BackendError
+from clm_core.screen.quiet import silenced
+
+ENGINE, VARIABLE = "tensorflow", "KERAS_BACKEND"
+"""What Keras computes with here, and where Keras looks that up when it is imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerasOptions:
+    """The options that only Keras 3 has."""
+
+    jit_compile: bool = option(True, "compile the training step with XLA")
+    decay_all: bool = option(
+        False, "apply weight decay to norms and biases too, as keras.optimizers.AdamW does by default"
+    )
+
+
+OPENS = """In PyTorch:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+tokenizer = AutoTokenizer.from_pretrained("{model}")
+model = AutoModelForCausalLM.from_pretrained("{model}")
+print(pipeline("text-generation", model=model, tokenizer=tokenizer)("Once upon a time"))
+```
+
+clm opens it as the same `keras.Model`, without PyTorch (from a clone of its repository: `pip install ".[keras]"`):
+
+```python
+import clm_tf.keras3
+
+model = clm_tf.keras3.load("{model}")
+```"""
+
+
+class KerasBackend(Backend):
+    """A decoder in Keras 3, which TensorFlow computes."""
+
+    name = "keras"
+    install = 'pip install "clm[keras]"'
+    requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
+    options = KerasOptions
+    opens = OPENS
+
+    def start(self, *, verbose: bool) -> None:
+        compute_with_tensorflow()
+        os.environ.setdefault("USE_TORCH", "0")  # transformers would import PyTorch where that is installed too.
+        if not verbose:
+            _quiet_libraries()
+
+    def quiet(self) -> None:
+        compute_with_tensorflow()
+        _quiet_libraries()
+        with silenced():  # TensorFlow writes to standard error while it is imported, whatever it is told.
+            import keras  # noqa: F401
+
+    def train(self, job: TrainingJob) -> None:
+        from clm_tf.keras3.training import train
+
+        train(job)
+
+    def evaluate(self, job: EvaluationJob) -> Score:
+        from clm_tf.keras3.modeling import load, precision
+        from clm_tf.keras3.scoring import score
+
+        with precision(job.config.bf16):
+            return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
+
+    def generate(self, job: GenerationJob) -> Sequence[int]:
+        from clm_tf.keras3.generation import generate
+
+        return generate(job)
+
+    def logits(self, job: EvaluationJob) -> Logits:
+        from clm_tf.keras3.modeling import load, precision
+        from clm_tf.keras3.scoring import logits
+
+        with precision(job.config.bf16):
+            return logits(load(job.model), job.blocks, job.config.per_device_eval_batch_size)
+
+
+def compute_with_tensorflow() -> None:
+    """Have Keras compute with TensorFlow, which it has to know before it is imported.
+
+    Raises:
+        BackendError: it is to compute with another engine, or was imported with one.
+    """
+    imported = sys.modules.get("keras")
+    engine = imported.config.backend() if imported else os.environ.get(VARIABLE) or ENGINE
+    if engine != ENGINE:
+        raise BackendError(
+            f"{VARIABLE} is {engine}, and backend keras computes with TensorFlow: set {VARIABLE}={ENGINE} before Keras "
+            "is imported"
+        )
+    os.environ[VARIABLE] = ENGINE  # Or Keras takes the engine that is named in ~/.keras/keras.json.
+
+
+def _quiet_libraries() -> None:
+    """What the user has set in the environment stays."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(tensorflow|keras)\b")
