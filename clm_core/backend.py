@@ -272,6 +272,12 @@ class Backend(ABC):
     """Options that the backend does not support, and why; clm rejects them on its behalf."""
     incomparable: ClassVar[str | None] = None
     """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
+    model_types: ClassVar[frozenset[str] | None] = None
+    """The `model_type`s that it has a model for, which the core checks; None if it finds out when it loads one."""
+    models: ClassVar[str] = ""
+    """The models that it has, in a few words for `clm backends`."""
+    compared: ClassVar[bool] = False
+    """Whether it comes first where `clm parity` could compare more than two backends, and none are named."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clm_core.backend import Model
+from clm_core.backend import Backend, Model
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
 from clm_core.data.fetching import fetch
 from clm_core.data.preparation import Listener, Preparation, check_blocks
@@ -16,6 +16,7 @@ from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import check_fits, load_architecture, new_architecture
 from clm_core.models.tokenizers import SAMPLE
 from clm_core.paths import is_path
+from clm_core.registry import backends_with
 from clm_core.screen.progress import Progress
 
 WAYS = {
@@ -56,6 +57,19 @@ def existing_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progre
         seed=seed,
         ignore_unused_weights=config.ignore_unused_weights,
     )
+
+
+def check_type(architecture: Any, backend: Backend) -> None:
+    """Make sure, before any data is prepared, that a backend has a model for a configuration.
+
+    Raises:
+        ModelError: it has none for this type; those that have one are named.
+    """
+    kind, known = architecture.model_type, backend.model_types
+    if known is not None and kind not in known:
+        others = backends_with(kind)
+        instead = f"--backend {' or '.join(others)} has one" if others else "another backend may have one"
+        raise ModelError(f"model type {kind}: backend {backend.name} has no model for it; {instead}")
 
 
 def prepared_for(

@@ -50,8 +50,13 @@ def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
         raise BackendError(_unknown(name, list_backends()))
     status = _status(points[name])
     if status.backend is None or (status.problem and not elsewhere):
-        raise BackendError(f"backend {name} cannot run here: {status.problem}")
+        raise BackendError(f"backend {name} cannot run here: {status.problem}{_instead(status.backend)}")
     return status.backend
+
+
+def backends_with(model_type: str) -> list[str]:
+    """The names of the backends that are known to have a model of this type."""
+    return [backend.name for backend in _loaded() if model_type in (backend.model_types or ())]
 
 
 def command_with(name: str | None = None) -> str:
@@ -60,6 +65,10 @@ def command_with(name: str | None = None) -> str:
         ready = [status.name for status in list_backends() if not status.problem]
         name = ready[0] if len(ready) > 1 else None
     return f"clm --backend {name}" if name else "clm"
+
+
+def _loaded() -> list[Backend]:
+    return [status.backend for status in list_backends() if status.backend]
 
 
 def _entry_points() -> dict[str, metadata.EntryPoint]:
@@ -94,6 +103,22 @@ def _unmet(requirement: "Requirement") -> str | None:  # type: ignore[name-defin
     except metadata.PackageNotFoundError:
         return f"{requirement} (not installed)"
     return None if requirement.specifier.contains(installed, prereleases=True) else f"{requirement} (here: {installed})"
+
+
+def _instead(backend: Backend | None) -> str:
+    """Which backends can use a version that is installed here, and that this one cannot."""
+    from packaging.requirements import Requirement
+
+    for wanted in map(Requirement, backend.requires if backend else ()):
+        if _unmet(wanted) and (names := [other.name for other in _loaded() if _can_use(other, wanted.name)]):
+            return f"; --backend {' or '.join(names)} can use {wanted.name} {metadata.version(wanted.name)}"
+    return ""
+
+
+def _can_use(backend: Backend, distribution: str) -> bool:
+    from packaging.requirements import Requirement
+
+    return any(line.name == distribution and not _unmet(line) for line in map(Requirement, backend.requires))
 
 
 def _only_usable(found: list[Status]) -> Backend:

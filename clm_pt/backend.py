@@ -39,6 +39,8 @@ class PyTorchBackend(Backend):
     name = "pt"
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
+    models = "transformers' causal language models"
+    compared = True
     options = PyTorchOptions
     opens = OPENS
 

@@ -10,6 +10,14 @@ from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Scor
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
 
+MODEL_TYPES = frozenset(
+    {
+        *("bert", "camembert", "ctrl", "gpt-sw3", "gpt2", "gptj", "mistral", "openai-gpt", "opt", "rembert", "roberta"),
+        *("roberta-prelayernorm", "roformer", "transfo-xl", "xglm", "xlm", "xlm-roberta", "xlnet"),
+    }
+)
+"""Those that transformers 4.57, the last with TensorFlow, has a TensorFlow class for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFlowOptions:
@@ -54,6 +62,9 @@ class TensorFlowBackend(Backend):
     name = "tf"
     install = 'pip install "clm[tf]"'
     requires = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
+    model_types = MODEL_TYPES
+    models = f"transformers' {len(MODEL_TYPES)} TensorFlow classes"
+    compared = True
     options = TensorFlowOptions
     opens = OPENS
 

@@ -4,7 +4,7 @@ import json
 
 from clm_core import installation
 from clm_core.commands.call import Call
-from clm_core.registry import list_backends
+from clm_core.registry import Status, list_backends
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.standard_streams import complain, print_json, show
 
@@ -17,6 +17,14 @@ def run(call: Call) -> ExitCode:
     if call.json:
         print_json(json.dumps({status.name: status.problem or "ready" for status in found}))
     else:
-        lines = [f"{status.name:12} {status.problem or 'ready'}" for status in found]
-        show("\n".join(lines) or "no backend is installed")
+        show("\n".join(_lines(found)) or "no backend is installed")
     return ExitCode.DIFFERENT if strangers else ExitCode.DONE
+
+
+def _lines(found: list[Status]) -> list[str]:
+    """The name of each backend, which models it has, and whether it can run."""
+    models = [status.backend.models if status.backend else "" for status in found]
+    width = max(map(len, models), default=0)
+    return [
+        f"{status.name:12} {has:{width}} {status.problem or 'ready'}" for status, has in zip(found, models, strict=True)
+    ]

@@ -9,7 +9,7 @@ from clm_core.commands.call import Call
 from clm_core.config import EvaluateConfig
 from clm_core.data.prepared import VALIDATION
 from clm_core.durable import write
-from clm_core.inputs import announce, existing_model, prepared_for
+from clm_core.inputs import announce, check_type, existing_model, prepared_for
 from clm_core.models.configurations import check_fits
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
@@ -40,6 +40,7 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
         output.check_output_file(config.output_file)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)
+    check_type(model.architecture, backend)
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)

@@ -22,7 +22,7 @@ from clm_core.data.readers.remote import is_remote
 from clm_core.durable import write
 from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import publishing
-from clm_core.inputs import announce, model_to_train, open_whole, prepared_for
+from clm_core.inputs import announce, check_type, model_to_train, open_whole, prepared_for
 from clm_core.installation import install_extra
 from clm_core.models import model_folder
 from clm_core.models.ignored_fields import attention
@@ -99,6 +99,7 @@ def plan(request: Request[TrainConfig], resume_from: Path | None, progress: Prog
     announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
+    check_type(model.architecture, backend)
     attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     schedule = Schedule.from_config(

@@ -17,7 +17,7 @@ from clm_core.comparison.side import ARCHITECTURE, RECORD, REQUEST, train_config
 from clm_core.config import ParityConfig
 from clm_core.data.prepared import TRAIN
 from clm_core.errors import BackendError, DiskFullError, OptionError
-from clm_core.inputs import model_to_train, prepared_for
+from clm_core.inputs import check_type, model_to_train, prepared_for
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options.resolve import ParityRequest
 from clm_core.results import Difference, ParityResult
@@ -103,6 +103,8 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
     config = train_config(request.config)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
+    for backend in request.backends:
+        check_type(model.architecture, backend)
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     dropout = without_dropout(model.architecture)
     if dropout:

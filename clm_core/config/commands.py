@@ -72,7 +72,9 @@ class ParityConfig(
     """The options of `parity`; the training options are the same for both backends."""
 
     backends: tuple[str, ...] = option(
-        (), "the two backends to compare; default: the two that are installed", metavar="NAME"
+        (),
+        "the two backends to compare; default: the two that are installed; of more, the two that come first",
+        metavar="NAME",
     )
     max_steps: int = option(10, "number of steps; overrides num_train_epochs", check=positive_or_unlimited)
     compare_steps: int = option(

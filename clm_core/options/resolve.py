@@ -145,9 +145,11 @@ def parity_side(backend: Backend, *, file: Path) -> Request[ParityConfig]:
 
 
 def _two(names: Sequence[str], pythons: Mapping[str, str]) -> tuple[Backend, Backend]:
-    """The backends of these names, or the only two that can be compared."""
+    """The backends of these names, or the two that come first, or the only two that can be compared."""
     if not names:
-        names = [status.name for status in list_backends() if status.name in pythons or _is_comparable(status)]
+        ready = [status for status in list_backends() if status.name in pythons or _is_comparable(status)]
+        first = [status.name for status in ready if status.name in pythons or _comes_first(status)]
+        names = first if len(first) == 2 else [status.name for status in ready]
     if len(set(names)) != 2 or len(names) != 2:
         raise OptionError(
             f"parity needs exactly two backends, got: {', '.join(names) or 'none'}; name them, as --backends A B"
@@ -164,6 +166,10 @@ def _two(names: Sequence[str], pythons: Mapping[str, str]) -> tuple[Backend, Bac
 
 def _is_comparable(status: Status) -> bool:
     return status.backend is not None and not status.backend.incomparable and not status.problem
+
+
+def _comes_first(status: Status) -> bool:
+    return status.backend is not None and status.backend.compared
 
 
 def _base(layers: Layers, cls: type) -> Layer:

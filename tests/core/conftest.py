@@ -2,7 +2,9 @@
 
 import json
 import warnings
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_corpus import DOCUMENTS, SMALL
@@ -87,3 +89,22 @@ def train_refused(refused, corpus):
         return refused("--backend", "bigram", "train", *data, *small, *argv)
 
     return run
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Makes backends known: classes, or functions that load one."""
+
+    def install(**found):
+        points = [
+            SimpleNamespace(
+                name=name,
+                value=f"stranger:{name}",
+                dist=SimpleNamespace(name="stranger"),
+                load=(lambda it=it: it) if isinstance(it, type) else it,
+            )
+            for name, it in found.items()
+        ]
+        monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "clm.backends" else [])
+
+    return install

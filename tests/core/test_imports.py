@@ -9,7 +9,7 @@ from support.imports import imported_names
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "clm_core").rglob("*.py"))
-HEAVY = {"torch", "tensorflow", "transformers", "datasets", "evaluate", "numpy"}
+HEAVY = {"torch", "tensorflow", "keras", "tf_keras", "transformers", "datasets", "evaluate", "numpy"}
 # Other people's backends may import what they like; those of clm may not.
 OWN = (
     "from importlib import metadata; found = metadata.entry_points; metadata.entry_points = lambda **group: [p for p in"
@@ -24,8 +24,15 @@ def top(path):
 
 @pytest.mark.parametrize(
     "code",
-    ["import clm_core", HELP.format("['--help']"), HELP.format("['train', '--help']"), HELP.format("['backends']")],
-    ids=["import", "help", "train help", "backends"],
+    [
+        "import clm_core",
+        HELP.format("['--help']"),
+        HELP.format("['train', '--help']"),
+        HELP.format("['backends']"),
+        "from clm_tf import TensorFlowBackend; TensorFlowBackend()",
+        "from clm_tf.keras3 import KerasBackend; KerasBackend()",
+    ],
+    ids=["import", "help", "train help", "backends", "tf", "keras"],
 )
 def test_what_needs_no_framework_and_no_numbers_imports_none(code):
     program = f"import sys; {OWN}\n{code}\nprint('loaded', sorted({HEAVY!r} & set(sys.modules)))"

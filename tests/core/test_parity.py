@@ -14,6 +14,7 @@ import clm_core as clm
 from clm_core.comparison import side, table
 from clm_core.comparison.compare import SAME_WEIGHTS, TOLERANCES, _failure, differences, without_dropout
 from clm_core.errors import OptionError
+from clm_core.options import from_arguments, resolve
 from clm_core.results import ParityResult
 from clm_core.screen.progress import Progress
 
@@ -156,6 +157,40 @@ class ComparableBigrams(BigramBackend):
 
     def logits(self, job):
         return np.zeros((*job.blocks.shape, 8), np.float32)
+
+
+@pytest.fixture
+def sides(installed):
+    """Makes backends known, by whether they come first, and tells which two are compared."""
+
+    def resolved(here, **given):
+        classes = {name: type(name, (ComparableBigrams,), {"name": name, "compared": here[name]}) for name in here}
+        installed(bigram=BigramBackend, **classes)
+        return [side.name for side in resolve.parity(from_arguments(given), file=None).backends]
+
+    return resolved
+
+
+@pytest.mark.parametrize(
+    ("here", "compared"),
+    [
+        ({"one": True, "two": True}, ["one", "two"]),
+        ({"one": True, "two": False}, ["one", "two"]),
+        ({"one": True, "three": True, "two": False}, ["one", "three"]),
+        ({"four": False, "one": True, "three": False, "two": True}, ["one", "two"]),
+    ],
+)
+def test_without_names_the_two_that_are_ready_are_compared_or_the_two_that_come_first(sides, here, compared):
+    assert sides(here) == compared
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_where_no_two_come_first_they_have_to_be_named_and_any_two_can_be(sides, first):
+    here = {name: index < first for index, name in enumerate(["one", "two", "three"])}
+    with pytest.raises(OptionError, match="exactly two backends, got: one, three, two; name them, as --backends A B"):
+        sides(here)
+    assert sides(here, backends=["three", "one"]) == ["three", "one"]
+    assert sides(here, python={"two": "x", "three": "y"}, backends=["two", "three"]) == ["two", "three"]
 
 
 def test_a_side_needs_only_its_own_backend(tmp_path, corpus):

@@ -1,8 +1,5 @@
 """Backends by name: found, checked for what they need, and chosen, however broken the others are."""
 
-from importlib import metadata
-from types import SimpleNamespace
-
 import pytest
 from clm_bigram import BigramBackend
 
@@ -27,30 +24,23 @@ class Second(BigramBackend):
     name = "second"
 
 
+class Fourth(BigramBackend):
+    name = "fourth"
+    model_types = frozenset({"llama"})
+
+
+class Third(BigramBackend):
+    name = "third"
+    requires = ("pytest>=1",)
+    model_types = frozenset({"gpt2"})
+    models = "one type of models"
+
+
 def broken(error):
     def load():
         raise error
 
     return load
-
-
-@pytest.fixture
-def installed(monkeypatch):
-    """Makes backends known: classes, or functions that load one."""
-
-    def install(**found):
-        points = [
-            SimpleNamespace(
-                name=name,
-                value=f"stranger:{name}",
-                dist=SimpleNamespace(name="stranger"),
-                load=(lambda it=it: it) if isinstance(it, type) else it,
-            )
-            for name, it in found.items()
-        ]
-        monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "clm.backends" else [])
-
-    return install
 
 
 def test_the_only_backend_that_can_run_is_taken(installed):
@@ -59,8 +49,8 @@ def test_the_only_backend_that_can_run_is_taken(installed):
 
 
 def test_with_several_one_has_to_be_chosen_by_name_or_variable(installed, monkeypatch):
-    installed(bigram=BigramBackend, second=Second)
-    with pytest.raises(BackendError, match="choose one of bigram, second with --backend, or in CLM_BACKEND"):
+    installed(third=Third, bigram=BigramBackend, second=Second)
+    with pytest.raises(BackendError, match="choose one of bigram, second, third with --backend, or in CLM_BACKEND"):
         get_backend()
     assert get_backend("second").name == "second"
     monkeypatch.setenv("CLM_BACKEND", "bigram")
@@ -85,6 +75,20 @@ def test_with_none_that_can_run_the_ways_to_get_one_are_told(installed):
     installed()
     with pytest.raises(BackendError, match="none is installed"):
         get_backend()
+
+
+def test_a_backend_for_other_versions_names_those_that_can_use_the_version_that_is_here(installed):
+    installed(outdated=Outdated, third=Third, second=Second)
+    with pytest.raises(BackendError, match=r"clm-outdated; --backend third can use pytest [0-9.]+$"):
+        get_backend("outdated")
+
+
+def test_a_backend_without_a_model_of_a_type_says_which_one_has_it(installed, refused, corpus):
+    installed(bigram=BigramBackend, third=Third, fourth=Fourth)
+    small = ["--train-file", corpus, "--tokenizer-name", "sample", "--block-size", "16", "--output-dir", "output"]
+    for model_type, instead in {"gpt2": "--backend third has one", "opt": "another backend may have one"}.items():
+        said = refused("--backend", "fourth", "train", *small, "--model-type", model_type)
+        assert f"model type {model_type}: backend fourth has no model for it; {instead}" in said
 
 
 @pytest.mark.parametrize(
@@ -126,5 +130,13 @@ def test_the_list_has_every_backend_by_name_with_its_problem(installed):
     ]
 
 
-def test_the_toy_backend_and_the_two_of_clm_are_found():
-    assert {"bigram", "pt", "tf"} <= {status.name for status in list_backends()}
+def test_the_command_shows_which_models_each_has_and_whether_it_can_run(installed, capsys):
+    installed(third=Third, absent=Absent)
+    assert cli.main(["backends"]) == 0
+    absent, third = capsys.readouterr().out.splitlines()
+    assert third.split() == ["third", *Third.models.split(), "ready"]
+    assert absent.index("it needs") == third.index("ready")
+
+
+def test_the_toy_backend_and_the_three_of_clm_are_found():
+    assert {"bigram", "keras", "pt", "tf"} <= {status.name for status in list_backends()}
