@@ -17,15 +17,17 @@ def runs(version: str) -> bool:
 
 
 def install_series(session: nox.Session, series: str) -> None:
-    """The backends that a series of transformers has, with it."""
-    with_tf = "tf," if series == "4.57" else ""
-    session.install(f".[pt,{with_tf}test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
+    """The backends that a series of transformers has, with it; what tf needs is enough for keras."""
+    tensorflow = "tf" if series == "4.57" else "keras"
+    session.install(f".[pt,{tensorflow},test]", TORCH, f"transformers>={series},<{int(float(series)) + 1}")
 
 
 PYTHONS = [version for version in ("3.11", "3.12", "3.13", "3.14") if runs(version)]
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "typing", "core", "lowest", "pt5", "hub1", "pt4", "tf", "both", "examples", "wheel"]
+nox.options.sessions = [
+    *("lint", "typing", "core", "lowest", "pt5", "hub1", "pt4", "tf", "keras", "both", "examples", "wheel"),
+]
 nox.options.error_on_missing_interpreters = True
 
 
@@ -103,8 +105,16 @@ def tf(session: nox.Session) -> None:
 
 
 @nox.session
+def keras(session: nox.Session) -> None:
+    """Keras 3 on TensorFlow, on transformers 5 and without PyTorch."""
+    session.install(".[keras,test]", TOY)
+    suites = [f"tests/{name}" for name in ("core", "keras3", "contract", "hub", "series")]
+    session.run("pytest", *suites, *session.posargs)
+
+
+@nox.session
 def both(session: nox.Session) -> None:
-    """Both frameworks in one environment: every test there is."""
+    """Both frameworks in one environment, and so all three backends, since tf brings what keras needs: every test."""
     session.install(".[pt,tf,fast,tensorboard,test]", TOY, TORCH)
     session.run("pytest", *session.posargs)
 
@@ -124,6 +134,7 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--wheel", "--outdir", dist, ".")
     session.install("--force-reinstall", "--no-deps", "--find-links", dist, "--no-index", "clm")
     session.install("clm", TOY)
+    session.run("pip", "install", "--dry-run", "--quiet", "clm[keras]")  # It resolves, with transformers 5.
     session.cd(dist)
     session.run("clm", "--backend", "bigram", "train", "--max-steps", "20", "--output-dir", "run")
     session.run("clm", "--backend", "bigram", "generate", "--model-name-or-path", "run", "Good question!")

@@ -16,7 +16,7 @@ SERIES = fields.series()
 FILE = json.loads(ignored.FILE.read_text(encoding="utf-8"))
 
 PT = {"4.57": ["gpt2", "gemma2"], "5": ["gpt2", "llama"]}[SERIES] if find_spec("torch") else []
-CASES = [("pt", kind) for kind in PT] + ([("tf", kind) for kind in ("gpt2", "bert")] if find_spec("tensorflow") else [])
+CASES = [("pt", kind) for kind in PT] + ([("tf", kind) for kind in ("gpt2", "bert")] if find_spec("tf_keras") else [])
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="the reference is a PyTorch class")
@@ -61,7 +61,7 @@ REFUSED = [
         "pt": [("bert", "position_embedding_type", "relative_key")] if SERIES == "5" else [],
     }.items()
     for case in cases
-    if find_spec({"tf": "tensorflow", "pt": "torch"}[backend])
+    if find_spec({"tf": "tf_keras", "pt": "torch"}[backend])
 ]
 
 

@@ -11,7 +11,7 @@ from probe import probe
 
 PT = ["gpt2", "llama", "mixtral", "mamba", "bert", "roberta", "xlm", "xlnet", "gemma3", "recurrent_gemma"]
 TF = ["roformer", "xglm", "xlm"]
-CASES = [("pt", name) for name in PT if find_spec("torch")] + [("tf", name) for name in TF if find_spec("tensorflow")]
+CASES = [("pt", name) for name in PT if find_spec("torch")] + [("tf", name) for name in TF if find_spec("tf_keras")]
 
 
 @pytest.mark.parametrize(("backend", "model_type"), CASES)

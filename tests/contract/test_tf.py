@@ -5,7 +5,7 @@ import pytest
 from clm_core.testing import BackendContract
 from clm_tf.backend import TensorFlowBackend
 
-pytest.importorskip("tensorflow")
+pytest.importorskip("tf_keras")
 
 
 class TestTensorFlowBackend(BackendContract):

@@ -17,7 +17,7 @@ PAGES = [
     *ROOT.glob("*.md"),
     *ROOT.glob("docs/*.md"),
     *ROOT.glob("examples/**/*.py"),
-    *ROOT.glob("clm_[pt]*/backend.py"),
+    *ROOT.glob("clm_[pt]*/**/backend.py"),
 ]
 ON_THE_INDEX = ("torch", "nox", "transformers")
 """What pages may take from the index."""

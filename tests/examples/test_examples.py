@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-BACKENDS = [name for name, module in {"pt": "torch", "tf": "tensorflow"}.items() if importlib.util.find_spec(module)]
+BACKENDS = [name for name, module in {"pt": "torch", "tf": "tf_keras"}.items() if importlib.util.find_spec(module)]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-FRAMEWORKS = {"pt": "torch", "tf": "tensorflow"}
+FRAMEWORKS = {"pt": "torch", "tf": "tf_keras"}
 TINY = "n_layer=1,n_embd=16,n_head=2,n_positions=64"
 
 
