@@ -5,7 +5,7 @@ parameters have in transformers' PyTorch classes: all frameworks, and all versio
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,16 @@ Array = npt.NDArray[np.float32]
 def load(
     model: Model, shapes: Mapping[str, tuple[int, ...]], *, input_embeddings: str, prefix: str = ""
 ) -> dict[str, Array]:
+    """The weights that a job begins with, all at once; `tensors` has the arguments and the errors."""
+    return dict(tensors(model, shapes, input_embeddings=input_embeddings, prefix=prefix))
+
+
+def tensors(
+    model: Model, shapes: Mapping[str, tuple[int, ...]], *, input_embeddings: str, prefix: str = ""
+) -> Iterator[tuple[str, Array]]:
     """The weights that a job begins with, float32: those at `model.name_or_path`, or new ones drawn with `model.seed`.
+
+    They come one by one, so that no more than one of them need be in memory beside the model's own.
 
     `shapes` has the parameters of the model by their names in PyTorch, with their shapes there. `input_embeddings` is
     one of them. A tied output layer is not: it has no separate tensor. `prefix` is what the class puts before the
@@ -38,15 +47,21 @@ def load(
             than the model has; or they are to be drawn, and the core has no rules for this architecture.
     """
     if model.name_or_path is None:
-        return {name: _drawn(model, name, shape) for name, shape in shapes.items()}
+        yield from ((name, _drawn(model, name, shape)) for name, shape in shapes.items())
+        return
     check_quantization(model.architecture)
     stored = StoredWeights.of(model)
     names = {name: stored.find(name, prefix) for name in shapes}
     check_whole(model, [name for name, found in names.items() if stored.shapes.get(found) != shapes[name]])
     check_types(model, ((found, stored.types[found]) for found in names.values()))
-    weights = {name: stored.get_tensor(found).astype(np.float32, copy=False) for name, found in names.items()}
-    check_unused(model, set(stored) - set(names.values()), stored.get_tensor, lambda: weights[input_embeddings])
-    return weights
+    check_unused(
+        model,
+        set(stored) - set(names.values()),
+        stored.get_tensor,
+        lambda: stored.get_tensor(names[input_embeddings]),
+    )
+    for name, found in names.items():
+        yield name, stored.get_tensor(found).astype(np.float32, copy=False)
 
 
 def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generation_config: Any = None) -> None:

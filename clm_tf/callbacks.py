@@ -3,109 +3,28 @@
 At a step they act in the order in which `fit` gets them.
 """
 
-import math
-from typing import Any
-
 import tf_keras as keras
 
-from clm_core.backend import Blocks, Evaluated, Report, StepDone, TrainingJob
-from clm_core.checkpoints import writing
-from clm_core.schedule import Schedule
 from clm_tf import checkpoints
 from clm_tf.scoring import scorer
+from clm_tf.steps import EvaluatesSteps, OnSteps, ReportsSteps, SavesSteps
 
 
-class StepCallback(keras.callbacks.Callback):
+class StepCallback(OnSteps, keras.callbacks.Callback):
     """Calls `on_step_end(step)` after each step; Keras itself counts batches."""
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start at the optimizer's count, which is not 0 in a resumed training."""
-        self.step = int(self.model.optimizer.iterations)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare the optimizer's count with the last one."""
-        step = int(self.model.optimizer.iterations)
-        if step != self.step:
-            self.step = step
-            self.on_step_end(step)
-
-    def on_step_end(self, step: int) -> None:
-        """What to do after step number `step`."""
-        raise NotImplementedError
+class StepReport(ReportsSteps, StepCallback):
+    """Reports each step, with its loss and the norm of its gradient."""
 
 
-class StepReport(StepCallback):
-    """Reports each step, with its loss and the norm of its gradient.
-
-    The norm is known where the optimizer is what `create_optimizer` returns for the same schedule.
-    """
-
-    def __init__(self, schedule: Schedule, report: Report) -> None:
-        super().__init__()
-        self._schedule = schedule
-        self._report = report
-        self._batches: list[tuple[int, float]] = []
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Make Keras forget the batches before: its loss is a running mean over an epoch."""
-        self.model.reset_metrics()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Keep the batch's loss until its step is over."""
-        self._batches.append((self._rows_of_batch(), float(logs["loss"])))
-        super().on_train_batch_end(batch, logs)
-
-    def on_step_end(self, step: int) -> None:
-        """Report."""
-        norm = getattr(self.model.optimizer, "last_grad_norm", None)
-        norm = None if norm is None else float(norm)
-        self._report(StepDone(step=step, loss=self._loss_of_step(), grad_norm=norm))
-
-    def _rows_of_batch(self) -> int:
-        """Of the batch that follows those kept: all but the last of a step are full."""
-        schedule = self._schedule
-        return min(schedule.batch_size, schedule.rows_of_step(self.step) - len(self._batches) * schedule.batch_size)
-
-    def _loss_of_step(self) -> float:
-        rows = sum(rows for rows, _ in self._batches)
-        loss = math.fsum(rows * loss for rows, loss in self._batches) / rows
-        self._batches.clear()
-        return loss
-
-
-class Evaluation(StepCallback):
+class Evaluation(EvaluatesSteps, StepCallback):
     """Evaluates where `schedule.evaluates_at(step)`, before the first step too."""
 
-    def __init__(self, schedule: Schedule, blocks: Blocks, batch_size: int, report: Report) -> None:
-        super().__init__()
-        self._schedule = schedule
-        self._blocks = blocks
-        self._batch_size = batch_size
-        self._report = report
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Score what the training starts from, unless it is resumed."""
-        super().on_train_begin(logs)
-        self._score = scorer(self.model)
-        if self.step == 0:
-            self.on_step_end(0)
-
-    def on_step_end(self, step: int) -> None:
-        """Evaluate at this step if scheduled."""
-        if self._schedule.evaluates_at(step):
-            self._report(Evaluated(step=step, score=self._score(self._blocks, self._batch_size, self._report)))
+    scorer = staticmethod(scorer)
 
 
-class Checkpoints(StepCallback):
+class Checkpoints(SavesSteps, StepCallback):
     """Writes a checkpoint where `job.schedule.saves_at(step)`."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        super().__init__()
-        self._job = job
-
-    def on_step_end(self, step: int) -> None:
-        """Save at this step if scheduled."""
-        if not self._job.schedule.saves_at(step):
-            return
-        with writing(self._job, step) as folder:
-            checkpoints.write(folder, self.model, self.model.optimizer)
+    write = staticmethod(checkpoints.write)

@@ -4,7 +4,7 @@ They are plain pipelines over the memory map. transformers' `model.prepare_tf_da
 who follow the guide, needs twice as long per batch, and when it shuffles it drops the last one and takes no seed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from clm_core.data.prepared import TRAIN, Prepared
 from clm_core.errors import DataError, OptionError
 from clm_core.results import PreparationResult
 from clm_core.schedule import Schedule
+from clm_tf.blocks import evaluation_batches, training_batches
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
@@ -31,18 +32,12 @@ def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0)
     Elements are dicts of `input_ids` and `labels`, both int64 of shape (rows, block_size) and equal,
     because TensorFlow's models shift the labels themselves. There is no mask: a block has no padding.
     """
-
-    def rows() -> Iterator[Any]:
-        return (rows for _, batches in schedule.steps(start_step) for rows in batches)
-
-    left = _batches_before(schedule, schedule.total_steps) - _batches_before(schedule, start_step)
-    return _dataset(blocks, rows, left)
+    return _labelled(training_batches(blocks, schedule, start_step))
 
 
 def evaluation_dataset(blocks: Blocks, batch_size: int) -> tf.data.Dataset:
     """All blocks in order, as elements of the same form; the last may have fewer rows."""
-    starts = range(0, len(blocks), batch_size)
-    return _dataset(blocks, lambda: (slice(start, start + batch_size) for start in starts), len(starts))
+    return _labelled(evaluation_batches(blocks, batch_size))
 
 
 def prepare_tf_dataset(
@@ -104,19 +99,5 @@ def _opened(prepared: PreparationResult | Prepared | str | Path) -> Prepared:
     return Prepared.open(prepared.folder if isinstance(prepared, PreparationResult) else Path(prepared))
 
 
-def _dataset(blocks: Blocks, rows: Callable[[], Iterator[Any]], batches: int) -> tf.data.Dataset:
-    """The blocks at each of the first `left` indices from `rows`."""
-
-    def gathered() -> Iterator[np.ndarray]:
-        return (blocks[index].astype(np.int64) for index in rows())
-
-    dataset = tf.data.Dataset.from_generator(
-        gathered, output_signature=tf.TensorSpec((None, blocks.shape[1]), tf.int64)
-    ).take(batches)
-    dataset = dataset.map(lambda ids: {"input_ids": ids, "labels": ids})
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(2)
-
-
-def _batches_before(schedule: Schedule, step: int) -> int:
-    epoch, batch = schedule.first_batch(step)
-    return epoch * schedule.batches_per_epoch + batch
+def _labelled(batches: tf.data.Dataset) -> tf.data.Dataset:
+    return batches.map(lambda ids: {"input_ids": ids, "labels": ids}).prefetch(2)

@@ -1,0 +1,30 @@
+"""Keras callbacks that make `model.fit` report, evaluate and save where the schedule says.
+
+At a step they act in the order in which `fit` gets them.
+"""
+
+import keras
+
+from clm_tf.keras3 import checkpoints
+from clm_tf.keras3.scoring import scorer
+from clm_tf.steps import EvaluatesSteps, OnSteps, ReportsSteps, SavesSteps
+
+
+class StepCallback(OnSteps, keras.callbacks.Callback):
+    """Calls `on_step_end(step)` after each step; Keras itself counts batches."""
+
+
+class StepReport(ReportsSteps, StepCallback):
+    """Reports each step, with its loss and the norm of its gradient."""
+
+
+class Evaluation(EvaluatesSteps, StepCallback):
+    """Evaluates where `schedule.evaluates_at(step)`, before the first step too."""
+
+    scorer = staticmethod(scorer)
+
+
+class Checkpoints(SavesSteps, StepCallback):
+    """Writes a checkpoint where `job.schedule.saves_at(step)`."""
+
+    write = staticmethod(checkpoints.write)

@@ -1,0 +1,193 @@
+"""The decoder: one Keras model for every `Layout`, whose variables are the tensors of a PyTorch checkpoint."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from clm_tf.keras3.attention import Cache, Context, dense
+from clm_tf.keras3.block import Block
+from clm_tf.keras3.dropout import drop, seed_of
+from clm_tf.keras3.families import layout_of_fields
+from clm_tf.keras3.norm import Norm
+from clm_tf.keras3.rope import Rope
+
+CHUNK = 128
+"""Tokens for which `score` computes logits at a time."""
+
+
+@keras.saving.register_keras_serializable("clm")
+class Decoder(keras.Model):
+    """A causal language model: token ids of shape (rows, length) to float32 logits (rows, length, vocabulary).
+
+    Its weights are zeros until they are filled: `clm_tf.keras3.load` does it, and `keras.saving.load_model`.
+
+    Args:
+        fields: all fields of a transformers configuration, as `families.fields_of` returns them.
+        seed: of the dropout masks, which follow from it, the number of the batch and the place.
+        recompute: whether the backward pass computes the activations of a layer again, to save memory.
+
+    Raises:
+        ModelError: there is no layout for such a model.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], seed: int = 0, recompute: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fields, self.seed, self.recompute = dict(fields), seed, recompute
+        self.layout = layout = layout_of_fields(self.fields)
+        self.embeddings = _embedding(layout.vocabulary, layout.width, "embeddings")
+        if "positions" in layout.names:
+            rows = layout.learned_positions + layout.first_position
+            self.positions = _embedding(rows, layout.width, "positions")
+        if "embedding_norm" in layout.names:
+            self.embedding_norm = Norm(layout, (layout.width,), name="embedding_norm")
+        self.generation_config: Any = None
+        """How transformers generates with it, if its checkpoint says so."""
+        self.blocks = [Block(layout, i, seed, name=f"block_{i}") for i in range(layout.layers)]
+        if "final_norm" in layout.names:
+            self.final_norm = Norm(layout, (layout.width,), name="final_norm")
+        if not layout.tied:
+            self.head = dense(layout.width, layout.vocabulary, layout.head_bias, "head")
+        self.batches = self.add_weight(name="batches", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        """How many batches it has been trained on: what dropout is drawn from."""
+        self._seed = seed_of(seed, layout.layers, 0)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The logits after each token."""
+        hidden, _ = self.hidden(inputs, training=training)
+        return self.logits(hidden)
+
+    def hidden(
+        self, ids: Any, cache: list[Cache] | None = None, at: Any = 0, training: bool | None = None
+    ) -> tuple[Any, list[Cache] | None]:
+        """What the head gets, (rows, length, width), and the cache extended by these tokens, the first at `at`."""
+        batch = self._next_batch() if training else None
+        length = ops.shape(ids)[1]
+        positions = ops.arange(length) + at
+        keys = length if cache is None else cache[0][0].shape[1]
+        outputs = self._embed(ids, positions, batch)
+        contexts = self._contexts(positions, keys, at, batch)
+        caches: list[Any] = []
+        earlier: Sequence[Cache | None] = [None] * len(self.blocks) if cache is None else cache
+        for block, context, own in zip(self.blocks, contexts, earlier, strict=True):
+            if self.recompute and training:
+                outputs = _recomputed(block, context)(outputs)
+            else:
+                outputs, own = block(outputs, context=context, cache=own)
+            caches.append(own)
+        if "final_norm" in self.layout.names:
+            outputs = self.final_norm(outputs)
+        return outputs, None if cache is None else caches
+
+    def logits(self, hidden: Any) -> Any:
+        """Float32 logits of what `hidden` returns, or of a part of it."""
+        layout = self.layout
+        if layout.tied:
+            scores = ops.matmul(hidden, ops.transpose(ops.cast(self.embeddings.embeddings, hidden.dtype)))
+        else:
+            scores = self.head(hidden)
+        scores = ops.cast(scores, "float32") * layout.logit_scale
+        return ops.tanh(scores / layout.logit_cap) * layout.logit_cap if layout.logit_cap else scores
+
+    def score(self, ids: Any) -> tuple[Any, Any]:
+        """The negative log likelihood of the tokens after the first, summed, float64; and how many were ranked first.
+
+        The logits are computed a part at a time, so that a large vocabulary needs no more memory.
+        """
+        hidden, _ = self.hidden(ids)
+        hidden = tf.reshape(hidden[:, :-1], (-1, self.layout.width))
+        labels = tf.reshape(ids[:, 1:], (-1,))
+
+        def add(start: Any, loss: Any, hits: Any) -> tuple[Any, Any, Any]:
+            logits, wanted = self.logits(hidden[start : start + CHUNK]), labels[start : start + CHUNK]
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+            found = tf.math.count_nonzero(tf.argmax(logits, -1, wanted.dtype) == wanted)
+            return start + CHUNK, loss + tf.reduce_sum(tf.cast(losses, tf.float64)), hits + found
+
+        start = (tf.constant(0), tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
+        _, loss, hits = tf.while_loop(lambda at, *_: at < tf.shape(labels)[0], add, start)
+        return loss, hits
+
+    def empty_cache(self, rows: int, length: int) -> list[Cache]:
+        """A cache for texts of up to `length` tokens."""
+        shape = (rows, length, self.layout.key_value_heads, self.layout.head_size)
+        return [(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)) for _ in self.blocks]
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras stores; transformers' configuration is in it."""
+        own = {"fields": self.fields, "seed": self.seed, "recompute": self.recompute}
+        return {
+            **super().get_config(),
+            **own,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+    def _next_batch(self) -> Any:
+        batch = tf.identity(self.batches.value)
+        self.batches.assign(batch + 1)
+        return batch
+
+    def _embed(self, ids: Any, positions: Any, batch: Any) -> Any:
+        layout = self.layout
+        outputs = self.embeddings(ids)
+        if layout.pad is not None:
+            outputs = ops.where(ops.equal(ids, layout.pad)[..., None], ops.stop_gradient(outputs), outputs)
+        outputs = outputs * layout.embedding_scale
+        if "positions" in layout.names:
+            outputs = outputs + self.positions(positions + layout.first_position)
+        if "embedding_norm" in layout.names:
+            outputs = self.embedding_norm(outputs)
+        return drop(outputs, layout.embedding_dropout, self._seed, batch)
+
+    def _contexts(self, positions: Any, keys: Any, at: Any, batch: Any) -> list[Context]:
+        """By layer; what several share is made once."""
+        layout, length = self.layout, at + ops.shape(positions)[0]
+        ages = positions[:, None] - ops.arange(keys)[None]
+        masks = {
+            window: ages >= 0 if window is None else (ages >= 0) & (ages < window) for window in set(layout.windows)
+        }
+        rotations = {each: _rotation(each, positions, length) if each else None for each in set(layout.ropes)}
+        bias = None
+        if layout.slopes:
+            bias = np.asarray(layout.slopes, np.float32)[:, None, None] * ops.cast(ops.arange(keys), "float32")
+        return [
+            Context(rotation=rotations[each], allowed=masks[window], bias=bias, at=at, batch=batch)
+            for each, window in zip(layout.ropes, layout.windows, strict=True)
+        ]
+
+
+def _recomputed(block: Block, context: Context) -> Callable[[Any], Any]:
+    """The block without a memory: what it needs for its gradient is computed again."""
+    return keras.remat(lambda inputs: block(inputs, context=context)[0])
+
+
+def _embedding(rows: int, width: int, name: str) -> keras.layers.Embedding:
+    layer = keras.layers.Embedding(rows, width, embeddings_initializer="zeros", name=name)
+    layer.build(None)
+    return layer
+
+
+def _rotation(rope: Rope, positions: Any, length: Any) -> tuple[Any, Any]:
+    """Cosines and sines, (length, 1, pairs) each."""
+    frequencies = ops.convert_to_tensor(rope.frequencies, "float32")
+    if rope.beyond:
+        longer = ops.convert_to_tensor(rope.beyond, "float32")
+        frequencies = ops.where(length > rope.length, longer, frequencies)
+    if rope.stretch:
+        frequencies = _stretched(rope, length)
+    angles = ops.cast(positions, "float32")[:, None, None] * frequencies
+    return ops.cos(angles) * rope.scale, ops.sin(angles) * rope.scale
+
+
+def _stretched(rope: Rope, length: Any) -> Any:
+    """The frequencies for a text of this length: theta grows with what is beyond the model's positions."""
+    theta, factor = rope.stretch or (0.0, 0.0)
+    size = rope.size
+    longest = ops.cast(ops.maximum(length, rope.length), "float32")
+    grown = theta * (factor * longest / rope.length - (factor - 1)) ** (size / (size - 2))
+    return 1.0 / ops.power(grown, np.arange(0, size, 2, dtype=np.float32) / size)

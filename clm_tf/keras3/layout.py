@@ -1,0 +1,171 @@
+"""A decoder as one flat description: what a transformers configuration says, in the terms of `Decoder`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clm_core.errors import ModelError
+from clm_tf.keras3.rope import Rope
+
+Name = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A decoder-only transformer: token embeddings, layers of attention and feed-forward, a final norm, a head.
+
+    Sizes are in dimensions; what differs by layer is a tuple with an item for each layer.
+    """
+
+    model_type: str
+    names: Name
+    """What PyTorch calls each part: its module, with `{}` for the number of the layer. A part without a name is absent.
+
+    Of the model: `embeddings`, `positions`, `embedding_norm`, `final_norm`, `head`. Of a layer's attention: `query`,
+    `key`, `value` or `query_key_value`, `output`, `query_norm`, `key_norm`. Of its feed-forward: `gate` and `up`, `up`
+    alone, or `gate_up`, then `down`. Its norms: `attention_norm` and `feedforward_norm` before each of the two,
+    `attention_output_norm` and `feedforward_output_norm` after.
+    """
+    prefix: str
+    """What PyTorch's class puts before the names of the model without its head; files may be without it."""
+    transposed: bool = True
+    """Whether PyTorch has the matrices of the layers as (outputs, inputs), as all have but GPT-2."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    """Fewer than `heads` where several queries share a key and a value."""
+    head_size: int
+    inner: int
+    """The width of the feed-forward's activations."""
+    tied: bool
+    """Whether the head is the token embeddings."""
+    pad: int | None = None
+    """The token whose embedding learns nothing as an input: PyTorch's `padding_idx`."""
+
+    norm: str = "rms"
+    """`rms`, or `layer`, which takes the mean off too."""
+    epsilon: float
+    norm_offset: float = 0.0
+    """What is added to the weight of a norm."""
+    norm_weight: bool = True
+    norm_bias: bool = False
+    query_key_norm: str = "head"
+    """Where there is one: over a `head` with one weight for all, over the `width` of all heads, or over `each_head`."""
+
+    residual: str = "sequential"
+    """`sequential`; `parallel`, where both branches read the same; `after`, where a norm follows each sum; or
+    `normed`, where each norm's output is what its branch is added to."""
+    residual_scale: float = 1.0
+
+    activation: str = "silu"
+    query_key_value: str = "joined"
+    """How a fused projection has its outputs: queries, keys and values `joined`; `grouped`, the queries of a key, then
+    the key and the value; or `codegen`, four parts, each with its queries, values and keys."""
+    attention_bias: bool = False
+    """Of the projections to queries, keys and values."""
+    output_bias: bool = False
+    feedforward_bias: bool = False
+    head_bias: bool = False
+
+    learned_positions: int = 0
+    """How many there are in a table, from `first_position` on."""
+    first_position: int = 0
+    ropes: tuple[Rope | None, ...]
+    """None where a layer rotates nothing."""
+    interleaved: bool = False
+    """Whether a pair that rotates is two neighbours, and not a dimension of either half."""
+    windows: tuple[int | None, ...]
+    """How many tokens a layer attends to, the last included; None for all."""
+    slopes: tuple[float, ...] = ()
+    """By head: what is added to the score of a key, times its position (ALiBi)."""
+
+    scales: tuple[float, ...]
+    """By layer: the factor on the products of queries and keys."""
+    clip: float | None = None
+    """The largest number, in absolute terms, in queries, keys and values."""
+    score_cap: float | None = None
+    """Where scores are bent towards, by a hyperbolic tangent; the same for logits below."""
+    logit_cap: float | None = None
+    embedding_scale: float = 1.0
+    logit_scale: float = 1.0
+
+    embedding_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    """Of the attention to each key."""
+    residual_dropout: float = 0.0
+    """Of what the attention adds."""
+    feedforward_dropout: float = 0.0
+    """Of what the feed-forward adds."""
+
+
+INERT = frozenset(
+    {
+        *("architectures", "auto_map", "dtype", "torch_dtype", "model_type", "name_or_path", "_name_or_path"),
+        *("transformers_version", "use_cache", "task_specific_params", "tokenizer_class", "initializer_range"),
+        *("bos_token_id", "eos_token_id", "sep_token_id", "unk_token_id", "forced_eos_token_id", "forced_bos_token_id"),
+        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "prefix", "_attn_implementation"),
+        *(
+            "output_attentions",
+            "output_hidden_states",
+            "return_dict",
+            "use_return_dict",
+            "_attn_implementation_internal",
+        ),
+        *("is_encoder_decoder", "max_position_embeddings", "attn_implementation", "transformers.js_config"),
+        *(
+            "tie_encoder_decoder",
+            "pretraining_tp",
+            "unsloth_version",
+            "_commit_hash",
+            "is_llama_config",
+            "pad_token_id",
+        ),
+        *("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
+        *("original_max_position_embeddings", "sliding_window_pattern", "_sliding_window_pattern"),
+    }
+)
+"""Fields that say nothing about what a decoder computes, or that say it to the families that read them."""
+
+
+class Fields(Mapping[str, Any]):
+    """The fields of a configuration, which know which of them were read."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+        self._read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._fields:
+            raise KeyError(name)
+        self._read.add(name)
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def expect(self, name: str, *values: Any) -> None:
+        """Make sure that a field, if it is there, has one of the values that are known here.
+
+        Raises:
+            ModelError: it has another.
+        """
+        if (found := self.get(name, values[0])) not in values:
+            raise self.refused(name, found)
+
+    def unread(self) -> set[str]:
+        """What was not read, and may say something."""
+        return set(self._fields) - self._read - INERT
+
+    def refused(self, name: str, value: Any) -> ModelError:
+        """The error about a field that says what is not known here."""
+        return ModelError(
+            f"model type {self._fields.get('model_type')}: {name} {value!r} in its configuration is not supported by "
+            "backend keras, which would compute another model: use --backend pt, or change it in config.json or with "
+            "--config-overrides"
+        )

@@ -1,0 +1,85 @@
+"""Decoders: built for a configuration, filled with weights, saved so that PyTorch opens them too."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from clm_core.backend import Model
+from clm_core.models.configurations import existing_model
+from clm_core.models.model_folder import complete
+from clm_core.models.quantization import check_quantization
+from clm_core.weights import save as save_weights
+from clm_tf.keras3 import weights
+from clm_tf.keras3.decoder import Decoder
+from clm_tf.keras3.families import fields_of, layout
+
+
+def load(model: Model | str | os.PathLike[str]) -> Decoder:
+    """Build the model in Keras' dtype policy and fill it; its weights are float32 in every policy of a mixed type.
+
+    From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed. It is a
+    `keras.Model`: compile it with `create_optimizer` and `NextToken`, or with what you like.
+
+    Raises:
+        ModelError: there is no layout for it, a field says what is not known, or the weights are not readable or not
+            all used.
+    """
+    model = existing_model(model)
+    check_quantization(model.architecture, "keras")
+    layout(model.architecture)
+    decoder = Decoder(fields_of(model.architecture), seed=model.seed)
+    weights.fill(decoder, model)
+    if model.name_or_path is not None:
+        decoder.generation_config = _generation_config(model)
+    return decoder
+
+
+def save(model: Decoder, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
+    """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
+
+    The folder is created if missing. The tokenizer is saved with the model, if one is given.
+
+    Raises:
+        OutputError: what is on disk differs from the model.
+    """
+    folder, config = Path(folder), configuration(model)
+    save_weights(weights.exported(model), config, folder, generation_config=model.generation_config)
+    if tokenizer is not None:
+        complete(folder, tokenizer, config)
+
+
+def configuration(model: Decoder) -> Any:
+    """The `transformers.PretrainedConfig` of a model."""
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[model.fields["model_type"]].from_dict(model.fields)
+
+
+@contextlib.contextmanager
+def precision(bf16: bool) -> Iterator[None]:
+    """Build models that compute in bfloat16 if `bf16`, otherwise in float32; restores the settings.
+
+    Float32 is meant whole: on a GPU, TensorFlow would round the factors of products to TensorFloat-32, and PyTorch not.
+    """
+    before, rounds = keras.config.dtype_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
+    keras.config.set_dtype_policy("mixed_bfloat16" if bf16 else "float32")
+    tf.config.experimental.enable_tensor_float_32_execution(bf16)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+        tf.config.experimental.enable_tensor_float_32_execution(rounds)
+
+
+def _generation_config(model: Model) -> Any:
+    """A checkpoint need not have it, and then the configuration says how to generate."""
+    from transformers import GenerationConfig
+
+    with contextlib.suppress(OSError):
+        return GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
+    return None

@@ -1,0 +1,78 @@
+"""Weights in PyTorch's layout: each variable of a decoder is one tensor, at most transposed."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clm_core.backend import Model
+from clm_core.weights import tensors
+from clm_tf.keras3.decoder import Decoder
+from clm_tf.keras3.norm import Norm
+
+Array = npt.NDArray[np.float32]
+
+
+def fill(decoder: Decoder, source: Model) -> None:
+    """Set the variables from the checkpoint in a folder or on the Hub, or to first weights, one after the other.
+
+    Raises:
+        ModelError: the weights cannot be read, do not fit, are not all there, or are more than the model has.
+    """
+    variables = named(decoder)
+    embeddings = f"{decoder.layout.names['embeddings']}.weight"
+    for name, array in tensors(source, shapes(decoder), input_embeddings=embeddings, prefix=decoder.layout.prefix):
+        variable, flipped = variables[name]
+        variable.assign(array.T if flipped else array)
+
+
+def exported(decoder: Decoder) -> dict[str, Array]:
+    """The weights as PyTorch has them: by their names and in their shapes there, float32."""
+    return {name: array_of(variable, flipped) for name, (variable, flipped) in named(decoder).items()}
+
+
+def shapes(decoder: Decoder) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights in PyTorch, by their names there."""
+    return {
+        name: tuple(variable.shape[::-1] if flipped else variable.shape)
+        for name, (variable, flipped) in named(decoder).items()
+    }
+
+
+def named(decoder: Decoder) -> dict[str, tuple[Any, bool]]:
+    """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no entry."""
+    layout = decoder.layout
+    found: dict[str, tuple[Any, bool]] = {}
+    for part, name in layout.names.items():
+        owners = [decoder] if "{}" not in name else decoder.blocks
+        for index, owner in enumerate(owners):
+            layer = _part(owner, part)
+            if layer is not None:
+                transposed = layout.transposed or part == "head"
+                found |= _variables_of(layer, name.format(index), transposed)
+    return found
+
+
+def array_of(variable: Any, flipped: bool) -> Array:
+    """The value of a variable as PyTorch has it."""
+    array = variable.numpy()
+    return np.ascontiguousarray(array.T if flipped else array)
+
+
+def _part(owner: Any, part: str) -> Any:
+    """The layer of this name in the decoder, or in a block or its branches; None for a tied head."""
+    homes = [owner, getattr(owner, "attention", None), getattr(owner, "feedforward", None)]
+    name = "output_projection" if part == "output" else part
+    return next((vars(home)[name] for home in homes if home is not None and name in vars(home)), None)
+
+
+def _variables_of(layer: Any, name: str, transposed: bool) -> dict[str, tuple[Any, bool]]:
+    """Of a layer with LoRA, those of the base: what it adds is not the model's own."""
+    if isinstance(layer, Norm):
+        weight, bias, transposed = layer.weight, layer.bias, False
+    elif hasattr(layer, "_embeddings"):
+        weight, bias, transposed = layer._embeddings, None, False
+    else:
+        weight, bias = layer._kernel, layer.bias
+    found = {f"{name}.weight": (weight, transposed), f"{name}.bias": (bias, False)}
+    return {key: pair for key, pair in found.items() if pair[0] is not None}
