@@ -272,8 +272,6 @@ class Backend(ABC):
     """Options that the backend does not support, and why; clm rejects them on its behalf."""
     incomparable: ClassVar[str | None] = None
     """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
-    model_types: ClassVar[frozenset[str] | None] = None
-    """The `model_type`s that it has a model for, which the core checks; None if it finds out when it loads one."""
     models: ClassVar[str] = ""
     """The models that it has, in a few words for `clm backends`."""
     compared: ClassVar[bool] = False
@@ -282,6 +280,10 @@ class Backend(ABC):
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""
     """Markdown for model cards: how to open models in PyTorch's layout with it; `{model}` stands for the name."""
+
+    def has_model(self, model_type: str) -> bool | None:
+        """Whether it has a model for a `model_type`, which the core checks; None if it finds out when it loads one."""
+        return None
 
     def start(self, *, verbose: bool) -> None:  # noqa: B027  (a hook that may stay empty)
         """Called once before the framework is imported, to quiet what it prints unless `verbose`."""

@@ -65,8 +65,8 @@ def check_type(architecture: Any, backend: Backend) -> None:
     Raises:
         ModelError: it has none for this type; those that have one are named.
     """
-    kind, known = architecture.model_type, backend.model_types
-    if known is not None and kind not in known:
+    kind = architecture.model_type
+    if backend.has_model(kind) is False:
         others = backends_with(kind)
         instead = f"--backend {' or '.join(others)} has one" if others else "another backend may have one"
         raise ModelError(f"model type {kind}: backend {backend.name} has no model for it; {instead}")

@@ -12,6 +12,7 @@ RUN_FILE = "run.yaml"
 """The options of the run, as a configuration file."""
 
 RESULTS_FILE = "results.json"
+CONFIGURATION = "config.json"
 HISTORY_FILE = "history.jsonl"
 CARD = "README.md"
 CURVE = "losses.png"
@@ -20,7 +21,7 @@ UPLOADING = ".upload-"
 """Prefix of the name of a folder that holds a checkpoint during its upload."""
 
 WRITTEN = {
-    *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, "config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
+    *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE, ERROR_LOG),
 }
@@ -35,14 +36,16 @@ def read_results(run: Path) -> Record:
     Raises:
         OutputError: it has written nothing, or nothing that can be read.
     """
-    try:
-        found: Record = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
-        return found
-    except FileNotFoundError:
-        why = f"it has no {RESULTS_FILE}" if run.is_dir() else "there is no such folder"
-        raise OutputError(f"{run} is not a finished run: {why}") from None
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{run / RESULTS_FILE} cannot be read: {error}") from None
+    return _read(run, RESULTS_FILE)
+
+
+def read_configuration(run: Path) -> Record:
+    """The configuration of the model of a finished run.
+
+    Raises:
+        OutputError: it has none, or one that cannot be read.
+    """
+    return _read(run, CONFIGURATION)
 
 
 def read_options(run: Path) -> Record:
@@ -68,6 +71,17 @@ def shared_files(folder: Path) -> list[Path]:
 def is_shared(name: str) -> bool:
     """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
     return name in WRITTEN - {ERROR_LOG} or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+
+
+def _read(run: Path, name: str) -> Record:
+    try:
+        found: Record = json.loads((run / name).read_text(encoding="utf-8"))
+        return found
+    except FileNotFoundError:
+        why = f"it has no {name}" if run.is_dir() else "there is no such folder"
+        raise OutputError(f"{run} is not a finished run: {why}") from None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{run / name} cannot be read: {error}") from None
 
 
 def _without_folder(value: Any) -> Any:

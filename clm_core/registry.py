@@ -56,7 +56,7 @@ def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
 
 def backends_with(model_type: str) -> list[str]:
     """The names of the backends that are known to have a model of this type."""
-    return [backend.name for backend in _loaded() if model_type in (backend.model_types or ())]
+    return [backend.name for backend in _loaded() if backend.has_model(model_type)]
 
 
 def command_with(name: str | None = None) -> str:

@@ -62,11 +62,13 @@ class TensorFlowBackend(Backend):
     name = "tf"
     install = 'pip install "clm[tf]"'
     requires = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
-    model_types = MODEL_TYPES
     models = f"transformers' {len(MODEL_TYPES)} TensorFlow classes"
     compared = True
     options = TensorFlowOptions
     opens = OPENS
+
+    def has_model(self, model_type: str) -> bool:
+        return model_type in MODEL_TYPES
 
     def start(self, *, verbose: bool) -> None:
         if not verbose:

@@ -1,7 +1,7 @@
 """The model card of a run: what the model is, how it was trained, and its scores."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
 from clm_core.options import list_options, to_flags
 from clm_core.options.resolve import DATA
-from clm_core.record import CARD, CURVE, Record, read_options, read_results
+from clm_core.record import CARD, CURVE, Record, read_configuration, read_options, read_results
 from clm_core.registry import list_backends
 from clm_core.runs.plot import draw_losses
 
@@ -46,7 +46,8 @@ def write_card(run: Path, repository: str, *, data: DatasetFacts, license: str |
     _draw(run / CURVE, results)
     options |= {"hub_license": license} if license else {}
     metadata = _metadata(results, options, repository, data)
-    text = f"---\n{metadata}\n---\n\n{_body(results, options, repository, data.license)}"
+    uses = _uses(results["backend"], read_configuration(run).get("model_type", ""), repository)
+    text = f"---\n{metadata}\n---\n\n{_body(results, options, uses, repository, data.license)}"
     (run / CARD).write_text(text, encoding="utf-8")
 
 
@@ -124,7 +125,7 @@ def _metadata(results: Record, options: Record, repository: str, data: DatasetFa
     return text
 
 
-def _body(results: Record, options: Record, repository: str, license: str | None) -> str:
+def _body(results: Record, options: Record, uses: Sequence[str], repository: str, license: str | None) -> str:
     parts = [
         f"# {repository.split('/')[-1]}",
         _opening(results, options),
@@ -133,7 +134,7 @@ def _body(results: Record, options: Record, repository: str, license: str | None
         _scores(results),
         f"![Loss over the steps]({CURVE})",
         "## How to use it",
-        *_uses(results["backend"], repository),
+        *uses,
         "## What it was trained on",
         _ledger(results["ledger"]),
         "## How it was trained",
@@ -203,9 +204,14 @@ def _figure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 
 
-def _uses(backend: str, repository: str) -> list[str]:
-    """How the model is opened: as every backend says whose models are of one kind with this one's."""
-    ways = {status.name: status.backend.opens for status in list_backends() if status.backend}
+def _uses(backend: str, model_type: str, repository: str) -> list[str]:
+    """How the model is opened: as every backend says that may have it, first the one that trained it.
+
+    One that opens no models in PyTorch's layout itself has written another kind.
+    """
+    found = [status.backend for status in list_backends() if status.backend]
+    found.sort(key=lambda one: one.name != backend)
+    ways = {one.name: one.opens for one in found if one.has_model(model_type) is not False}
     command = f'```sh\nclm --backend {backend} generate --model-name-or-path {repository} "Once upon a time"\n```'
     readers = [way for way in ways.values() if way] if ways.get(backend) else []
     return [*(way.replace("{model}", repository) for way in readers), "From the command line:", command]

@@ -26,17 +26,7 @@ class KerasOptions:
     )
 
 
-OPENS = """In PyTorch:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
-
-tokenizer = AutoTokenizer.from_pretrained("{model}")
-model = AutoModelForCausalLM.from_pretrained("{model}")
-print(pipeline("text-generation", model=model, tokenizer=tokenizer)("Once upon a time"))
-```
-
-clm opens it as the same `keras.Model`, without PyTorch (from a clone of its repository: `pip install ".[keras]"`):
+OPENS = """As a `keras.Model` of Keras 3, on TensorFlow (from a clone of clm's repository: `pip install ".[keras]"`):
 
 ```python
 import clm_tf.keras3
@@ -51,6 +41,7 @@ class KerasBackend(Backend):
     name = "keras"
     install = 'pip install "clm[keras]"'
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
+    models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
     options = KerasOptions
     opens = OPENS
 

@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from clm_bigram import BigramBackend
 from huggingface_hub import ModelCard
 
 import clm_core as clm
@@ -57,6 +58,16 @@ def test_no_place_on_this_machine_is_in_it(card, tmp_path):
 def test_the_model_of_a_foreign_backend_is_not_said_to_open_elsewhere(card):
     assert "from_pretrained" not in card.text
     assert 'clm --backend bigram generate --model-name-or-path jane/fox "Once upon a time"' in card.text
+
+
+def test_the_backends_that_may_have_the_model_say_how_it_opens_first_the_one_that_trained_it(installed, run):
+    def backend(name, has):
+        return type(name, (BigramBackend,), {"name": name, "opens": f"{name}: {{model}}", "has_model": lambda *_: has})
+
+    installed(bigram=backend("bigram", True), a=backend("a", None), b=backend("b", False), c=backend("c", True))
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts())
+    text = (run.output_dir / "README.md").read_text()
+    assert "\n\nbigram: jane/fox\n\na: jane/fox\n\nc: jane/fox\n\nFrom the command line:" in text
 
 
 def test_what_is_not_known_of_a_licence_is_not_made_up(run):
