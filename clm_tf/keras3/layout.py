@@ -7,7 +7,8 @@ from typing import Any
 from clm_core.errors import ModelError
 from clm_tf.keras3.rope import Rope
 
-Name = Mapping[str, str]
+Facts = dict[str, Any]
+"""Fields of a `Layout`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Layout:
     """
 
     model_type: str
-    names: Name
+    names: Mapping[str, str]
     """What PyTorch calls each part: its module, with `{}` for the number of the layer. A part without a name is absent.
 
     Of the model: `embeddings`, `positions`, `embedding_norm`, `final_norm`, `head`. Of a layer's attention: `query`,
