@@ -1,23 +1,67 @@
 """First weights of a model from scratch, the same in every framework.
 
 The rules are those that transformers' PyTorch classes have in `_init_weights`: a matrix is drawn from a normal
-distribution, the weight of a norm is 1, a bias is 0. Only the draw is ours, since each framework has its own.
+distribution, the weight of a norm is 1, a bias is 0, but for what `RULES` says. Only the draw is ours, since each
+framework has its own.
 """
 
 import hashlib
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-ARCHITECTURES = frozenset(
-    {
-        *("bert", "camembert", "ctrl", "gpt2", "gptj", "mistral", "openai-gpt", "opt", "rembert", "roberta"),
-        *("roberta-prelayernorm", "roformer", "xglm", "xlm", "xlm-roberta", "xlnet"),
-    }
-)
-"""The model types that these rules are right for: those that transformers has in more than one framework."""
+from clm_core.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How the first weights of a model type differ from the usual."""
+
+    deviation: str = "initializer_range"
+    """The field of the configuration that has the standard deviation of what is drawn."""
+    norm: float = 1.0
+    """The weight of a norm: 0 where the class adds 1 to it."""
+    exceptions: Mapping[str, float | str] = field(default_factory=dict)
+    """By how a name ends: a constant, or the field that has the standard deviation."""
+    residual: str | None = None
+    """How the names of matrices end that add to the residual stream, and are drawn smaller: as in the GPT-2 paper
+    (Radford et al., 2019, section 2.3)."""
+    in_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By how a name in transformers 5 ends: how the names in files end, where each expert has tensors of its own."""
+
+
+_QWEN_EXPERTS = {
+    "experts.gate_up_proj": ("experts.{}.gate_proj.weight", "experts.{}.up_proj.weight"),
+    "experts.down_proj": ("experts.{}.down_proj.weight",),
+}
+_MIXTRAL_EXPERTS = {
+    "mlp.experts.gate_up_proj": ("block_sparse_moe.experts.{}.w1.weight", "block_sparse_moe.experts.{}.w3.weight"),
+    "mlp.experts.down_proj": ("block_sparse_moe.experts.{}.w2.weight",),
+    "mlp.gate.weight": ("block_sparse_moe.gate.weight",),
+}
+
+RULES: Mapping[str, Rules] = {
+    **dict.fromkeys(("arcee", "bert", "bloom", "camembert", "codegen", "cohere2", "ctrl", "exaone4"), Rules()),
+    **dict.fromkeys(("falcon", "glm", "glm4", "gpt_neo", "gpt_neox", "gptj", "granite", "helium", "llama"), Rules()),
+    **dict.fromkeys(("ministral", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "openai-gpt"), Rules()),
+    **dict.fromkeys(("phi", "phi3", "qwen2", "qwen3", "rembert", "roberta", "roberta-prelayernorm"), Rules()),
+    **dict.fromkeys(("roformer", "seed_oss", "smollm3", "stablelm", "starcoder2", "xlm-roberta", "xlnet"), Rules()),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), Rules(norm=0.0)),
+    **dict.fromkeys(("olmoe", "qwen2_moe", "qwen3_moe"), Rules(in_files=_QWEN_EXPERTS)),
+    **dict.fromkeys(("opt", "xglm"), Rules(deviation="init_std")),
+    "cohere": Rules(exceptions={"q_norm.weight": 1.0, "k_norm.weight": 1.0}),  # A norm for each head: two dimensions.
+    "gpt2": Rules(residual="c_proj.weight"),
+    "gpt_oss": Rules(exceptions={"_proj_bias": 0.0, "router.bias": "initializer_range", "sinks": "initializer_range"}),
+    "mixtral": Rules(in_files=_MIXTRAL_EXPERTS),
+    "xlm": Rules(deviation="init_std", exceptions={"embeddings.weight": "embed_init_std"}),
+}
+"""The model types whose first weights are known, by their names in transformers."""
+
+ARCHITECTURES = frozenset(RULES)
 
 PART = 1 << 20
 """Numbers drawn at a time, so that a large embedding needs little extra memory."""
@@ -29,14 +73,27 @@ def first_weight(name: str, shape: tuple[int, ...], architecture: Any, *, seed: 
     """The first value of the parameter that PyTorch calls `name`, float32 of its shape in PyTorch.
 
     It depends on the arguments alone. The row of a padding token is drawn like any other, since blocks have no padding.
+    What transformers 5 has in one tensor, and files in several, has the numbers that those have by their own names.
     None where the framework's own value stays: in an architecture that is not among `ARCHITECTURES`, and for
     sinusoidal positions, which are computed and not drawn.
+
+    Raises:
+        ModelError: the field of the configuration that has the deviation has no number in it.
     """
-    if architecture.model_type not in ARCHITECTURES or _is_computed(name, architecture):
+    if architecture.model_type not in RULES or _is_computed(name, architecture):
         return None
-    if len(shape) == 1:
-        return np.full(shape, 0.0 if name.endswith("bias") else 1.0, np.float32)
-    return _normal(name, math.prod(shape), _deviation(name, architecture), seed).reshape(shape)
+    rules = RULES[architecture.model_type]
+    for ending, parts in rules.in_files.items():
+        if name.endswith(ending):
+            stem = name.removesuffix(ending)
+            return _put_together([stem + part for part in parts], shape, architecture, seed)
+    value = _value(name, len(shape), rules)
+    if not isinstance(value, str):
+        return np.full(shape, value, np.float32)
+    deviation = _deviation(value, architecture)
+    if rules.residual and name.endswith(rules.residual):
+        deviation /= math.sqrt(2 * architecture.num_hidden_layers)
+    return _normal(name, math.prod(shape), deviation, seed).reshape(shape)
 
 
 def _is_computed(name: str, architecture: Any) -> bool:
@@ -44,13 +101,34 @@ def _is_computed(name: str, architecture: Any) -> bool:
     return sinusoidal and name.endswith(("embed_positions.weight", "position_embeddings.weight"))
 
 
+def _put_together(names: list[str], shape: tuple[int, ...], architecture: Any, seed: int) -> Array:
+    """For each expert, if there are any, the rows of all `names` one below the other."""
+    *experts, rows, columns = shape
+    each = (rows // len(names), columns)
+    numbers = np.empty((math.prod(experts), len(names), *each), np.float32)
+    for expert, place in np.ndindex(numbers.shape[:2]):
+        numbers[expert, place] = first_weight(names[place].format(expert), each, architecture, seed=seed)
+    return numbers.reshape(shape)
+
+
+def _value(name: str, dimensions: int, rules: Rules) -> float | str:
+    """A constant, or the field of the configuration that has the standard deviation."""
+    for ending, value in rules.exceptions.items():
+        if name.endswith(ending):
+            return value
+    if dimensions > 1:
+        return rules.deviation
+    return 0.0 if name.endswith("bias") else rules.norm
+
+
 def _deviation(name: str, architecture: Any) -> float:
-    kind = architecture.model_type
-    if kind == "xlm" and "embeddings" in name:
-        return float(architecture.embed_init_std)
-    deviation = float(architecture.init_std if kind in ("opt", "xglm", "xlm") else architecture.initializer_range)
-    # The layers that add to the residual stream, as in the GPT-2 paper (Radford et al., 2019, section 2.3).
-    return deviation / math.sqrt(2 * architecture.n_layer) if kind == "gpt2" and "c_proj" in name else deviation
+    value = getattr(architecture, name, None)
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ModelError(
+            f"model type {architecture.model_type}: {name} is {value!r}, but new weights need a standard deviation, "
+            "a number of 0 or more"
+        )
+    return float(value)
 
 
 def _normal(name: str, count: int, deviation: float, seed: int) -> Array:

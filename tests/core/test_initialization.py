@@ -4,8 +4,19 @@ import hashlib
 
 import numpy as np
 import pytest
-from transformers import GPT2Config, LlamaConfig, RoFormerConfig, XLMConfig
+from transformers import (
+    CohereConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    GptOssConfig,
+    LlamaConfig,
+    MambaConfig,
+    MixtralConfig,
+    RoFormerConfig,
+    XLMConfig,
+)
 
+from clm_core.errors import ModelError
 from clm_core.models.first_weights import PART, first_weight
 
 GPT2 = GPT2Config(n_layer=2, initializer_range=0.5)
@@ -52,10 +63,39 @@ def test_what_gpt2_adds_to_the_residual_stream_is_smaller():
 @pytest.mark.parametrize(
     ("name", "architecture"),
     [
-        ("model.embed_tokens.weight", LlamaConfig()),
+        ("backbone.embeddings.weight", MambaConfig()),
         ("roformer.encoder.embed_positions.weight", RoFormerConfig()),
         ("transformer.position_embeddings.weight", XLMConfig(sinusoidal_embeddings=True)),
     ],
 )
 def test_an_unknown_architecture_and_computed_positions_are_left_to_the_framework(name, architecture):
     assert draw(name, architecture=architecture) is None
+
+
+def test_gemma_adds_one_to_the_weight_of_a_norm():
+    assert set(draw("model.norm.weight", (8,), Gemma3TextConfig())) == {0.0}
+
+
+def test_the_norm_of_each_head_is_the_identity_though_it_has_two_dimensions():
+    assert set(draw("model.layers.0.self_attn.q_norm.weight", (4, 8), CohereConfig()).flat) == {1.0}
+
+
+@pytest.mark.parametrize(("name", "deviation"), [("self_attn.sinks", 0.3), ("mlp.experts.down_proj_bias", 0.0)])
+def test_gpt_oss_draws_its_sinks_and_no_bias_of_an_expert(name, deviation):
+    numbers = draw(f"model.layers.0.{name}", (10_000,), GptOssConfig(initializer_range=0.3))
+    assert numbers.std() == pytest.approx(deviation, rel=0.03)
+
+
+def test_a_tensor_of_all_experts_has_the_numbers_of_each():
+    mixtral, experts = MixtralConfig(), "model.layers.1.block_sparse_moe.experts"
+    found = draw("model.layers.1.mlp.experts.gate_up_proj", (2, 6, 5), mixtral)
+    gate, up = (draw(f"{experts}.1.{name}.weight", (3, 5), mixtral) for name in ("w1", "w3"))
+    np.testing.assert_array_equal(found[1], np.concatenate([gate, up]))
+
+
+@pytest.mark.parametrize("value", [None, -0.02, float("nan"), "0.02"])
+def test_a_deviation_that_is_none_is_an_error_that_names_its_field(value):
+    architecture = LlamaConfig()
+    architecture.__dict__["initializer_range"] = value
+    with pytest.raises(ModelError, match="llama: initializer_range is"):
+        draw(architecture=architecture)

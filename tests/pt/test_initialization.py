@@ -2,43 +2,59 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from safetensors.numpy import load_file
+from shrink import shrink
+from transformers import AutoModelForCausalLM
 
 from clm_core.backend import Model
 from clm_core.models.causality import make_causal
-from clm_core.models.first_weights import ARCHITECTURES
+from clm_core.models.first_weights import ARCHITECTURES, first_weight
 from clm_pt import modeling
 
-SIZES = {
-    "vocab_size": 128,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "n_positions": 64,
-    "max_position_embeddings": 64,
-    "rotary_dim": 16,
-    "dff": 96,
-    "num_key_value_heads": 2,
-    "ffn_dim": 96,
-    "pad_token_id": 1,
-    "type_vocab_size": 16,
-}
+DEVIATIONS = {"initializer_range": 0.3, "init_std": 0.2, "embed_init_std": 0.1}
+PARTS = (
+    *("attention_bias", "mlp_bias", "qkv_bias", "use_qkv_bias", "attention_out_bias", "bias", "use_bias"),
+    *("use_qk_norm", "qk_layernorm"),
+)
+"""What some models have parameters for where these fields are true."""
+
+MIXTURES = ("gpt_oss", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")
 
 
-OWN = {"xlnet": {"vocab_size": 128, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 96}}
-"""The sizes of a class that refuses some of the others."""
+def architecture(kind):
+    config = shrink(kind)
+    make_causal(config)
+    # The class of StableLM cannot initialize its own norms of queries and keys in transformers 4.57.
+    parts = dict.fromkeys(set(PARTS) - {"qk_layernorm" if kind == "stablelm" else ""}, True)
+    # And that of OpenAI's first GPT goes by the default in transformers 5, whatever the configuration says.
+    deviations = {} if kind == "openai-gpt" else DEVIATIONS
+    for name, value in (deviations | parts).items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    return config
+
+
+def new(config):
+    return modeling.load(Model(name_or_path=None, revision="main", architecture=config, seed=1))
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_first_weights_are_as_large_as_those_of_the_class(kind):
-    architecture = AutoConfig.for_model(kind, **OWN.get(kind, SIZES))
-    make_causal(architecture)
+    config = architecture(kind)
     torch.manual_seed(0)
-    usual = dict(AutoModelForCausalLM.from_config(architecture).named_parameters())
-    found = modeling.load(Model(name_or_path=None, revision="main", architecture=architecture, seed=1))
-    for name, parameter in found.named_parameters():
+    usual = dict(AutoModelForCausalLM.from_config(config).named_parameters())
+    for name, parameter in new(config).named_parameters():
         few = parameter.numel() ** -0.5  # The deviation of a mean, and of a deviation, of so few numbers.
-        near = 5e-3 + 3 * few * usual[name].std().item()
-        torch.testing.assert_close(parameter.mean(), usual[name].mean(), rtol=0, atol=near, msg=name)
-        torch.testing.assert_close(parameter.std(), usual[name].std(), rtol=0.1 + 3 * few, atol=0, msg=name)
+        (deviation, mean), (usual_deviation, usual_mean) = map(torch.std_mean, (parameter, usual[name]))
+        assert bool(deviation) == bool(usual_deviation), name
+        larger = max(deviation, usual_deviation)
+        assert abs(mean - usual_mean) <= 6 * few * larger, name
+        assert abs(deviation - usual_deviation) <= (0.02 + 5 * few) * larger, name
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_the_experts_in_a_file_have_the_first_weights_of_their_names(kind, tmp_path):
+    config = architecture(kind)
+    modeling.save(new(config), tmp_path)
+    for name, array in load_file(tmp_path / "model.safetensors").items():
+        assert (array == first_weight(name, array.shape, config, seed=1)).all(), name
