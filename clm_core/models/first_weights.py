@@ -31,7 +31,7 @@ class Rules:
     """How the names of matrices end that add to the residual stream, and are drawn smaller: as in the GPT-2 paper
     (Radford et al., 2019, section 2.3)."""
     in_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By how a name in transformers 5 ends: how the names in files end, where each expert has tensors of its own."""
+    """By how a name in transformers 5 ends: how those in files end, of which each expert has its own."""
 
 
 _QWEN_EXPERTS = {
@@ -46,7 +46,7 @@ _MIXTRAL_EXPERTS = {
 
 RULES: Mapping[str, Rules] = {
     **dict.fromkeys(("arcee", "bert", "bloom", "camembert", "codegen", "cohere2", "ctrl", "exaone4"), Rules()),
-    **dict.fromkeys(("falcon", "glm", "glm4", "gpt_neo", "gpt_neox", "gptj", "granite", "helium", "llama"), Rules()),
+    **dict.fromkeys(("falcon", "glm", "glm4", "gpt_neo", "gptj", "granite", "helium", "llama"), Rules()),
     **dict.fromkeys(("ministral", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "openai-gpt"), Rules()),
     **dict.fromkeys(("phi", "phi3", "qwen2", "qwen3", "rembert", "roberta", "roberta-prelayernorm"), Rules()),
     **dict.fromkeys(("roformer", "seed_oss", "smollm3", "stablelm", "starcoder2", "xlm-roberta", "xlnet"), Rules()),
@@ -55,6 +55,7 @@ RULES: Mapping[str, Rules] = {
     **dict.fromkeys(("opt", "xglm"), Rules(deviation="init_std")),
     "cohere": Rules(exceptions={"q_norm.weight": 1.0, "k_norm.weight": 1.0}),  # A norm for each head: two dimensions.
     "gpt2": Rules(residual="c_proj.weight"),
+    "gpt_neox": Rules(in_files={"lm_head.weight": ("embed_out.weight",)}),
     "gpt_oss": Rules(exceptions={"_proj_bias": 0.0, "router.bias": "initializer_range", "sinks": "initializer_range"}),
     "mixtral": Rules(in_files=_MIXTRAL_EXPERTS),
     "xlm": Rules(deviation="init_std", exceptions={"embeddings.weight": "embed_init_std"}),
@@ -73,7 +74,7 @@ def first_weight(name: str, shape: tuple[int, ...], architecture: Any, *, seed: 
     """The first value of the parameter that PyTorch calls `name`, float32 of its shape in PyTorch.
 
     It depends on the arguments alone. The row of a padding token is drawn like any other, since blocks have no padding.
-    What transformers 5 has in one tensor, and files in several, has the numbers that those have by their own names.
+    What transformers 5 calls otherwise than files do, or has in one tensor, has the numbers of the tensors in files.
     None where the framework's own value stays: in an architecture that is not among `ARCHITECTURES`, and for
     sinusoidal positions, which are computed and not drawn.
 
