@@ -28,7 +28,7 @@ from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_core.weights import save as save_weights
 from clm_tf import weights
-from clm_tf.repairs import CLASSES
+from clm_tf.repairs import CLASSES, stop_at_padding
 
 WITHOUT_BF16 = {"ctrl", "mistral"}
 HEAD = re.compile(r"(lm_head|decoder)\.weight$")
@@ -117,6 +117,7 @@ def _build(model: Model) -> TFPreTrainedModel:
         own = CLASSES.get(kind)
         built = own(model.architecture) if own else TFAutoModelForCausalLM.from_config(model.architecture)
         built.build_in_name_scope()
+        stop_at_padding(built)
     except Exception as error:  # A class may raise anything about what it has not, or numbers that do not fit together.
         raise cannot_build(model.architecture, error) from error
     if not _predicts_next_token(built):

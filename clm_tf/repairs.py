@@ -4,6 +4,8 @@ Each says what its parent, in transformers 4.57.6, does differently from the PyT
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import tensorflow as tf
@@ -11,10 +13,16 @@ import tf_keras as keras
 import transformers
 from transformers.activations_tf import get_tf_activation
 from transformers.modeling_tf_outputs import TFCausalLMOutput, TFCausalLMOutputWithCrossAttentions
-from transformers.modeling_tf_utils import TFCausalLanguageModelingLoss, TFPreTrainedModel, unpack_inputs
+from transformers.modeling_tf_utils import (
+    TFCausalLanguageModelingLoss,
+    TFPreTrainedModel,
+    TFSharedEmbeddings,
+    unpack_inputs,
+)
 from transformers.models.roformer.modeling_tf_roformer import TFRoFormerEncoder
 
 from clm_core.errors import ModelError
+from clm_core.models.architectures import COUNT_FROM_PADDING
 
 
 class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
@@ -33,9 +41,15 @@ class TFMistralForCausalLM(transformers.TFMistralForCausalLM):
                 f"hidden_size / num_attention_heads, {width}; another backend may support others"
             )
         super().__init__(config, *args, **kwargs)
+        # As the other classes look tokens up, or `stop_at_padding` would not reach it.
+        self.model.embed_tokens.call = lambda ids: tf.gather(self.model.embed_tokens.embeddings, ids)
         if config.sliding_window:
             prepare = self.model._prepare_decoder_attention_mask
             self.model._prepare_decoder_attention_mask = _within_window(prepare, config.sliding_window)
+
+    def get_input_embeddings(self) -> keras.layers.Layer:
+        """Its parent asks a layer that does not say."""
+        return self.model.embed_tokens
 
 
 class TFOPTForCausalLM(transformers.TFOPTForCausalLM):
@@ -195,6 +209,59 @@ CLASSES: dict[str, type[TFPreTrainedModel]] = {
     "xlnet": TFXLNetLMHeadModel,
 }
 """By model type: the class to use instead of transformers' own."""
+
+PADDED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bert", "opt", "rembert", "roformer", "xglm", "xlm"), ("weight",)),
+    **dict.fromkeys(COUNT_FROM_PADDING, ("weight", "position_embeddings")),
+    "mistral": ("embeddings",),
+}
+"""By model type: the tables of the input embeddings that have a `padding_idx` in the PyTorch class."""
+
+
+def stop_at_padding(model: TFPreTrainedModel) -> None:
+    """Give the row of the padding token no gradient where it is looked up, as `padding_idx` does in PyTorch.
+
+    The row keeps the gradient that it has as an output, if the output layer is the embeddings. Other parents ignore
+    the padding token in a text: its row would be trained, and the losses would leave those of PyTorch.
+    """
+    kind = model.config.model_type
+    row = model.config.pad_index if kind == "xlm" else model.config.pad_token_id
+    if kind not in PADDED or row is None:
+        return
+    layer = model.get_input_embeddings()
+    method = "_embedding" if isinstance(layer, TFSharedEmbeddings) else "call"
+    setattr(layer, method, _stopping(getattr(layer, method), layer, PADDED[kind], row))
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """A table for `tf.gather`, one row of which gets no gradient from it."""
+
+    table: tf.Variable
+    row: int
+
+    def sparse_read(self, indices: tf.Tensor, name: str | None = None) -> tf.Tensor:
+        """The rows of these indices; a negative number of the row without a gradient counts from the end."""
+        rows = tf.gather(self.table, indices, name=name)
+        padding = indices == (self.row if self.row >= 0 else self.row + self.table.shape[0])
+        return tf.where(padding[..., None], tf.stop_gradient(rows), rows)
+
+
+def _stopping(
+    look_up: Callable[..., tf.Tensor], layer: keras.layers.Layer, names: tuple[str, ...], row: int
+) -> MethodType:
+    """The method `look_up` of a built layer, whose tables of these names are `_Padded` in it."""
+    whole = {name: getattr(layer, name) for name in names}
+    padded = {name: _Padded(table, row) for name, table in whole.items()}
+
+    def looked_up(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> tf.Tensor:
+        vars(self).update(padded)  # Not by setattr, by which Keras would forget the variables.
+        try:
+            return look_up(*args, **kwargs)
+        finally:
+            vars(self).update(whole)
+
+    return MethodType(looked_up, layer)  # A plain function as `call` could not be exported.
 
 
 class _CausalRoFormerEncoder(TFRoFormerEncoder):

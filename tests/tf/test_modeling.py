@@ -16,6 +16,7 @@ from transformers import (
     CTRLConfig,
     LlamaConfig,
     MistralConfig,
+    RobertaConfig,
     TFGPT2LMHeadModel,
     TransfoXLConfig,
     XLMConfig,
@@ -239,6 +240,16 @@ def test_a_class_that_does_not_predict_the_next_token_is_refused(new_model):
     architecture = TransfoXLConfig(vocab_size=64, cutoffs=[16, 32], div_val=2, **sizes)
     with pytest.raises(ModelError, match="no next-token loss"):
         modeling.load(new_model(architecture=architecture))
+
+
+def test_a_model_with_a_padding_token_can_be_exported(new_model, tmp_path):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    architecture = RobertaConfig(vocab_size=64, max_position_embeddings=64, is_decoder=True, **sizes)
+    model, ids = modeling.load(new_model(architecture=architecture)), tf.constant([[5, 1, 7]])
+    model.save(tmp_path)
+    inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids), "token_type_ids": tf.zeros_like(ids)}
+    exported = tf.saved_model.load(tmp_path).signatures["serving_default"](**inputs)
+    np.testing.assert_allclose(exported["logits"], model(**inputs).logits, rtol=0, atol=1e-6)
 
 
 def test_bf16_is_refused_where_the_class_fails_in_it(new_model):
