@@ -44,6 +44,11 @@ class PyTorchBackend(Backend):
     options = PyTorchOptions
     opens = OPENS
 
+    def has_model(self, model_type: str) -> bool | None:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or None  # Building one says what is wrong with others.
+
     def start(self, *, verbose: bool) -> None:
         os.environ.setdefault("USE_TF", "0")  # transformers would import TensorFlow where that is installed too.
         if not verbose:

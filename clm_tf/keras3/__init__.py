@@ -1,13 +1,35 @@
 """The Keras 3 backend: one decoder, described by data, for today's architectures.
 
-The names are imported when they are used, because clm imports this package to print help.
+    model = load("Qwen/Qwen3-0.6B")
+    model.compile(optimizer=create_optimizer(schedule, options), loss=NextToken())
+    model.fit(training_dataset(blocks, schedule), callbacks=[StepReport(schedule, print)])
+    save(model, "runs/mine", tokenizer)
+
+A model is a `keras.Model`. The names are imported when they are used, because clm imports this package to print help.
 """
 
 from clm_core.lazy import lazy_names
 
 _HOMES = {
+    "AdamW": "optimization",
+    "Checkpoints": "callbacks",
+    "Decoder": "decoder",
+    "Evaluation": "callbacks",
     "KerasBackend": "backend",
     "KerasOptions": "backend",
+    "NextToken": "optimization",
+    "ScheduledLearningRate": "optimization",
+    "StepCallback": "callbacks",
+    "StepReport": "callbacks",
+    "create_optimizer": "optimization",
+    "evaluation_dataset": "datasets",
+    "generate": "generation",
+    "load": "modeling",
+    "precision": "modeling",
+    "save": "modeling",
+    "score": "scoring",
+    "train": "training",
+    "training_dataset": "datasets",
 }
 
 __all__ = sorted(_HOMES)

@@ -45,6 +45,11 @@ class KerasBackend(Backend):
     options = KerasOptions
     opens = OPENS
 
+    def has_model(self, model_type: str) -> bool:
+        from clm_tf.keras3.families import MODEL_TYPES
+
+        return model_type in MODEL_TYPES
+
     def start(self, *, verbose: bool) -> None:
         compute_with_tensorflow()
         os.environ.setdefault("USE_TORCH", "0")  # transformers would import PyTorch where that is installed too.
@@ -58,11 +63,13 @@ class KerasBackend(Backend):
             import keras  # noqa: F401
 
     def train(self, job: TrainingJob) -> None:
+        compute_with_tensorflow()
         from clm_tf.keras3.training import train
 
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
+        compute_with_tensorflow()
         from clm_tf.keras3.modeling import load, precision
         from clm_tf.keras3.scoring import score
 
@@ -70,11 +77,13 @@ class KerasBackend(Backend):
             return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
+        compute_with_tensorflow()
         from clm_tf.keras3.generation import generate
 
         return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
+        compute_with_tensorflow()
         from clm_tf.keras3.modeling import load, precision
         from clm_tf.keras3.scoring import logits
 

@@ -5,7 +5,7 @@ from clm_bigram import BigramBackend
 
 from clm_core import cli, get_backend, list_backends
 from clm_core.errors import BackendError
-from clm_core.registry import command_with
+from clm_core.registry import backends_with, command_with
 
 
 class Absent(BigramBackend):
@@ -140,6 +140,20 @@ def test_the_command_shows_which_models_each_has_and_whether_it_can_run(installe
     absent, third = capsys.readouterr().out.splitlines()
     assert third.split() == ["third", *Third.models.split(), "ready"]
     assert absent.index("it needs") == third.index("ready")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "names"),
+    [
+        ("gpt2", ["keras", "pt", "tf"]),
+        ("qwen3", ["keras", "pt"]),
+        ("bert", ["pt", "tf"]),
+        ("mamba", ["pt"]),
+        ("nonsense", []),
+    ],
+)
+def test_the_backends_of_clm_say_which_models_they_have(model_type, names):
+    assert backends_with(model_type) == names
 
 
 def test_the_toy_backend_and_the_three_of_clm_are_found():
