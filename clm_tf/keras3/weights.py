@@ -13,38 +13,38 @@ from clm_tf.keras3.norm import Norm
 Array = npt.NDArray[np.float32]
 
 
-def fill(decoder: Decoder, source: Model) -> None:
+def fill(model: Decoder, source: Model) -> None:
     """Set the variables from the checkpoint in a folder or on the Hub, or to first weights, one after the other.
 
     Raises:
         ModelError: the weights cannot be read, do not fit, are not all there, or are more than the model has.
     """
-    variables = named(decoder)
-    embeddings = f"{decoder.layout.names['embeddings']}.weight"
-    for name, array in tensors(source, shapes(decoder), input_embeddings=embeddings, prefix=decoder.layout.prefix):
+    variables = named(model)
+    embeddings = f"{model.layout.names['embeddings']}.weight"
+    for name, array in tensors(source, shapes(model), input_embeddings=embeddings, prefix=model.layout.prefix):
         variable, flipped = variables[name]
         variable.assign(array.T if flipped else array)
 
 
-def exported(decoder: Decoder) -> dict[str, Array]:
+def exported(model: Decoder) -> dict[str, Array]:
     """The weights as PyTorch has them: by their names and in their shapes there, float32."""
-    return {name: array_of(variable, flipped) for name, (variable, flipped) in named(decoder).items()}
+    return {name: array_of(variable, flipped) for name, (variable, flipped) in named(model).items()}
 
 
-def shapes(decoder: Decoder) -> dict[str, tuple[int, ...]]:
+def shapes(model: Decoder) -> dict[str, tuple[int, ...]]:
     """The shapes of the weights in PyTorch, by their names there."""
     return {
         name: tuple(variable.shape[::-1] if flipped else variable.shape)
-        for name, (variable, flipped) in named(decoder).items()
+        for name, (variable, flipped) in named(model).items()
     }
 
 
-def named(decoder: Decoder) -> dict[str, tuple[Any, bool]]:
+def named(model: Decoder) -> dict[str, tuple[Any, bool]]:
     """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no entry."""
-    layout = decoder.layout
+    layout = model.layout
     found: dict[str, tuple[Any, bool]] = {}
     for part, name in layout.names.items():
-        owners = [decoder] if "{}" not in name else decoder.blocks
+        owners = [model] if "{}" not in name else model.blocks
         for index, owner in enumerate(owners):
             layer = _part(owner, part)
             if layer is not None:

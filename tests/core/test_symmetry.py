@@ -1,20 +1,36 @@
-"""clm_pt and clm_tf have the same job in a file of the same name, and take the same arguments for it."""
+"""The backends of clm have the same job in a file of the same name, and take the same arguments for it."""
 
 import ast
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 import clm_pt
 import clm_tf
+import clm_tf.keras3
 
 ROOT = Path(__file__).parents[2]
-OWN = {"clm_pt": {"arguments", "auxiliary", "trainer"}, "clm_tf": {"push_to_hub"}}
-"""What only one framework needs."""
+PACKAGES = {"clm_pt": clm_pt, "clm_tf": clm_tf, "clm_tf.keras3": clm_tf.keras3}
+
+EACH = {
+    *("backend", "callbacks", "checkpoints", "datasets", "generation", "modeling", "optimization", "scoring"),
+    *("training", "weights"),
+}
+OF_CLASSES = {"guide", "repairs"}
+"""What stands on transformers' own classes needs: its tab of the guide, and what is wrong in them."""
+
+OWN = {
+    "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "trainer"},
+    "clm_tf": OF_CLASSES | {"push_to_hub", "blocks", "steps"},
+    "clm_tf.keras3": {"attention", "block", "decoder", "dropout", "feedforward", "layout", "norm", "rope"},
+}
+"""What only one framework needs, or both packages of TensorFlow; Keras 3 has the model itself."""
 
 
 def files(package):
-    return {path.stem: path for path in (ROOT / package).glob("*.py") if path.stem != "__init__"}
+    folder = ROOT.joinpath(*package.split("."))
+    return {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
 
 
 def functions(package):
@@ -27,22 +43,27 @@ def functions(package):
     }
 
 
-PT, TF = functions("clm_pt"), functions("clm_tf")
+FUNCTIONS = {package: functions(package) for package in PACKAGES}
+PAIRS = [
+    (one, other, name)
+    for one, other in combinations(PACKAGES, 2)
+    for name in sorted(FUNCTIONS[one].keys() & FUNCTIONS[other].keys())
+]
 
 
-@pytest.mark.parametrize(("package", "other"), [("clm_pt", "clm_tf"), ("clm_tf", "clm_pt")])
-def test_a_file_that_only_one_of_them_has_is_about_its_framework(package, other):
-    assert files(package).keys() - files(other).keys() == OWN[package]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_file_that_not_each_has_is_about_its_framework(package):
+    assert files(package).keys() == EACH | OWN[package]
 
 
-@pytest.mark.parametrize("name", sorted(PT.keys() & TF.keys()))
-def test_functions_of_one_name_take_the_same_arguments(name):
-    assert PT[name] == TF[name]
+@pytest.mark.parametrize(("one", "other", "name"), PAIRS)
+def test_functions_of_one_name_take_the_same_arguments(one, other, name):
+    assert FUNCTIONS[one][name] == FUNCTIONS[other][name]
 
 
-def test_both_have_and_export_what_a_person_needs_of_either():
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_has_and_exports_what_a_person_needs_of_any(package):
     exported = {"generate", "load", "precision", "save", "score", "train"}
-    assert exported | {"logits", "restore", "write"} <= {name.partition(".")[2] for name in PT.keys() & TF.keys()}
-    for package in (clm_pt, clm_tf):
-        assert exported <= {*package.__all__}
-        assert package.__all__ == sorted(package.__all__)
+    assert exported | {"logits", "restore", "write"} <= {name.partition(".")[2] for name in FUNCTIONS[package]}
+    assert exported <= {*PACKAGES[package].__all__}
+    assert PACKAGES[package].__all__ == sorted(PACKAGES[package].__all__)
