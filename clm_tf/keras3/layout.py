@@ -102,30 +102,30 @@ class Layout:
     """Of what the feed-forward adds."""
 
 
+ACTIVATIONS = frozenset(
+    ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2", "silu", "swish", "tanh")
+)
+"""By transformers' name: those that `feedforward` computes."""
+
 INERT = frozenset(
     {
+        # What the file is, who wrote it, and with what it is opened.
         *("architectures", "auto_map", "dtype", "torch_dtype", "model_type", "name_or_path", "_name_or_path"),
-        *("transformers_version", "use_cache", "task_specific_params", "tokenizer_class", "initializer_range"),
-        *("bos_token_id", "eos_token_id", "sep_token_id", "unk_token_id", "forced_eos_token_id", "forced_bos_token_id"),
-        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "prefix", "_attn_implementation"),
-        *(
-            "output_attentions",
-            "output_hidden_states",
-            "return_dict",
-            "use_return_dict",
-            "_attn_implementation_internal",
-        ),
-        *("is_encoder_decoder", "max_position_embeddings", "attn_implementation", "transformers.js_config"),
-        *(
-            "tie_encoder_decoder",
-            "pretraining_tp",
-            "unsloth_version",
-            "_commit_hash",
-            "is_llama_config",
-            "pad_token_id",
-        ),
+        *("transformers_version", "transformers.js_config", "_commit_hash", "tokenizer_class", "is_llama_config"),
+        *("_attn_implementation", "_attn_implementation_internal", "attn_implementation"),
+        *("unsloth_version", "unsloth_fixed"),
+        # What a model returns beside logits, and how it is called.
+        *("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "use_cache"),
+        *("task_specific_params", "prefix"),
+        # Heads of other tasks: classes, and their names.
+        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "classifier_dropout"),
         *("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
-        *("original_max_position_embeddings", "sliding_window_pattern", "_sliding_window_pattern"),
+        # Tokens that begin and end a text: generation asks for them. A family with a row for padding reads that one.
+        *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id"),
+        # First weights, which the core draws; and how a product is divided among devices.
+        *("initializer_range", "pretraining_tp"),
+        # How long a text may be, where no table of positions ends there; rotations read it themselves.
+        "max_position_embeddings",
     }
 )
 """Fields that say nothing about what a decoder computes, or that say it to the families that read them."""
@@ -149,6 +149,10 @@ class Fields(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._fields)
+
+    def named(self, value: Any) -> str:
+        """The name of a field that was read and has this value."""
+        return next((name for name in sorted(self._read) if self._fields[name] == value), "a field")
 
     def expect(self, name: str, *values: Any) -> None:
         """Make sure that a field, if it is there, has one of the values that are known here.

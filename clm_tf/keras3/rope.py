@@ -45,8 +45,10 @@ def read_parameters(fields: Mapping[str, Any], layer_type: str | None) -> dict[s
 
     The fields may be those of transformers 4.57, which has a field for each parameter.
     """
+    first = fields.get("original_max_position_embeddings")
     if (found := fields.get("rope_parameters")) is None:
-        return _of_separate_fields(fields, layer_type)
+        return _of_separate_fields(fields, layer_type, first)
+    fields.get("partial_rotary_factor")  # As the lengths before, it is in the parameters too.
     nested = found.get(layer_type) if any(isinstance(value, dict) for value in found.values()) else found
     return {"rope_type": "default", **(nested or {})}
 
@@ -65,21 +67,29 @@ def rope(parameters: Parameters, size: int, positions: int, refuse: Refuse) -> R
         if parameters[name] is not None:
             raise refuse(f"rope_parameters.{name}", parameters[name])
     rotated = int(size * (parameters.get("partial_rotary_factor") or 1.0))
+    if rotated % 2 or not rotated:
+        raise refuse("rotated dimensions of a head", rotated)
+    for name in ("short_factor", "long_factor"):
+        if name in parameters and len(parameters[name]) != rotated // 2:
+            raise refuse(f"rope_parameters.{name}", parameters[name])
     plain = 1.0 / _powers(parameters["rope_theta"], rotated)
     return function(plain, {**parameters, "size": rotated, "positions": positions})
 
 
-def _of_separate_fields(fields: Mapping[str, Any], layer_type: str | None) -> dict[str, Any]:
+def _of_separate_fields(fields: Mapping[str, Any], layer_type: str | None, first: Any) -> dict[str, Any]:
     words = ROPES.get(fields["model_type"], Words())
     slides = layer_type == SLIDING
     scaling = {} if slides and not words.sliding_scaled else dict(fields.get("rope_scaling") or {})
     scaling["rope_type"] = scaling.get("rope_type", scaling.pop("type", "default"))
     name = words.sliding_theta if slides and words.sliding_theta else words.theta
     found = {**scaling, "rope_theta": fields[name], "partial_rotary_factor": fields.get(words.partial)}
-    first = found.get("original_max_position_embeddings") or fields.get("original_max_position_embeddings")
-    if found["rope_type"] in ("yarn", "longrope"):
+    if found["rope_type"] == "yarn":
+        found["original_max_position_embeddings"] = (
+            found.get("original_max_position_embeddings") or fields["max_position_embeddings"]
+        )
+    if found["rope_type"] == "longrope":
         found["original_max_position_embeddings"] = first or fields["max_position_embeddings"]
-        if first:  # 4.57 takes the factor from both lengths, whatever `factor` says.
+        if first:  # The factor follows from both lengths then, whatever `factor` says.
             found["factor"] = fields["max_position_embeddings"] / first
     return found
 

@@ -1,14 +1,17 @@
 """The model types that `Decoder` computes: what each reads in its configuration, and what PyTorch calls its parts."""
 
 import json
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from clm_core.errors import ModelError
-from clm_tf.keras3.families import of_gemma, of_gpt, of_llama
-from clm_tf.keras3.layout import Facts, Fields, Layout
+from clm_tf.keras3.families import of_cohere, of_gemma, of_glm, of_gpt, of_llama, of_olmo, of_starcoder
+from clm_tf.keras3.layout import ACTIVATIONS, Facts, Fields, Layout
 
-FAMILIES: Mapping[str, Callable[[Fields], Facts]] = of_llama.TYPES | of_gemma.TYPES | of_gpt.TYPES
+FAMILIES: Mapping[str, Callable[[Fields], Facts]] = ChainMap(
+    *(family.TYPES for family in (of_llama, of_gemma, of_olmo, of_cohere, of_glm, of_starcoder, of_gpt))
+)
 """By model type: what its configuration says, as fields of a `Layout`."""
 
 MODEL_TYPES = frozenset(FAMILIES)
@@ -20,12 +23,14 @@ def layout(architecture: Any) -> Layout:
     Raises:
         ModelError: its model type is none of `MODEL_TYPES`, or a field says what is not known here.
     """
+    from transformers import GenerationConfig
+
     fields = Fields(fields_of(architecture))
     found = _read(fields)
-    changed = json.loads(architecture.to_json_string(use_diff=True))
-    for name in sorted(fields.unread() & changed.keys()):
-        if changed[name] not in (None, False):
-            raise fields.refused(name, changed[name])
+    usual = fields_of(type(architecture)())
+    for name in sorted(fields.unread() - GenerationConfig().to_dict().keys()):
+        if fields[name] not in ((usual[name],) if name in usual else (None, False)):
+            raise fields.refused(name, fields[name])
     return found
 
 
@@ -48,6 +53,11 @@ def _read(fields: Fields) -> Layout:
             "Use --backend pt, which has all of transformers'"
         )
     try:
-        return Layout(model_type=kind, **FAMILIES[kind](fields))
+        found = Layout(model_type=kind, **FAMILIES[kind](fields))
     except KeyError as error:
         raise ModelError(f"model type {kind}: there is no {error} in its configuration") from error
+    if found.activation not in ACTIVATIONS:
+        raise fields.refused(fields.named(found.activation), found.activation)
+    if found.heads % found.key_value_heads:
+        raise fields.refused(fields.named(found.key_value_heads), found.key_value_heads)
+    return found
