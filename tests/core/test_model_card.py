@@ -1,5 +1,6 @@
 """A card says what was done, in figures that are those of the run, and how to do it again."""
 
+import json
 import re
 import shlex
 
@@ -68,6 +69,23 @@ def test_the_backends_that_may_have_the_model_say_how_it_opens_first_the_one_tha
     write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     text = (run.output_dir / "README.md").read_text()
     assert "\n\nbigram: jane/fox\n\na: jane/fox\n\nc: jane/fox\n\nFrom the command line:" in text
+
+
+@pytest.mark.parametrize(
+    ("model_type", "opening"),
+    [("gpt2", ["Auto", "keras3.load", "TFAuto"]), ("qwen3", ["Auto", "keras3.load"]), ("xlnet", ["Auto", "TFAuto"])],
+)
+def test_a_model_of_clms_own_backends_opens_where_there_is_a_class_for_it(run, model_type, opening):
+    rewrite(run.output_dir / "results.json", backend="pt")
+    rewrite(run.output_dir / "config.json", model_type=model_type)
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts())
+    text = (run.output_dir / "README.md").read_text()
+    found = [way for way in ("Auto", "keras3.load", "TFAuto") if re.search(rf"\b{way}", text)]
+    assert found == opening
+
+
+def rewrite(file, **changed):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
 
 
 def test_what_is_not_known_of_a_licence_is_not_made_up(run):
