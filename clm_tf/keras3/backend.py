@@ -20,7 +20,11 @@ ENGINE, VARIABLE = "tensorflow", "KERAS_BACKEND"
 class KerasOptions:
     """The options that only Keras 3 has."""
 
-    jit_compile: bool = option(True, "compile the training step with XLA")
+    jit_compile: bool | None = option(
+        None,
+        "compile the training step with XLA, or not; default: in a training that is long enough to win back the time "
+        "that compiling takes",
+    )
     decay_all: bool = option(
         False, "apply weight decay to norms and biases too, as keras.optimizers.AdamW does by default"
     )

@@ -1,5 +1,6 @@
 """The decoder: one Keras model for every `Layout`, whose variables are the tensors of a PyTorch checkpoint."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,9 @@ class Decoder(keras.Model):
 
     def __init__(self, fields: Mapping[str, Any], seed: int = 0, recompute: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.fields, self.seed, self.recompute = dict(fields), seed, recompute
-        self.layout = layout = layout_of_fields(self.fields)
+        self._fields = json.dumps(dict(fields))  # As text, since Keras would track a dict as a part of the model.
+        self.seed, self.recompute = seed, recompute
+        self.layout = layout = layout_of_fields(fields)
         self.embeddings = _embedding(layout.vocabulary, layout.width, "embeddings")
         if "positions" in layout.names:
             rows = layout.learned_positions + layout.first_position
@@ -55,6 +57,12 @@ class Decoder(keras.Model):
         """How many batches it has been trained on: what dropout is drawn from."""
         self._seed = seed_of(seed, layout.layers, 0)
         self.built = True
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All fields of the transformers configuration."""
+        found: dict[str, Any] = json.loads(self._fields)
+        return found
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The logits after each token."""

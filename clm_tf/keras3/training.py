@@ -9,7 +9,16 @@ from clm_tf.blocks import batches_before
 from clm_tf.keras3 import checkpoints, modeling
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.keras3.datasets import training_dataset
+from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.optimization import NextToken, create_optimizer
+
+PAYS_FROM = 1e13
+"""Operations of a training, 6 for each parameter and token, from which XLA pays.
+
+Compiling takes one processor 6 seconds more. It makes a step faster, by 7% (14 million parameters) to 15%
+(82 million):
+both are even after 6e12.
+"""
 
 
 def train(job: TrainingJob) -> None:
@@ -26,12 +35,20 @@ def train(job: TrainingJob) -> None:
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
         model.batches.assign(batches_before(job.schedule, job.first_step))
-        model.compile(optimizer=optimizer, loss=NextToken(), jit_compile=job.options.jit_compile)
+        model.compile(optimizer=optimizer, loss=NextToken(), jit_compile=_compiles(job, model))
         if job.first_step < job.schedule.total_steps:
             # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
             dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
             model.fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
         modeling.save(model, job.model_dir)
+
+
+def _compiles(job: TrainingJob, model: Decoder) -> bool:
+    """Whether to compile with XLA: if asked to, or where the steps that are left win back the seconds it takes."""
+    if job.options.jit_compile is not None:
+        return bool(job.options.jit_compile)
+    blocks = (job.schedule.total_steps - job.first_step) * job.schedule.step_blocks
+    return 6.0 * model.count_params() * blocks * job.train.shape[1] > PAYS_FROM
 
 
 def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
