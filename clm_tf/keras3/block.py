@@ -32,7 +32,8 @@ class Block(keras.layers.Layer):
                 normed = self.attention_norm(inputs)
                 taken, cache = self._attend(normed, context, cache)
                 own = self.feedforward_norm(inputs) if "feedforward_norm" in self._layout.names else normed
-                return inputs + taken + self._feed(own, context), cache
+                both = taken + self._feed(own, context)
+                return inputs + drop(both, self._layout.sum_dropout, self._seeds[1], context.batch), cache
             case "after":
                 taken, cache = self._attend(inputs, context, cache)
                 outputs = self.attention_norm(inputs + taken)

@@ -13,6 +13,7 @@ from clm_tf.keras3.attention import Cache, Context, dense
 from clm_tf.keras3.block import Block
 from clm_tf.keras3.dropout import drop, seed_of
 from clm_tf.keras3.families import layout_of_fields
+from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
 from clm_tf.keras3.rope import Rope
 
@@ -40,7 +41,11 @@ class Decoder(keras.Model):
         self._fields = json.dumps(dict(fields))  # As text, since Keras would track a dict as a part of the model.
         self.seed, self.recompute = seed, recompute
         self.layout = layout = layout_of_fields(fields)
-        self.embeddings = _embedding(layout.vocabulary, layout.width, "embeddings")
+        narrow = layout.embedding_width or layout.width
+        self.embeddings = _embedding(layout.vocabulary, narrow, "embeddings")
+        if "projection_in" in layout.names:
+            self.projection_in = dense(narrow, layout.width, False, "projection_in")
+            self.projection_out = dense(layout.width, narrow, False, "projection_out")
         if "positions" in layout.names:
             rows = layout.learned_positions + layout.first_position
             self.positions = _embedding(rows, layout.width, "positions")
@@ -52,7 +57,9 @@ class Decoder(keras.Model):
         if "final_norm" in layout.names:
             self.final_norm = Norm(layout, (layout.width,), name="final_norm")
         if not layout.tied:
-            self.head = dense(layout.width, layout.vocabulary, layout.head_bias, "head")
+            self.head = dense(narrow, layout.vocabulary, layout.head_bias, "head")
+        elif layout.head_bias:
+            self.head_bias = self.add_weight(name="bias", shape=(layout.vocabulary,), initializer="zeros")
         self.batches = self.add_weight(name="batches", shape=(), dtype="int32", initializer="zeros", trainable=False)
         """How many batches it has been trained on: what dropout is drawn from."""
         self._seed = seed_of(seed, layout.layers, 0)
@@ -72,7 +79,7 @@ class Decoder(keras.Model):
     def hidden(
         self, ids: Any, cache: list[Cache] | None = None, at: Any = 0, training: bool | None = None
     ) -> tuple[Any, list[Cache] | None]:
-        """What the head gets, (rows, length, width), and the cache extended by these tokens, the first at `at`."""
+        """What the head gets, (rows, length, its width), and the cache extended by these tokens, the first at `at`."""
         batch = self._next_batch() if training else None
         length = ops.shape(ids)[1]
         positions = ops.arange(length) + at
@@ -89,6 +96,8 @@ class Decoder(keras.Model):
             caches.append(own)
         if "final_norm" in self.layout.names:
             outputs = self.final_norm(outputs)
+        if "projection_out" in self.layout.names:
+            outputs = self.projection_out(outputs)
         return outputs, None if cache is None else caches
 
     def logits(self, hidden: Any) -> Any:
@@ -96,6 +105,8 @@ class Decoder(keras.Model):
         layout = self.layout
         if layout.tied:
             scores = ops.matmul(hidden, ops.transpose(ops.cast(self.embeddings.embeddings, hidden.dtype)))
+            if layout.head_bias:
+                scores = scores + ops.cast(self.head_bias, scores.dtype)
         else:
             scores = self.head(hidden)
         scores = ops.cast(scores, "float32") * layout.logit_scale
@@ -107,7 +118,7 @@ class Decoder(keras.Model):
         The logits are computed a part at a time, so that a large vocabulary needs no more memory.
         """
         hidden, _ = self.hidden(ids)
-        hidden = tf.reshape(hidden[:, :-1], (-1, self.layout.width))
+        hidden = tf.reshape(hidden[:, :-1], (-1, hidden.shape[-1]))
         labels = tf.reshape(ids[:, 1:], (-1,))
 
         def add(start: Any, loss: Any, hits: Any) -> tuple[Any, Any, Any]:
@@ -146,6 +157,8 @@ class Decoder(keras.Model):
         if layout.pad is not None:
             outputs = ops.where(ops.equal(ids, layout.pad)[..., None], ops.stop_gradient(outputs), outputs)
         outputs = outputs * layout.embedding_scale
+        if "projection_in" in layout.names:
+            outputs = self.projection_in(outputs)
         if "positions" in layout.names:
             outputs = outputs + self.positions(positions + layout.first_position)
         if "embedding_norm" in layout.names:
@@ -160,9 +173,7 @@ class Decoder(keras.Model):
             window: ages >= 0 if window is None else (ages >= 0) & (ages < window) for window in set(layout.windows)
         }
         rotations = {each: _rotation(each, positions, length) if each else None for each in set(layout.ropes)}
-        bias = None
-        if layout.slopes:
-            bias = np.asarray(layout.slopes, np.float32)[:, None, None] * ops.cast(ops.arange(keys), "float32")
+        bias = _bias(layout, keys) if layout.slopes else None
         return [
             Context(rotation=rotations[each], allowed=masks[window], bias=bias, at=at, batch=batch)
             for each, window in zip(layout.ropes, layout.windows, strict=True)
@@ -178,6 +189,16 @@ def _embedding(rows: int, width: int, name: str) -> keras.layers.Embedding:
     layer = keras.layers.Embedding(rows, width, embeddings_initializer="zeros", name=name)
     layer.build(None)
     return layer
+
+
+def _bias(layout: Layout, keys: Any) -> Any:
+    """What is added to the scores of so many keys: (heads, 1, keys)."""
+    slopes = ops.convert_to_tensor(layout.slopes, "float32")[:, None, None]
+    positions = ops.cast(ops.arange(keys), "float32")
+    if layout.rounded_slopes is None:
+        return slopes * positions
+    product = ops.cast(slopes, "bfloat16") * ops.cast(positions, "bfloat16")
+    return ops.cast(product, "float32") * layout.rounded_slopes
 
 
 def _rotation(rope: Rope, positions: Any, length: Any) -> tuple[Any, Any]:

@@ -22,10 +22,10 @@ class Layout:
     names: Mapping[str, str]
     """What PyTorch calls each part: its module, with `{}` for the number of the layer. A part without a name is absent.
 
-    Of the model: `embeddings`, `positions`, `embedding_norm`, `final_norm`, `head`. Of a layer's attention: `query`,
-    `key`, `value` or `query_key_value`, `output`, `query_norm`, `key_norm`. Of its feed-forward: `gate` and `up`, `up`
-    alone, or `gate_up`, then `down`. Its norms: `attention_norm` and `feedforward_norm` before each of the two,
-    `attention_output_norm` and `feedforward_output_norm` after.
+    Of the model: `embeddings`, `projection_in`, `positions`, `embedding_norm`, `final_norm`, `projection_out`, `head`.
+    Of a layer's attention: `query`, `key`, `value` or `query_key_value`, `output`, `query_norm`, `key_norm`. Of its
+    feed-forward: `gate` and `up`, `up` alone, or `gate_up`, then `down`. Its norms: `attention_norm` and
+    `feedforward_norm` before each of the two, `attention_output_norm` and `feedforward_output_norm` after.
     """
     prefix: str
     """What PyTorch's class puts before the names of the model without its head; files may be without it."""
@@ -41,6 +41,8 @@ class Layout:
     head_size: int
     inner: int
     """The width of the feed-forward's activations."""
+    embedding_width: int | None = None
+    """Of token embeddings and head, if it is not that of the layers; `projection_in` and `projection_out` translate."""
     tied: bool
     """Whether the head is the token embeddings."""
     pad: int | None = None
@@ -82,6 +84,8 @@ class Layout:
     """How many tokens a layer attends to, the last included; None for all."""
     slopes: tuple[float, ...] = ()
     """By head: what is added to the score of a key, times its position (ALiBi)."""
+    rounded_slopes: float | None = None
+    """The factor on slopes times positions where both, and the product, are rounded to bfloat16; None for neither."""
 
     scales: tuple[float, ...]
     """By layer: the factor on the products of queries and keys."""
@@ -100,6 +104,8 @@ class Layout:
     """Of what the attention adds."""
     feedforward_dropout: float = 0.0
     """Of what the feed-forward adds."""
+    sum_dropout: float = 0.0
+    """Of what two parallel branches add together."""
 
 
 ACTIVATIONS = frozenset(

@@ -40,7 +40,7 @@ def shapes(model: Decoder) -> dict[str, tuple[int, ...]]:
 
 
 def named(model: Decoder) -> dict[str, tuple[Any, bool]]:
-    """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no entry."""
+    """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no matrix."""
     layout = model.layout
     found: dict[str, tuple[Any, bool]] = {}
     for part, name in layout.names.items():
@@ -50,6 +50,8 @@ def named(model: Decoder) -> dict[str, tuple[Any, bool]]:
             if layer is not None:
                 transposed = layout.transposed or part == "head"
                 found |= _variables_of(layer, name.format(index), transposed)
+    if layout.tied and layout.head_bias:
+        found[f"{layout.names['head']}.bias"] = (model.head_bias, False)
     return found
 
 
