@@ -274,8 +274,8 @@ class Backend(ABC):
     """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
     models: ClassVar[str] = ""
     """The models that it has, in a few words for `clm backends`."""
-    compared: ClassVar[bool] = False
-    """Whether it comes first where `clm parity` could compare more than two backends, and none are named."""
+    comes_first: ClassVar[bool] = False
+    """Whether it is before others in lists, and where `clm parity` could compare more than two and none are named."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""

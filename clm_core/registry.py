@@ -30,8 +30,9 @@ class Status:
 
 
 def list_backends() -> list[Status]:
-    """All backends that are known here, usable or not, by name."""
-    return [_status(point) for point in sorted(_entry_points().values(), key=lambda point: point.name)]
+    """All backends that are known here, usable or not: by name, after those that come first."""
+    found = sorted(map(_status, _entry_points().values()), key=lambda status: status.name)
+    return sorted(found, key=lambda status: not (status.backend and status.backend.comes_first))
 
 
 def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:

@@ -40,7 +40,7 @@ class PyTorchBackend(Backend):
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     models = "transformers' causal language models"
-    compared = True
+    comes_first = True
     options = PyTorchOptions
     opens = OPENS
 

@@ -63,7 +63,7 @@ class TensorFlowBackend(Backend):
     install = 'pip install "clm[tf]"'
     requires = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
     models = f"transformers' {len(MODEL_TYPES)} TensorFlow classes"
-    compared = True
+    comes_first = True
     options = TensorFlowOptions
     opens = OPENS
 

@@ -205,12 +205,8 @@ def _figure(value: Any) -> str:
 
 
 def _uses(backend: str, model_type: str, repository: str) -> list[str]:
-    """How the model is opened: as every backend says that may have it, first the one that trained it.
-
-    One that opens no models in PyTorch's layout itself has written another kind.
-    """
+    """How the model is opened: as every backend says that may have it, if models are of one kind with this one's."""
     found = [status.backend for status in list_backends() if status.backend]
-    found.sort(key=lambda one: one.name != backend)
     ways = {one.name: one.opens for one in found if one.has_model(model_type) is not False}
     command = f'```sh\nclm --backend {backend} generate --model-name-or-path {repository} "Once upon a time"\n```'
     readers = [way for way in ways.values() if way] if ways.get(backend) else []

@@ -169,7 +169,7 @@ def _is_comparable(status: Status) -> bool:
 
 
 def _comes_first(status: Status) -> bool:
-    return status.backend is not None and status.backend.compared
+    return status.backend is not None and status.backend.comes_first
 
 
 def _base(layers: Layers, cls: type) -> Layer:

@@ -61,26 +61,26 @@ def test_the_model_of_a_foreign_backend_is_not_said_to_open_elsewhere(card):
     assert 'clm --backend bigram generate --model-name-or-path jane/fox "Once upon a time"' in card.text
 
 
-def test_the_backends_that_may_have_the_model_say_how_it_opens_first_the_one_that_trained_it(installed, run):
+def test_the_backends_that_may_have_the_model_say_how_it_opens(installed, run):
     def backend(name, has):
         return type(name, (BigramBackend,), {"name": name, "opens": f"{name}: {{model}}", "has_model": lambda *_: has})
 
     installed(bigram=backend("bigram", True), a=backend("a", None), b=backend("b", False), c=backend("c", True))
     write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     text = (run.output_dir / "README.md").read_text()
-    assert "\n\nbigram: jane/fox\n\na: jane/fox\n\nc: jane/fox\n\nFrom the command line:" in text
+    assert "\n\na: jane/fox\n\nbigram: jane/fox\n\nc: jane/fox\n\nFrom the command line:" in text
 
 
 @pytest.mark.parametrize(
     ("model_type", "opening"),
-    [("gpt2", ["Auto", "keras3.load", "TFAuto"]), ("qwen3", ["Auto", "keras3.load"]), ("xlnet", ["Auto", "TFAuto"])],
+    [("gpt2", ["Auto", "TFAuto", "keras3.load"]), ("qwen3", ["Auto", "keras3.load"]), ("xlnet", ["Auto", "TFAuto"])],
 )
 def test_a_model_of_clms_own_backends_opens_where_there_is_a_class_for_it(run, model_type, opening):
     rewrite(run.output_dir / "results.json", backend="pt")
     rewrite(run.output_dir / "config.json", model_type=model_type)
     write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     text = (run.output_dir / "README.md").read_text()
-    found = [way for way in ("Auto", "keras3.load", "TFAuto") if re.search(rf"\b{way}", text)]
+    found = [way for way in ("Auto", "TFAuto", "keras3.load") if re.search(rf"\b{way}", text)]
     assert found == opening
 
 

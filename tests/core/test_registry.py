@@ -125,9 +125,10 @@ def test_a_broken_backend_keeps_nobody_from_using_the_others(installed, error, c
     assert "--learning-rate" in capsys.readouterr().out
 
 
-def test_the_list_has_every_backend_by_name_with_its_problem(installed):
-    installed(second=Second, absent=Absent, bigram=BigramBackend)
+def test_the_list_has_every_backend_by_name_with_its_problem_after_those_that_come_first(installed):
+    installed(second=Second, absent=Absent, bigram=BigramBackend, third=type("First", (Third,), {"comes_first": True}))
     assert [(status.name, status.problem is None) for status in list_backends()] == [
+        ("third", True),
         ("absent", False),
         ("bigram", True),
         ("second", True),
@@ -145,8 +146,8 @@ def test_the_command_shows_which_models_each_has_and_whether_it_can_run(installe
 @pytest.mark.parametrize(
     ("model_type", "names"),
     [
-        ("gpt2", ["keras", "pt", "tf"]),
-        ("qwen3", ["keras", "pt"]),
+        ("gpt2", ["pt", "tf", "keras"]),
+        ("qwen3", ["pt", "keras"]),
         ("bert", ["pt", "tf"]),
         ("mamba", ["pt"]),
         ("nonsense", []),
