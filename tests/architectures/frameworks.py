@@ -25,7 +25,18 @@ def installed() -> dict[str, Probed]:
         from clm_tf.backend import TensorFlowBackend
 
         found["tf"] = Probed(_started(TensorFlowBackend()), frozenset(names), _tf_load)
+    if find_spec("tensorflow"):
+        from clm_tf.keras3.backend import KerasBackend
+        from clm_tf.keras3.families import MODEL_TYPES
+
+        found["keras"] = Probed(_started(KerasBackend()), MODEL_TYPES, _keras_load)
     return found
+
+
+def counterpart(name: str, model_type: str, found: dict[str, Probed]) -> Probed | None:
+    """The backend that is to open what this one has written: PyTorch; for PyTorch, one that has the model type."""
+    others = ("tf", "keras") if name == "pt" else ("pt",)
+    return next((found[each] for each in others if each in found and model_type in found[each].model_types), None)
 
 
 def _started(backend: Backend) -> Backend:
@@ -53,3 +64,10 @@ def _tf_load(model: Model) -> Logits:
 
     loaded = load(model)
     return lambda ids: loaded(ids, training=False, return_dict=True).logits.numpy()
+
+
+def _keras_load(model: Model) -> Logits:
+    from clm_tf.keras3.modeling import load
+
+    loaded = load(model)
+    return lambda ids: loaded(ids, training=False).numpy()

@@ -28,13 +28,17 @@ NOTES = {
 }
 """Why an architecture does not work, from reading transformers, if the error does not say it plainly."""
 
+FRAMEWORKS = {"pt": "torch", "tf": "tensorflow", "keras": "keras"}
+"""The backends, and the distributions whose versions say what they ran with."""
+
 HEAD = """\
 # Architectures
 
 clm trains a tiny, random model of each causal LM architecture in transformers for {steps} steps, and resumes it from a
-checkpoint; saves it, reads it back, scores it and generates with it. If there is a TensorFlow class, it does so on both
-backends, and each opens what the other has written. `nox -s architectures` writes this page; a new architecture in a
-new transformers appears in it without further work.
+checkpoint; saves it, reads it back, scores it and generates with it. It does so with TensorFlow too where there is a
+class of transformers (`tf`) or the decoder of backend `keras` has the architecture, and what one backend writes another
+opens. `nox -s architectures` writes this page; a new architecture in a new transformers appears in it without further
+work.
 
 A **yes** means all of this: every loss and gradient is a number; the resumed training has the losses and the final
 weights of the uninterrupted one, bit for bit; the model that was read back scores the same as the one that was trained;
@@ -62,28 +66,32 @@ def render(series: dict[str, dict[str, Any]]) -> str:
 def _summary(series: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| transformers | backend | architectures | yes |", "| --- | --- | --- | --- |"]
     for swept in series.values():
-        for backend in ("pt", "tf"):
+        for backend in FRAMEWORKS:
             findings = [found[backend] for found in swept["found"].values() if backend in found]
             if findings:
-                framework = {"pt": "torch", "tf": "tensorflow"}[backend]
-                versions = f"{swept['versions']['transformers']} | `{backend}`, {swept['versions'][framework]}"
+                version = swept["versions"][FRAMEWORKS[backend]]
+                versions = f"{swept['versions']['transformers']} | `{backend}`, {version}"
                 lines.append(f"| {versions} | {len(findings)} | {sum(map(_is_good, findings))} |")
     return [*lines, ""]
 
 
 def _crossings(series: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
-        "## PyTorch and TensorFlow\n",
-        "The largest difference between the logits of one checkpoint on the two backends, for a checkpoint written by "
-        "`pt` and for one written by `tf`.\n",
-        "| architecture | `tf` | `pt` writes, `tf` reads | `tf` writes, `pt` reads |",
-        "| --- | --- | --- | --- |",
+        "## PyTorch and the others\n",
+        "The largest difference between the logits of one checkpoint on two backends, for a checkpoint written by `pt` "
+        "and for one written by the other. What `pt` writes is read by `tf` if it has the architecture, else by "
+        "`keras`.\n",
+        "| architecture | transformers | other | | `pt` writes | the other writes |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for swept in series.values():
+        version = swept["versions"]["transformers"]
         for name, found in swept["found"].items():
-            if "tf" in found:
-                apart = [_number(found[backend]["difference"]) for backend in ("pt", "tf")]
-                lines.append(f"| {name} | {_cell(found['tf'])} | {apart[0]} | {apart[1]} |")
+            for other in sorted(found.keys() - {"pt"}, reverse=True):
+                reads = other == "tf" or "tf" not in found
+                apart = _number(found["pt"]["difference"]) if reads and "pt" in found else ""
+                row = (name, version, f"`{other}`", _cell(found[other]), apart, _number(found[other]["difference"]))
+                lines.append(f"| {' | '.join(row)} |")
     return [*lines, ""]
 
 
@@ -99,17 +107,20 @@ def _failures(series: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _all(series: dict[str, dict[str, Any]]) -> list[str]:
-    columns = [(name, backend) for name in series for backend in ("pt", "tf") if _has(series[name], backend)]
-    names = sorted({name for swept in series.values() for name in swept["found"]})
+    columns = [(name, backend) for name in series for backend in FRAMEWORKS if _has(series[name], backend)]
     lines = [
         "## All\n",
         f"| architecture | {' | '.join(f'`{backend}`, {name}' for name, backend in columns)} |",
         "| --- |" + " --- |" * len(columns),
     ]
-    for name in names:
+    for name in _names(series):
         cells = (_cell(series[swept]["found"].get(name, {}).get(backend)) for swept, backend in columns)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _names(series: dict[str, dict[str, Any]]) -> list[str]:
+    return sorted({name for swept in series.values() for name in swept["found"]})
 
 
 def _has(swept: dict[str, Any], backend: str) -> bool:

@@ -52,7 +52,7 @@ def mapped() -> list[str]:
 
 def versions() -> dict[str, str]:
     """The distributions whose versions matter, as they are here."""
-    names = {"transformers": "transformers", "torch": "torch", "tensorflow": "tensorflow"}
+    names = {"transformers": "transformers", "torch": "torch", "tensorflow": "tensorflow", "keras": "keras"}
     return {name: metadata.version(name) for name, module in names.items() if find_spec(module)}
 
 
@@ -107,7 +107,7 @@ def _work(there: Connection) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, sys.stdout.fileno())
     os.dup2(silence, sys.stderr.fileno())
-    from frameworks import installed
+    from frameworks import counterpart, installed
     from probe import probe
 
     probed = installed()
@@ -119,7 +119,7 @@ def _work(there: Connection) -> None:
         model_type = there.recv()
         with tempfile.TemporaryDirectory() as folder:
             findings = {
-                name: probe(model_type, one, Path(folder, name), next((o for o in probed.values() if o != one), None))
+                name: probe(model_type, one, Path(folder, name), counterpart(name, model_type, probed))
                 for name, one in probed.items()
                 if model_type in one.model_types
             }

@@ -6,18 +6,20 @@ from importlib.util import find_spec
 import page
 import pytest
 import sweep
-from frameworks import installed
+from frameworks import counterpart, installed
 from probe import probe
 
 PT = ["gpt2", "llama", "mixtral", "mamba", "bert", "roberta", "xlm", "xlnet", "gemma3", "recurrent_gemma"]
 TF = ["roformer", "xglm", "xlm"]
+KERAS = ["gemma3_text", "qwen3"]
 CASES = [("pt", name) for name in PT if find_spec("torch")] + [("tf", name) for name in TF if find_spec("tf_keras")]
+CASES += [("keras", name) for name in KERAS if find_spec("tensorflow")]
 
 
 @pytest.mark.parametrize(("backend", "model_type"), CASES)
 def test_an_architecture_trains_and_is_read_back_by_all_and_sees_no_later_token(backend, model_type, tmp_path):
     probed = installed()
-    other = next((one for name, one in probed.items() if name != backend), None)
+    other = counterpart(backend, model_type, probed)
     finding = probe(model_type, probed[backend], tmp_path, other)
     assert (finding.failed, finding.reason) == ("", "")
 
