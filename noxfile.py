@@ -153,6 +153,13 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def families(session: nox.Session) -> None:
+    """Small Llama, Qwen3 and Gemma 3 by pt and keras: docs/keras-families.md and its picture; takes minutes."""
+    install_series(session, "5")
+    session.run("python", "tests/evidence/families.py", session.create_tmp(), *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`, or `loaders`."""
     name, *arguments = session.posargs or ["prepare"]
