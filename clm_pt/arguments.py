@@ -60,7 +60,7 @@ def _check_alone() -> None:
 
 
 def _versioned(job: TrainingJob) -> dict[str, Any]:
-    if not job.options.gradient_checkpointing:
+    if not (job.config.gradient_checkpointing or job.options.gradient_checkpointing):
         return {}
     known = {field.name for field in fields(TrainingArguments)}
     new, old = "activation_checkpointing", "gradient_checkpointing"

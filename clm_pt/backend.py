@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
-from clm_core.config import option
+from clm_core.config import OptimizationOptions, moved, option
 from clm_core.screen.quiet import silenced
 
 
@@ -14,7 +14,7 @@ class PyTorchOptions:
     """The options that only PyTorch has."""
 
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
-    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory")
+    gradient_checkpointing: bool = moved(OptimizationOptions, "gradient_checkpointing")
     guide: bool = option(
         False,
         "train like the guide's PyTorch tab: with Trainer's block order, loss, weight decay and clipping; EOS is not a "

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
 from clm_core.config import option
@@ -64,6 +65,9 @@ class TensorFlowBackend(Backend):
     requires = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
     models = f"transformers' {len(MODEL_TYPES)} TensorFlow classes"
     comes_first = True
+    unsupported: ClassVar[dict[str, str]] = {
+        "gradient_checkpointing": "transformers' TensorFlow classes keep all activations; --backend keras or pt has it"
+    }
     options = TensorFlowOptions
     opens = OPENS
 

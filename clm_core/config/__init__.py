@@ -15,7 +15,7 @@ from clm_core.config.commands import (
     TrainConfig,
 )
 from clm_core.config.data import DataOptions, PreparedOptions, PreprocessingOptions
-from clm_core.config.declaration import option
+from clm_core.config.declaration import moved, option
 from clm_core.config.hub import (
     DatasetRepositoryOptions,
     HubOptions,
@@ -68,6 +68,7 @@ __all__ = [
     "delimiter",
     "encoding",
     "license_name",
+    "moved",
     "not_negative",
     "option",
     "positive",

@@ -1,4 +1,4 @@
-"""`option()`: declares an option as a field of a frozen dataclass, with its help and its check."""
+"""Declares options as fields of a frozen dataclass: `option()`, with its help and its check, and `moved()`."""
 
 from dataclasses import field
 from typing import Any
@@ -10,4 +10,15 @@ def option(
     default: Any, help: str, *, check: Check | None = None, metavar: str | None = None, short: str | None = None
 ) -> Any:
     """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter."""
-    return field(default=default, metadata={"help": help, "check": check, "metavar": metavar, "short": short})
+    metadata = {"help": help, "check": check, "metavar": metavar, "short": short, "moved": False}
+    return field(default=default, metadata=metadata)
+
+
+def moved(group: type, name: str) -> Any:
+    """A field of a backend's own options for one that was its own until `group` declared it for all backends.
+
+    It is still taken under the backend's name, as a flag, a key and an argument, but no longer shown; then the options
+    of a run have it as the shared one. A backend honours both, for a job made by hand or one side of a comparison.
+    """
+    shared = group.__dataclass_fields__[name]  # type: ignore[attr-defined]
+    return field(default=shared.default, metadata={**shared.metadata, "moved": True})

@@ -20,6 +20,8 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, *, prefix: str = "", g
         name = f"{prefix.removesuffix('-')}.{option.name}" if prefix else option.name
         keywords: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
         keywords["help"] = f"{option.help} ({_shown_default(option)})".replace("%", "%%")
+        if option.metadata["moved"]:
+            keywords["help"] = argparse.SUPPRESS
         if option.kind is bool:
             keywords["action"] = _Switch
         elif get_origin(option.kind) is tuple:

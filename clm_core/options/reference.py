@@ -23,7 +23,7 @@ def reference() -> str:
     ]
     for status in list_backends():
         if status.distribution == OURS and status.backend:
-            options = list_options(status.backend.options)
+            options = [option for option in list_options(status.backend.options) if not option.metadata["moved"]]
             title = f"`train`, on backend `{status.name}` only (in a file: under the key `{status.name}`)"
             parts.append(_table(title, options, prefix=f"{status.name}-"))
     return "\n".join(parts)

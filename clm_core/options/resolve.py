@@ -116,7 +116,7 @@ def parity(given: Layer, *, file: str | Path | None) -> ParityRequest:
     config = _build(ParityConfig, replace(layers, base=_base(layers, ParityConfig)))
     check_effects(config, given)
     places = {name: found.place for layer in layers.asked_for for name, found in layer.items()}
-    if apart := [place for name, place in places.items() if name.partition(".")[2] in _apart()]:
+    if apart := [places[name] for name in places if name.partition(".")[2] in _apart() and name not in _moved()]:
         raise OptionError(
             f"{apart[0]}: this option is for one backend only, but both sides of a comparison need the same options"
         )
@@ -251,6 +251,12 @@ def _apart() -> set[str]:
     of_run = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint"}
     groups = (OptimizationOptions, EvaluationOptions, RunOptions)
     return {name for group in groups for name in _option_names(group)} - of_run
+
+
+def _moved() -> set[str]:
+    """As `backend.option`, what was a backend's own before: a comparison takes it for one side, as it did then."""
+    own = {status.name: options.list_options(status.backend.options) for status in list_backends() if status.backend}
+    return {f"{name}.{option.name}" for name, found in own.items() for option in found if option.metadata["moved"]}
 
 
 def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:

@@ -9,7 +9,7 @@ It needs pytest and transformers, and no network. The models are tiny GPT-2s: a 
 whichever others it has. A test that cannot hold for a backend, by what it declares as `unsupported` or `incomparable`,
 is not in its suite.
 
-There are 13 trainings, of up to 32 steps, and some 20 scores and texts. Each comes as a separate job, with a
+There are 14 trainings, of up to 32 steps, and some 20 scores and texts. Each comes as a separate job, with a
 model that is loaded again. A framework that compiles should keep what it has compiled from one job to the next, by the
 configuration and the shapes that it is for; where it can be kept between processes too, as by JAX with
 JAX_COMPILATION_CACHE_DIR, the second run of the suite takes seconds.
@@ -22,6 +22,7 @@ from clm_core.lazy import lazy_names
 _HOMES = {
     "BackendContract": "contract",
     "CORE_OPTIONS": "probes",
+    "MEMORY_OPTIONS": "probes",
     "MODEL_OPTIONS": "probes",
     "SAMPLING_PROBES": "probes",
     "SCHEDULED": "probes",

@@ -51,6 +51,7 @@ class BackendContract:
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Name the probes and the recorded runs that this backend needs and can have."""
         named = {"probe": probes.of_training, "text_probe": probes.of_generation, "numbers": probes.recorded_runs}
+        named["memory_option"] = probes.of_memory
         for argument in named.keys() & set(metafunc.fixturenames):
             metafunc.parametrize(argument, named[argument](self.backend))
 
@@ -73,7 +74,8 @@ class BackendContract:
         assert found.stdout.strip() == "[]"
 
     def test_says_why_an_option_is_refused(self) -> None:
-        assert set(self.backend.unsupported) <= {*probes.TRAINING_PROBES, *probes.SCHEDULED, *probes.SAMPLING_PROBES}
+        of_training = {*probes.TRAINING_PROBES, *probes.SCHEDULED, *probes.MEMORY_OPTIONS}
+        assert set(self.backend.unsupported) <= {*of_training, *probes.SAMPLING_PROBES}
         assert all(self.backend.unsupported.values())
 
     def test_reads_each_option_of_its_own(self, shared: Shared) -> None:
@@ -96,6 +98,11 @@ class BackendContract:
     def test_an_option_of_the_training_changes_the_run(self, probe: str, shared: Shared) -> None:
         before, after = probes.TRAINING_PROBES[probe]
         assert shared.run(**after).facts() != shared.run(**before).facts()
+
+    @where(lambda backend: bool(probes.of_memory(backend)))
+    def test_an_option_that_saves_memory_changes_no_number(self, memory_option: str, shared: Shared) -> None:
+        usual, lean = shared.baseline, shared.run(**{memory_option: probes.MEMORY_OPTIONS[memory_option]})
+        assert losses(lean) == pytest.approx(losses(usual), rel=1e-6)
 
     @takes("bf16")
     def test_bf16_is_for_training_and_for_evaluation(self, shared: Shared) -> None:

@@ -55,6 +55,12 @@ SAMPLING_PROBES: dict[str, Changes] = {
 }
 """The same for the options of a generation."""
 
+MEMORY_OPTIONS: dict[str, Any] = {"gradient_checkpointing": True}
+"""Options that save memory, and a setting of each. They change no number of a run, as the contract proves.
+
+What they save, no number shows: a test of the backend's own has to, such as one that counts the calls of a layer.
+"""
+
 CORE_OPTIONS = {
     *("model_name_or_path", "model_revision", "tokenizer_name", "config_name", "model_type", "config_overrides"),
     *("dataset_name", "dataset_config_name", "dataset_split", "revision", "streaming", "train_file", "validation_file"),
@@ -97,6 +103,11 @@ def of_training(backend: Backend) -> list[str]:
     runs += [recorded.RESUMED_OPTIONS] * is_resumed(backend)
     proved = {name for options in runs for name in {**SETTINGS, **options}}
     return _without(TRAINING_PROBES, proved, backend)
+
+
+def of_memory(backend: Backend) -> list[str]:
+    """The options that save memory, those that the backend supports."""
+    return _without(MEMORY_OPTIONS, set(), backend)
 
 
 def of_generation(backend: Backend) -> list[str]:

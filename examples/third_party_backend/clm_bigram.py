@@ -16,16 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from clm_core import checkpoints
-from clm_core.backend import (
-    Backend,
-    Evaluated,
-    EvaluationJob,
-    GenerationJob,
-    Model,
-    Score,
-    StepDone,
-    TrainingJob,
-)
+from clm_core.backend import Backend, Evaluated, EvaluationJob, GenerationJob, Model, Score, StepDone, TrainingJob
 from clm_core.errors import ModelError
 from clm_core.sampling import choose
 from clm_core.scoring import score_in_batches
@@ -98,6 +89,7 @@ class BigramBackend(Backend):
     unsupported: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio"), NO_GRADIENT),
         **dict.fromkeys(("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"), NO_GRADIENT),
+        "gradient_checkpointing": NO_GRADIENT,
         "bf16": "counts are whole numbers",
     }
 

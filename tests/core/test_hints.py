@@ -47,7 +47,7 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["help"], "here it is `clm --help`"),
         (["my data.csv"], "to train on a file: clm train --train-file 'my data.csv'"),
         (["zzz"], "the commands are train, evaluate, generate"),
-        (["train", "--gradient-checkpointing"], "did you mean --pt-gradient-checkpointing?"),
+        (["train", "--torch-compile"], "did you mean --pt-torch-compile?"),
         (["train", "--device-train-batch-size", "3"], "did you mean --per-device-train-batch-size or"),
         (["generate", "--lr", "1"], "--learning-rate is an option of clm train, clm parity"),
         (["generate", "--max-length", "9"], "here it is --max-new-tokens"),

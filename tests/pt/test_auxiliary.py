@@ -10,7 +10,6 @@ from clm_core.backend import Evaluated, GenerationJob, Model, StepDone
 from clm_core.config import SamplingOptions
 from clm_core.errors import ModelError
 from clm_pt import modeling
-from clm_pt.backend import PyTorchOptions
 from clm_pt.datasets import collate
 from clm_pt.generation import generate
 from clm_pt.training import train
@@ -75,7 +74,7 @@ def test_the_loss_the_validation_and_the_weights_are_told_apart_from_it(new_job,
 def test_each_batch_of_a_step_counts_by_its_tokens(new_job, checkpointing):
     model = new_model("mixtral", output_router_logits=True, router_aux_loss_coef=0.5)
     options = {"num_train_epochs": 1, "gradient_accumulation_steps": 7, "max_grad_norm": 0.0}
-    job = new_job(model=model, max_steps=-1, **options, pt=PyTorchOptions(gradient_checkpointing=checkpointing))
+    job = new_job(model=model, max_steps=-1, **options, gradient_checkpointing=checkpointing)
     (step,) = steps(job)
     batches = list(job.schedule.batches(0))
     assert [len(rows) for rows in batches] == [4, 4, 4, 4, 4, 4, 3]

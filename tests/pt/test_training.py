@@ -111,15 +111,18 @@ def test_bf16_computes_differently_and_keeps_float32_weights(new_job):
     assert losses(run(new_job())) == expected  # Nothing of it is left for the next training.
 
 
-def test_gradient_checkpointing_computes_activations_twice_and_changes_no_loss(new_job):
-    def count(on):
-        calls, job = [], new_job(pt=PyTorchOptions(gradient_checkpointing=on))
+@pytest.mark.parametrize(
+    "given", [{"gradient_checkpointing": True}, {"pt": PyTorchOptions(gradient_checkpointing=True)}], ids=["all", "pt"]
+)
+def test_gradient_checkpointing_computes_activations_twice_and_changes_no_loss(new_job, given):
+    def count(**options):
+        calls, job = [], new_job(**options)
         trainer = create_trainer(job)
         trainer.model.transformer.h[0].mlp.register_forward_pre_hook(lambda *args: calls.append(1))
         trainer.train()
         return len(calls), losses(job.report.__self__)
 
-    (once, expected), (twice, found) = count(False), count(True)
+    (once, expected), (twice, found) = count(), count(**given)
     assert twice == 2 * once == 8
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
