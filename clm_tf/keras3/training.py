@@ -31,6 +31,7 @@ def train(job: TrainingJob) -> None:
         raise cannot_add_to_loss(asked, "backend keras")
     with modeling.precision(job.config.bf16):
         model = modeling.load(job.source)
+        model.recompute = job.config.gradient_checkpointing
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
