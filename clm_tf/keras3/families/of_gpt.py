@@ -128,6 +128,8 @@ def _gpt_neo(fields: Fields) -> Facts:
     kinds, window = fields["attention_layers"], fields["window_size"]
     if not set(kinds) <= {"global", "local"}:
         raise fields.refused("attention_layers", kinds)
+    if window < 1:
+        raise fields.refused("window_size", window)
     return {
         **facts,
         "names": GPT_NEO,
