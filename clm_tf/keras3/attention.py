@@ -81,20 +81,18 @@ class Attention(keras.layers.Layer):
         """Queries, keys and values, each (rows, length, heads, head_size)."""
         layout = self._layout
         if "query_key_value" in layout.names:
-            queries, keys, values = split(self._clipped(self.query_key_value(inputs)), layout)
+            queries, keys, values = split(self.query_key_value(inputs), layout)
         else:
-            queries, keys, values = (self._clipped(part(inputs)) for part in (self.query, self.key, self.value))
+            queries, keys, values = (part(inputs) for part in (self.query, self.key, self.value))
         if layout.query_key_norm == "width" and "query_norm" in layout.names:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
+        if layout.clip is not None:
+            queries, keys, values = (ops.clip(each, -layout.clip, layout.clip) for each in (queries, keys, values))
         queries = _in_heads(queries, layout.heads, layout)
         keys, values = (_in_heads(each, layout.key_value_heads, layout) for each in (keys, values))
         if layout.query_key_norm != "width" and "query_norm" in layout.names:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
         return queries, keys, values
-
-    def _clipped(self, projected: Any) -> Any:
-        clip = self._layout.clip
-        return projected if clip is None else ops.clip(projected, -clip, clip)
 
 
 def dense(inputs: int, outputs: int, bias: bool, name: str) -> keras.layers.Dense:

@@ -6,6 +6,7 @@ import keras
 
 from clm_tf.keras3.attention import Attention, Cache, Context
 from clm_tf.keras3.dropout import drop, seed_of
+from clm_tf.keras3.experts import Experts
 from clm_tf.keras3.feedforward import FeedForward
 from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
@@ -20,7 +21,10 @@ class Block(keras.layers.Layer):
         super().__init__(**kwargs)
         self._layout, self._seeds = layout, (seed_of(seed, index, 1), seed_of(seed, index, 2))
         self.attention = Attention(layout, index, seed, name="attention")
-        self.feedforward = FeedForward(layout, name="feedforward")
+        if any(layout.expert_layers[index : index + 1]):
+            self.feedforward = Experts(layout, name="feedforward")
+        else:
+            self.feedforward = FeedForward(layout, layout.inner, name="feedforward")
         for part in NORMS:
             setattr(self, part, Norm(layout, (layout.width,), name=part) if part in layout.names else _as_it_is)
         self.built = True

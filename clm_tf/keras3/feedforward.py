@@ -36,13 +36,13 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 class FeedForward(keras.layers.Layer):
     """Up to `inner` dimensions, an activation, and down again."""
 
-    def __init__(self, layout: Layout, **kwargs: Any) -> None:
+    def __init__(self, layout: Layout, inner: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._layout, self._activation = layout, ACTIVATIONS[layout.activation]
-        for part, size in {"gate": layout.inner, "up": layout.inner, "gate_up": 2 * layout.inner}.items():
+        for part, size in {"gate": inner, "up": inner, "gate_up": 2 * inner}.items():
             if part in layout.names:
                 setattr(self, part, dense(layout.width, size, layout.feedforward_bias, part))
-        self.down = dense(layout.inner, layout.width, layout.feedforward_bias, "down")
+        self.down = dense(inner, layout.width, layout.feedforward_bias, "down")
         self.built = True
 
     def call(self, inputs: Any) -> Any:

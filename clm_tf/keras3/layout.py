@@ -24,8 +24,10 @@ class Layout:
 
     Of the model: `embeddings`, `projection_in`, `positions`, `embedding_norm`, `final_norm`, `projection_out`, `head`.
     Of a layer's attention: `query`, `key`, `value` or `query_key_value`, `output`, `query_norm`, `key_norm`. Of its
-    feed-forward: `gate` and `up`, `up` alone, or `gate_up`, then `down`. Its norms: `attention_norm` and
-    `feedforward_norm` before each of the two, `attention_output_norm` and `feedforward_output_norm` after.
+    feed-forward: `gate` and `up`, `up` alone, or `gate_up`, then `down`. Of a mixture's: `router`, `experts.gate`,
+    `experts.up` and `experts.down`, with a second `{}` for the expert, and `shared_gate`, `shared.gate`, `shared.up`
+    and `shared.down`. Its norms: `attention_norm` and `feedforward_norm` before each of the two,
+    `attention_output_norm` and `feedforward_output_norm` after.
     """
     prefix: str
     """What PyTorch's class puts before the names of the model without its head; files may be without it."""
@@ -47,6 +49,18 @@ class Layout:
     """Whether the head is the token embeddings."""
     pad: int | None = None
     """The token whose embedding learns nothing as an input: PyTorch's `padding_idx`."""
+
+    experts: int = 0
+    """How many feed-forward branches a layer of a mixture has, with a router that scores them for each token."""
+    experts_chosen: int = 0
+    """How many of them a token gets."""
+    expert_inner: int = 0
+    shared_inner: int = 0
+    """Of one more that every token gets, through a gate; 0 for none."""
+    expert_layers: tuple[bool, ...] = ()
+    """By layer: whether it has experts; none has where it is empty."""
+    shares_normalized: bool = False
+    """Whether the router's shares of the chosen experts are made to sum to 1."""
 
     norm: str = "rms"
     """`rms`, or `layer`, which takes the mean off too."""

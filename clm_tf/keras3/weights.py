@@ -46,10 +46,9 @@ def named(model: Decoder) -> dict[str, tuple[Any, bool]]:
     for part, name in layout.names.items():
         owners = [model] if "{}" not in name else model.blocks
         for index, owner in enumerate(owners):
-            layer = _part(owner, part)
-            if layer is not None:
+            for number, layer in enumerate(_parts(owner, part)):
                 transposed = layout.transposed or part == "head"
-                found |= _variables_of(layer, name.format(index), transposed)
+                found |= _variables_of(layer, name.format(index, number), transposed)
     if layout.tied and layout.head_bias:
         found[f"{layout.names['head']}.bias"] = (model.head_bias, False)
     return found
@@ -61,11 +60,16 @@ def array_of(variable: Any, flipped: bool) -> Array:
     return np.ascontiguousarray(array.T if flipped else array)
 
 
-def _part(owner: Any, part: str) -> Any:
-    """The layer of this name in the decoder, or in a block or its branches; None for a tied head."""
-    homes = [owner, getattr(owner, "attention", None), getattr(owner, "feedforward", None)]
-    name = "output_projection" if part == "output" else part
-    return next((vars(home)[name] for home in homes if home is not None and name in vars(home)), None)
+def _parts(owner: Any, part: str) -> list[Any]:
+    """The layers of this name in the decoder, or in a block or its branches: one, none for a tied head, or experts."""
+    attention, feedforward = (vars(owner).get(branch) for branch in ("attention", "feedforward"))
+    group, _, name = part.rpartition(".")
+    homes = [owner, attention, feedforward]
+    if group:
+        found = vars(feedforward).get(group, ()) if feedforward else ()
+        homes = list(found) if group == "experts" else [found]
+    name = "output_projection" if name == "output" else name
+    return [vars(home)[name] for home in homes if name in getattr(home, "__dict__", ())]
 
 
 def _variables_of(layer: Any, name: str, transposed: bool) -> dict[str, tuple[Any, bool]]:

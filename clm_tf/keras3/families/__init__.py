@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clm_core.errors import ModelError
-from clm_tf.keras3.families import of_bloom, of_cohere, of_gemma, of_glm, of_gpt, of_llama, of_olmo, of_starcoder
+from clm_tf.keras3.families import (
+    of_bloom,
+    of_cohere,
+    of_gemma,
+    of_glm,
+    of_gpt,
+    of_llama,
+    of_mixture,
+    of_olmo,
+    of_starcoder,
+)
 from clm_tf.keras3.layout import ACTIVATIONS, Facts, Fields, Layout
 
-FAMILIES: Mapping[str, Callable[[Fields], Facts]] = ChainMap(
-    *(family.TYPES for family in (of_llama, of_gemma, of_olmo, of_cohere, of_glm, of_starcoder, of_gpt, of_bloom))
-)
+_MODULES = (of_llama, of_gemma, of_olmo, of_cohere, of_glm, of_starcoder, of_gpt, of_bloom, of_mixture)
+FAMILIES: Mapping[str, Callable[[Fields], Facts]] = ChainMap(*(module.TYPES for module in _MODULES))
 """By model type: what its configuration says, as fields of a `Layout`."""
 
 MODEL_TYPES = frozenset(FAMILIES)

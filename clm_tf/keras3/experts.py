@@ -1,0 +1,45 @@
+"""The feed-forward branch of a mixture: a router chooses some experts for each token, and weights what they say."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from clm_tf.keras3.attention import dense
+from clm_tf.keras3.feedforward import FeedForward
+from clm_tf.keras3.layout import Layout
+
+
+class Experts(keras.layers.Layer):
+    """Feed-forward branches, of which each token gets the `experts_chosen` that its router scores highest.
+
+    All are computed for all tokens, and the others weighted with 0: the same graph for each batch, which XLA needs, at
+    the cost of a model without a choice. So each expert has a gradient at each step, as in transformers 5, if only of
+    zeros.
+    """
+
+    def __init__(self, layout: Layout, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._layout = layout
+        self.router = dense(layout.width, layout.experts, False, "router")
+        self.experts = [FeedForward(layout, layout.expert_inner, name=f"expert_{i}") for i in range(layout.experts)]
+        if layout.shared_inner:
+            self.shared = FeedForward(layout, layout.shared_inner, name="shared")
+            self.shared_gate = dense(layout.width, 1, False, "shared_gate")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Of the shape of the inputs, (rows, length, width)."""
+        weights = ops.cast(self._weights(self.router(inputs)), inputs.dtype)
+        outputs = sum(expert(inputs) * weights[..., i : i + 1] for i, expert in enumerate(self.experts))
+        if self._layout.shared_inner:
+            outputs = outputs + self.shared(inputs) * ops.sigmoid(self.shared_gate(inputs))
+        return outputs
+
+    def _weights(self, scores: Any) -> Any:
+        """By expert: float32 (rows, length, experts), with 0 for those that were not chosen."""
+        shares = ops.softmax(ops.cast(scores, "float32"), -1)
+        best, chosen = ops.top_k(shares, self._layout.experts_chosen)
+        if self._layout.shares_normalized:
+            best = best / ops.sum(best, -1, keepdims=True)
+        return ops.sum(ops.one_hot(chosen, self._layout.experts) * best[..., None], -2)
