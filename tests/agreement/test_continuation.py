@@ -1,4 +1,4 @@
-"""A training that began in one framework goes on in the other as if it had begun there."""
+"""A training that began on one backend goes on on another as if it had begun there."""
 
 import pytest
 from small_models import new_model
@@ -8,6 +8,7 @@ from clm_core.comparison.compare import without_dropout
 from clm_core.testing import losses, run
 from clm_pt.backend import PyTorchBackend
 from clm_tf.backend import TensorFlowBackend
+from clm_tf.keras3.backend import KerasBackend
 
 SAVING = {
     "max_steps": 8,
@@ -17,11 +18,15 @@ SAVING = {
     "save_steps": 3,
     "save_total_limit": None,
 }
-PT, TF = PyTorchBackend(), TensorFlowBackend()
+PT, TF, KERAS = PyTorchBackend(), TensorFlowBackend(), KerasBackend()
+OLD = [(first, then, kind) for first, then in ((TF, PT), (PT, TF)) for kind in ("gpt2", "roformer", "xlnet")]
+"""In two of these, some parameters are not trained, or get no gradient."""
+NEW = [(KERAS, PT, "qwen3"), (PT, KERAS, "gemma3_text"), (TF, KERAS, "gpt2")]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "roformer", "xlnet"])  # In two, some are not trained, or get no gradient.
-@pytest.mark.parametrize(("first", "then"), [(TF, PT), (PT, TF)], ids=["tf to pt", "pt to tf"])
+@pytest.mark.parametrize(
+    ("first", "then", "kind"), [pytest.param(*it, id=f"{it[2]}, {it[0].name} to {it[1].name}") for it in OLD + NEW]
+)
 def test_moments_schedule_and_order_go_on_in_the_other_framework(first, then, kind, tmp_path):
     model = new_model(kind)
     without_dropout(model.architecture)

@@ -1,4 +1,4 @@
-"""What is wrong with a model is said in the same words by both backends."""
+"""What is wrong with a model is said in the same words by all backends."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from clm_core.errors import ModelError
 from clm_core.testing.tiny import tiny_gpt2, tiny_model
 from clm_pt import modeling as pytorch
 from clm_tf import modeling as tensorflow
+from clm_tf.keras3 import modeling as keras
 
 NAME = "transformer.wpe.weight"
 
@@ -40,7 +41,7 @@ def test_weights_that_do_not_fit(tensors, fault, tmp_path):
     CHANGES[fault](changed)
     save_file(changed, tmp_path / "model.safetensors", metadata={"format": "pt"})
     model = tiny_model(str(tmp_path))
-    assert words(pytorch.load, model) == words(tensorflow.load, model)
+    assert words(pytorch.load, model) == words(tensorflow.load, model) == words(keras.load, model)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_weights_that_do_not_fit(tensors, fault, tmp_path):
 def test_weights_that_cannot_be_read(file, tmp_path):
     (tmp_path / file).write_bytes(b"{}")
     model = tiny_model(str(tmp_path))
-    assert words(pytorch.load, model) == words(tensorflow.load, model)
+    assert words(pytorch.load, model) == words(tensorflow.load, model) == words(keras.load, model)
 
 
 @pytest.mark.parametrize("changes", [{"n_head": 3}, {"activation_function": "nonsense"}])
