@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.hub_server import TOKEN, HubServer
 
-needed = {"test_keras_callback.py": ["tf_keras"], "test_back_from_the_hub.py": ["torch", "tf_keras"]}
+needed = {"test_keras_callback.py": ["tf_keras"], "test_back_from_the_hub.py": ["torch", "tensorflow"]}
 collect_ignore = [name for name, frameworks in needed.items() if not any(map(find_spec, frameworks))]
 
 TESTS = Path(__file__).parents[1]

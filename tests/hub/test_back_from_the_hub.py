@@ -5,7 +5,9 @@ from importlib.util import find_spec
 
 import pytest
 
-FRAMEWORKS = {"pt": "torch", "tf": "tf_keras"}
+FRAMEWORKS = {"pt": "torch", "tf" if find_spec("tf_keras") else "keras": "tensorflow"}
+"""A backend for each: what is published is the same in TensorFlow, whichever Keras it has."""
+
 TINY = "n_layer=1,n_embd=16,n_head=2,n_positions=64"
 
 
