@@ -1,6 +1,7 @@
 """What callbacks of either Keras do at a step: report, evaluate, save. Each package mixes them into its Keras' own."""
 
 import math
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class OnSteps:
 
 
 class ReportsSteps(OnSteps):
-    """Reports each step, with its loss and the norm of its gradient.
+    """Reports each step, with its loss, what the model adds to it, if it does, and the norm of its gradient.
 
     The norm is known where the optimizer is what `create_optimizer` returns for the same schedule.
     """
@@ -42,6 +43,7 @@ class ReportsSteps(OnSteps):
         self._schedule = schedule
         self._report = report
         self._batches: list[tuple[int, float]] = []
+        self._added: list[float] = []
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Make Keras forget the batches before: its loss is a running mean over an epoch."""
@@ -49,25 +51,30 @@ class ReportsSteps(OnSteps):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keep the batch's loss until its step is over."""
-        self._batches.append((self._rows_of_batch(), float(logs["loss"])))
+        added = [float(logs["auxiliary_loss"])] if "auxiliary_loss" in logs else []
+        self._batches.append((self._rows_of_batch(), float(logs["loss"]) - math.fsum(added)))
+        self._added += added
         super().on_train_batch_end(batch, logs)
 
     def on_step_end(self, step: int) -> None:
         """Report."""
         norm = getattr(self.model.optimizer, "last_grad_norm", None)
         norm = None if norm is None else float(norm)
-        self._report(StepDone(step=step, loss=self._loss_of_step(), grad_norm=norm))
+        added = self._mean(self._added) if self._added else None
+        loss = self._mean([loss for _, loss in self._batches])
+        self._report(StepDone(step=step, loss=loss, grad_norm=norm, auxiliary_loss=added))
+        self._batches.clear()
+        self._added.clear()
 
     def _rows_of_batch(self) -> int:
         """Of the batch that follows those kept: all but the last of a step are full."""
         schedule = self._schedule
         return min(schedule.batch_size, schedule.rows_of_step(self.step) - len(self._batches) * schedule.batch_size)
 
-    def _loss_of_step(self) -> float:
-        rows = sum(rows for rows, _ in self._batches)
-        loss = math.fsum(rows * loss for rows, loss in self._batches) / rows
-        self._batches.clear()
-        return loss
+    def _mean(self, losses: list[float]) -> float:
+        """Of the batches of the step, by their rows."""
+        rows = [rows for rows, _ in self._batches]
+        return math.fsum(map(operator.mul, rows, losses)) / sum(rows)
 
 
 class EvaluatesSteps(OnSteps):

@@ -21,7 +21,8 @@ class Block(keras.layers.Layer):
         super().__init__(**kwargs)
         self._layout, self._seeds = layout, (seed_of(seed, index, 1), seed_of(seed, index, 2))
         self.attention = Attention(layout, index, seed, name="attention")
-        if any(layout.expert_layers[index : index + 1]):
+        self.has_experts = bool(layout.expert_layers) and layout.expert_layers[index]
+        if self.has_experts:
             self.feedforward = Experts(layout, name="feedforward")
         else:
             self.feedforward = FeedForward(layout, layout.inner, name="feedforward")
@@ -29,28 +30,34 @@ class Block(keras.layers.Layer):
             setattr(self, part, Norm(layout, (layout.width,), name=part) if part in layout.names else _as_it_is)
         self.built = True
 
-    def call(self, inputs: Any, context: Context, cache: Cache | None = None) -> tuple[Any, Cache | None]:
-        """The outputs, of the shape of the inputs, and the cache; the arguments are those of `Attention`."""
+    def call(self, inputs: Any, context: Context, cache: Cache | None = None) -> tuple[Any, Cache | None, Any]:
+        """The outputs, of the shape of the inputs, the cache, and how the experts are used; None without experts.
+
+        The arguments are those of `Attention`.
+        """
         match self._layout.residual:
             case "parallel":
                 normed = self.attention_norm(inputs)
                 taken, cache = self._attend(normed, context, cache)
                 own = self.feedforward_norm(inputs) if "feedforward_norm" in self._layout.names else normed
-                both = taken + self._feed(own, context)
-                return inputs + drop(both, self._layout.sum_dropout, self._seeds[1], context.batch), cache
+                fed, use = self._feed(own, context)
+                both = drop(taken + fed, self._layout.sum_dropout, self._seeds[1], context.batch)
+                return inputs + both, cache, use
             case "after":
                 taken, cache = self._attend(inputs, context, cache)
                 outputs = self.attention_norm(inputs + taken)
-                return self.feedforward_norm(outputs + self._feed(outputs, context)), cache
+                fed, use = self._feed(outputs, context)
+                return self.feedforward_norm(outputs + fed), cache, use
             case "normed":
                 normed = self.attention_norm(inputs)
                 taken, cache = self._attend(normed, context, cache)
                 normed = self.feedforward_norm(normed + taken)
-                return normed + self._feed(normed, context), cache
+                fed, use = self._feed(normed, context)
+                return normed + fed, cache, use
         taken, cache = self._attend(self.attention_norm(inputs), context, cache)
         outputs = inputs + self.attention_output_norm(taken)
-        fed = self._feed(self.feedforward_norm(outputs), context)
-        return outputs + self.feedforward_output_norm(fed), cache
+        fed, use = self._feed(self.feedforward_norm(outputs), context)
+        return outputs + self.feedforward_output_norm(fed), cache, use
 
     def _attend(self, inputs: Any, context: Context, cache: Cache | None) -> tuple[Any, Cache | None]:
         taken, cache = self.attention(inputs, context=context, cache=cache)
@@ -58,9 +65,10 @@ class Block(keras.layers.Layer):
             taken, self._layout.residual_dropout, self._seeds[0], context.batch
         ) * self._layout.residual_scale, cache
 
-    def _feed(self, inputs: Any, context: Context) -> Any:
-        fed = self.feedforward(inputs)
-        return drop(fed, self._layout.feedforward_dropout, self._seeds[1], context.batch) * self._layout.residual_scale
+    def _feed(self, inputs: Any, context: Context) -> tuple[Any, Any]:
+        fed, use = self.feedforward(inputs) if self.has_experts else (self.feedforward(inputs), None)
+        fed = drop(fed, self._layout.feedforward_dropout, self._seeds[1], context.batch)
+        return fed * self._layout.residual_scale, use
 
 
 def _as_it_is(inputs: Any) -> Any:

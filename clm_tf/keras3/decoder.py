@@ -63,6 +63,8 @@ class Decoder(keras.Model):
         self.batches = self.add_weight(name="batches", shape=(), dtype="int32", initializer="zeros", trainable=False)
         """How many batches it has been trained on: what dropout is drawn from."""
         self._seed = seed_of(seed, layout.layers, 0)
+        if layout.balance_weight:
+            self.auxiliary_loss = keras.metrics.Mean(name="auxiliary_loss")
         self.built = True
 
     @property
@@ -87,13 +89,17 @@ class Decoder(keras.Model):
         outputs = self._embed(ids, positions, batch)
         contexts = self._contexts(positions, keys, at, batch)
         caches: list[Any] = []
+        uses: list[Any] = []
         earlier: Sequence[Cache | None] = [None] * len(self.blocks) if cache is None else cache
         for block, context, own in zip(self.blocks, contexts, earlier, strict=True):
             if self.recompute and training:
-                outputs = _recomputed(block, context)(outputs)
+                outputs, use = _recomputed(block, context)(outputs)
             else:
-                outputs, own = block(outputs, context=context, cache=own)
+                outputs, own, use = block(outputs, context=context, cache=own)
             caches.append(own)
+            uses += [use] if block.has_experts else []
+        if training and uses and self.layout.balance_weight:
+            self._add_imbalance(uses)
         if "final_norm" in self.layout.names:
             outputs = self.final_norm(outputs)
         if "projection_out" in self.layout.names:
@@ -146,6 +152,17 @@ class Decoder(keras.Model):
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
 
+    def _add_imbalance(self, uses: list[Any]) -> None:
+        """Add to the loss what grows the more unevenly the routers use the experts, over all layers.
+
+        Fedus et al., "Switch Transformers: Scaling to Trillion Parameter Models with Simple and Efficient Sparsity"
+        (2021), equations (4) to (6).
+        """
+        chosen, shares = ops.unstack(ops.mean(ops.stack(uses), 0))
+        added = self.layout.balance_weight * self.layout.experts * ops.sum(chosen * shares)
+        self.add_loss(added)
+        self.auxiliary_loss.update_state(added)
+
     def _next_batch(self) -> Any:
         batch = tf.identity(self.batches.value)
         self.batches.assign(batch + 1)
@@ -180,9 +197,15 @@ class Decoder(keras.Model):
         ]
 
 
-def _recomputed(block: Block, context: Context) -> Callable[[Any], Any]:
+def _recomputed(block: Block, context: Context) -> Callable[[Any], tuple[Any, Any]]:
     """The block without a memory: what it needs for its gradient is computed again."""
-    return keras.remat(lambda inputs: block(inputs, context=context)[0])
+
+    def compute(inputs: Any) -> Any:
+        outputs, _, use = block(inputs, context=context)
+        return (outputs, use) if block.has_experts else outputs
+
+    recomputed = keras.remat(compute)
+    return recomputed if block.has_experts else lambda inputs: (recomputed(inputs), None)
 
 
 def _embedding(rows: int, width: int, name: str) -> keras.layers.Embedding:

@@ -28,18 +28,20 @@ class Experts(keras.layers.Layer):
             self.shared_gate = dense(layout.width, 1, False, "shared_gate")
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        """Of the shape of the inputs, (rows, length, width)."""
-        weights = ops.cast(self._weights(self.router(inputs)), inputs.dtype)
-        outputs = sum(expert(inputs) * weights[..., i : i + 1] for i, expert in enumerate(self.experts))
-        if self._layout.shared_inner:
-            outputs = outputs + self.shared(inputs) * ops.sigmoid(self.shared_gate(inputs))
-        return outputs
+    def call(self, inputs: Any) -> tuple[Any, Any]:
+        """The outputs, of the shape of the inputs, (rows, length, width); and how the router uses the experts.
 
-    def _weights(self, scores: Any) -> Any:
-        """By expert: float32 (rows, length, experts), with 0 for those that were not chosen."""
-        shares = ops.softmax(ops.cast(scores, "float32"), -1)
-        best, chosen = ops.top_k(shares, self._layout.experts_chosen)
-        if self._layout.shares_normalized:
+        The latter is float32 (2, experts): of the tokens, the share that has chosen an expert, and the mean of its
+        share for each of them. Only the second has a gradient.
+        """
+        layout = self._layout
+        shares = ops.softmax(ops.cast(self.router(inputs), "float32"), -1)
+        best, chosen = ops.top_k(shares, layout.experts_chosen)
+        if layout.shares_normalized:
             best = best / ops.sum(best, -1, keepdims=True)
-        return ops.sum(ops.one_hot(chosen, self._layout.experts) * best[..., None], -2)
+        chosen = ops.one_hot(chosen, layout.experts)
+        weights = ops.cast(ops.sum(chosen * best[..., None], -2), inputs.dtype)
+        outputs = sum(expert(inputs) * weights[..., i : i + 1] for i, expert in enumerate(self.experts))
+        if layout.shared_inner:
+            outputs = outputs + self.shared(inputs) * ops.sigmoid(self.shared_gate(inputs))
+        return outputs, ops.stack([ops.mean(ops.sum(chosen, -2), (0, 1)), ops.mean(shares, (0, 1))])

@@ -62,6 +62,9 @@ class Layout:
     shares_normalized: bool = False
     """Whether the router's shares of the chosen experts are made to sum to 1."""
 
+    balance_weight: float = 0.0
+    """Of what the loss of a training gets for an uneven use of the experts."""
+
     norm: str = "rms"
     """`rms`, or `layer`, which takes the mean off too."""
     epsilon: float

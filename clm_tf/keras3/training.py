@@ -10,6 +10,7 @@ from clm_tf.keras3 import checkpoints, modeling
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport
 from clm_tf.keras3.datasets import training_dataset
 from clm_tf.keras3.decoder import Decoder
+from clm_tf.keras3.families import layout
 from clm_tf.keras3.optimization import NextToken, create_optimizer
 
 PAYS_FROM = 1e13
@@ -27,7 +28,8 @@ def train(job: TrainingJob) -> None:
     Raises:
         ModelError: the model or the checkpoint cannot be used.
     """
-    if asked := asks_for_more_loss(job.model.architecture):
+    asked = asks_for_more_loss(job.model.architecture)
+    if asked and not layout(job.model.architecture).balance_weight:
         raise cannot_add_to_loss(asked, "backend keras")
     with modeling.precision(job.config.bf16):
         model = modeling.load(job.source)

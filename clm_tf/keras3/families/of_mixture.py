@@ -26,15 +26,13 @@ SHARED = {
 def _with_experts(fields: Fields, facts: Facts, experts: int, inner: int, names: dict[str, str]) -> Facts:
     """The facts of a mixture, all of whose layers have so many experts of this inner width.
 
-    What the router adds to the loss of a training is no part of the layout: a training asks the core for it.
-
     Raises:
         ModelError: as many are to be chosen as there are not.
     """
     chosen = fields["num_experts_per_tok"]
     if not 1 <= chosen <= experts:
         raise fields.refused("num_experts_per_tok", chosen)
-    fields.get("output_router_logits"), fields.get("router_aux_loss_coef")
+    weight = fields.get("router_aux_loss_coef") or 0.0
     return {
         **facts,
         "names": facts["names"] | names,
@@ -42,6 +40,7 @@ def _with_experts(fields: Fields, facts: Facts, experts: int, inner: int, names:
         "experts_chosen": chosen,
         "expert_inner": inner,
         "expert_layers": (True,) * facts["layers"],
+        "balance_weight": weight if fields.get("output_router_logits") else 0.0,
     }
 
 
