@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
+from clm_core.errors import ModelError
+from clm_core.models.file_names import join, shapes_in_files, split
 
 STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
 """What a checkpoint contains besides the weights; Trainer would continue without it."""
@@ -18,7 +20,9 @@ STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
 
 def write(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
     """Write the moments as every backend reads them; the rest is Trainer's, or the schedule's at this step."""
-    moments = {name: _moments(optimizer.state.get(parameter)) for name, parameter in _trained(model).items()}
+    moments: dict[str, checkpoints.Moments | None] = {}
+    for name, parameter in _trained(model).items():
+        moments |= _in_files(name, parameter, _moments(optimizer.state.get(parameter)), model.config.model_type)
     checkpoints.write_moments(folder, moments)
 
 
@@ -26,13 +30,14 @@ def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimiz
     """Set the moments of a checkpoint, whichever backend wrote it.
 
     Raises:
-        ModelError: the moments are missing, damaged or another model's.
+        ModelError: the moments are missing, damaged or another model's, or there are none for all experts together.
     """
-    trained = _trained(model)
-    shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
-    for name, moments in checkpoints.read_moments(folder, shapes).items():
-        if moments:
-            optimizer.state[trained[name]] = _state(moments, trained[name])
+    kind, shapes = model.config.model_type, {name: tuple(it.shape) for name, it in _trained(model).items()}
+    in_files = {name: shapes_in_files(name, shape, kind) for name, shape in shapes.items()}
+    found = checkpoints.read_moments(folder, {name: own for each in in_files.values() for name, own in each.items()})
+    for name, parameter in _trained(model).items():
+        if moments := _in_memory(name, shapes[name], {each: found[each] for each in in_files[name]}, kind):
+            optimizer.state[parameter] = _state(moments, parameter)
 
 
 def check_complete(folder: Path) -> None:
@@ -73,6 +78,33 @@ def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | Non
         return None
     first, second = (state[key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
     return checkpoints.Moments(first, second, int(state["step"]))
+
+
+def _in_files(
+    name: str, parameter: torch.nn.Parameter, moments: checkpoints.Moments | None, kind: str
+) -> dict[str, checkpoints.Moments | None]:
+    if moments is None:
+        return dict.fromkeys(shapes_in_files(name, tuple(parameter.shape), kind))
+    first, second = (split(name, array, kind) for array in (moments.first, moments.second))
+    return {each: checkpoints.Moments(first[each], second[each], moments.updates) for each in first}
+
+
+def _in_memory(
+    name: str, shape: tuple[int, ...], parts: dict[str, checkpoints.Moments | None], kind: str
+) -> checkpoints.Moments | None:
+    """The moments of a parameter, from those that its tensors have in files."""
+    moments = {each: part for each, part in parts.items() if part}
+    if not moments:
+        return None
+    updates = {part.updates for part in moments.values()}
+    if len(moments) < len(parts) or len(updates) > 1:
+        raise ModelError(
+            f"{name}: its experts were updated at different steps, where each has its own weights; here all have one: "
+            "resume with the series of transformers, and the backend, that wrote the checkpoint"
+        )
+    first = join(name, shape, kind, lambda each: moments[each].first)
+    second = join(name, shape, kind, lambda each: moments[each].second)
+    return checkpoints.Moments(first, second, updates.pop())
 
 
 def _state(moments: checkpoints.Moments, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.errors import ModelError
+from clm_core.models.file_names import join, shapes_in_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,34 +31,24 @@ class Rules:
     residual: str | None = None
     """How the names of matrices end that add to the residual stream, and are drawn smaller: as in the GPT-2 paper
     (Radford et al., 2019, section 2.3)."""
-    in_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By how a name in transformers 5 ends: how those in files end, of which each expert has its own."""
 
 
-_QWEN_EXPERTS = {
-    "experts.gate_up_proj": ("experts.{}.gate_proj.weight", "experts.{}.up_proj.weight"),
-    "experts.down_proj": ("experts.{}.down_proj.weight",),
-}
-_MIXTRAL_EXPERTS = {
-    "mlp.experts.gate_up_proj": ("block_sparse_moe.experts.{}.w1.weight", "block_sparse_moe.experts.{}.w3.weight"),
-    "mlp.experts.down_proj": ("block_sparse_moe.experts.{}.w2.weight",),
-    "mlp.gate.weight": ("block_sparse_moe.gate.weight",),
-}
+USUAL = (
+    *("arcee", "bert", "bloom", "camembert", "codegen", "cohere2", "ctrl", "exaone4", "falcon", "glm"),
+    *("glm4", "gpt_neo", "gpt_neox", "gptj", "granite", "helium", "llama", "ministral", "mistral"),
+    *("mixtral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "openai-gpt", "phi", "phi3"),
+    *("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "rembert", "roberta", "roberta-prelayernorm", "roformer"),
+    *("seed_oss", "smollm3", "stablelm", "starcoder2", "xlm-roberta", "xlnet"),
+)
+"""The model types that differ in nothing."""
 
 RULES: Mapping[str, Rules] = {
-    **dict.fromkeys(("arcee", "bert", "bloom", "camembert", "codegen", "cohere2", "ctrl", "exaone4"), Rules()),
-    **dict.fromkeys(("falcon", "glm", "glm4", "gpt_neo", "gptj", "granite", "helium", "llama"), Rules()),
-    **dict.fromkeys(("ministral", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "openai-gpt"), Rules()),
-    **dict.fromkeys(("phi", "phi3", "qwen2", "qwen3", "rembert", "roberta", "roberta-prelayernorm"), Rules()),
-    **dict.fromkeys(("roformer", "seed_oss", "smollm3", "stablelm", "starcoder2", "xlm-roberta", "xlnet"), Rules()),
+    **dict.fromkeys(USUAL, Rules()),
     **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), Rules(norm=0.0)),
-    **dict.fromkeys(("olmoe", "qwen2_moe", "qwen3_moe"), Rules(in_files=_QWEN_EXPERTS)),
     **dict.fromkeys(("opt", "xglm"), Rules(deviation="init_std")),
     "cohere": Rules(exceptions={"q_norm.weight": 1.0, "k_norm.weight": 1.0}),  # A norm for each head: two dimensions.
     "gpt2": Rules(residual="c_proj.weight"),
-    "gpt_neox": Rules(in_files={"lm_head.weight": ("embed_out.weight",)}),
     "gpt_oss": Rules(exceptions={"_proj_bias": 0.0, "router.bias": "initializer_range", "sinks": "initializer_range"}),
-    "mixtral": Rules(in_files=_MIXTRAL_EXPERTS),
     "xlm": Rules(deviation="init_std", exceptions={"embeddings.weight": "embed_init_std"}),
 }
 """The model types whose first weights are known, by their names in transformers."""
@@ -83,11 +74,10 @@ def first_weight(name: str, shape: tuple[int, ...], architecture: Any, *, seed: 
     """
     if architecture.model_type not in RULES or _is_computed(name, architecture):
         return None
-    rules = RULES[architecture.model_type]
-    for ending, parts in rules.in_files.items():
-        if name.endswith(ending):
-            stem = name.removesuffix(ending)
-            return _put_together([stem + part for part in parts], shape, architecture, seed)
+    rules, in_files = RULES[architecture.model_type], shapes_in_files(name, shape, architecture.model_type)
+    if list(in_files) != [name]:
+        drawn = {each: first_weight(each, own, architecture, seed=seed) for each, own in in_files.items()}
+        return join(name, shape, architecture.model_type, drawn.__getitem__)
     value = _value(name, len(shape), rules)
     if not isinstance(value, str):
         return np.full(shape, value, np.float32)
@@ -100,16 +90,6 @@ def first_weight(name: str, shape: tuple[int, ...], architecture: Any, *, seed: 
 def _is_computed(name: str, architecture: Any) -> bool:
     sinusoidal = architecture.model_type == "roformer" or getattr(architecture, "sinusoidal_embeddings", False)
     return sinusoidal and name.endswith(("embed_positions.weight", "position_embeddings.weight"))
-
-
-def _put_together(names: list[str], shape: tuple[int, ...], architecture: Any, seed: int) -> Array:
-    """For each expert, if there are any, the rows of all `names` one below the other."""
-    *experts, rows, columns = shape
-    each = (rows // len(names), columns)
-    numbers = np.empty((math.prod(experts), len(names), *each), np.float32)
-    for expert, place in np.ndindex(numbers.shape[:2]):
-        numbers[expert, place] = first_weight(names[place].format(expert), each, architecture, seed=seed)
-    return numbers.reshape(shape)
 
 
 def _value(name: str, dimensions: int, rules: Rules) -> float | str:

@@ -23,7 +23,7 @@ OF_CLASSES = {"guide", "repairs"}
 OWN = {
     "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "trainer"},
     "clm_tf": OF_CLASSES | {"push_to_hub", "blocks", "steps"},
-    "clm_tf.keras3": {"attention", "block", "decoder", "dropout", "feedforward", "layout", "norm", "rope"},
+    "clm_tf.keras3": {"attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "rope"},
 }
 """What only one framework needs, or both packages of TensorFlow; Keras 3 has the model itself."""
 

@@ -11,6 +11,7 @@ from clm_core import checkpoints
 from clm_core.backend import Model, Saved, StepDone
 from clm_core.errors import ModelError
 from clm_core.models.causality import make_causal
+from clm_core.models.file_names import IN_FILES
 from clm_pt.checkpoints import STATE
 from clm_pt.trainer import ScheduledTrainer
 from clm_pt.training import train
@@ -167,3 +168,16 @@ def test_all_files_are_on_the_disk_before_the_marker(new_job, monkeypatch):
 
 def test_the_arguments_in_which_a_token_may_be_are_not_kept(stopped):
     assert [path.name for path in stopped[1].glob("*args*")] == []
+
+
+@pytest.mark.parametrize("kind", sorted(IN_FILES))
+def test_moments_have_the_names_that_the_weights_have_in_files(new_job, kind):
+    model = Model(name_or_path=None, revision="main", architecture=shrink(kind), seed=1)
+    whole = new_job(model=model, max_steps=4, save_strategy="steps", save_steps=2)
+    run(whole)
+    folder = whole.output_dir / "checkpoint-2"
+    names = {name[2:] for name in load_file(folder / checkpoints.MOMENTS) if name.startswith("t.")}
+    assert names == load_file(folder / "model.safetensors").keys()
+    rest = new_job(model=model, max_steps=4, resume_from=folder)
+    run(rest)
+    assert_close(weights(rest), weights(whole))

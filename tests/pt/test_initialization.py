@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from clm_core.backend import Model
 from clm_core.models.causality import make_causal
-from clm_core.models.first_weights import ARCHITECTURES, RULES, first_weight
+from clm_core.models.file_names import IN_FILES
+from clm_core.models.first_weights import ARCHITECTURES, first_weight
 from clm_pt import modeling
 
 DEVIATIONS = {"initializer_range": 0.3, "init_std": 0.2, "embed_init_std": 0.1}
@@ -50,7 +51,7 @@ def test_first_weights_are_as_large_as_those_of_the_class(kind):
         assert abs(deviation - usual_deviation) <= (0.02 + 5 * few) * larger, name
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind, rules in RULES.items() if rules.in_files))
+@pytest.mark.parametrize("kind", sorted(IN_FILES))
 def test_tensors_in_a_file_have_the_first_weights_of_their_names_there(kind, tmp_path):
     config = architecture(kind)
     modeling.save(new(config), tmp_path)
