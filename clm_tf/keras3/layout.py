@@ -173,9 +173,10 @@ class Fields(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._fields)
 
-    def named(self, value: Any) -> str:
-        """The name of a field that was read and has this value."""
-        return next((name for name in sorted(self._read) if self._fields[name] == value), "a field")
+    def named(self, value: Any, *parts: str) -> str:
+        """The field that was read and has this value, out of those with one of the parts in their names."""
+        read = (name for name in sorted(self._read) if any(part in name for part in parts))
+        return next((name for name in read if self._fields[name] == value), parts[0])
 
     def expect(self, name: str, *values: Any) -> None:
         """Make sure that a field, if it is there, has one of the values that are known here.

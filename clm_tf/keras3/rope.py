@@ -66,9 +66,10 @@ def rope(parameters: Parameters, size: int, positions: int, refuse: Refuse) -> R
     for name in sorted(parameters.keys() - {"rope_type", "type", "rope_theta", "partial_rotary_factor", *known}):
         if parameters[name] is not None:
             raise refuse(f"rope_parameters.{name}", parameters[name])
-    rotated = int(size * (parameters.get("partial_rotary_factor") or 1.0))
+    part = parameters.get("partial_rotary_factor") or 1.0
+    rotated = int(size * part)
     if rotated % 2 or not rotated:
-        raise refuse("rotated dimensions of a head", rotated)
+        raise refuse("partial_rotary_factor" if part != 1.0 else "head_dim", part if part != 1.0 else size)
     for name in ("short_factor", "long_factor"):
         if name in parameters and len(parameters[name]) != rotated // 2:
             raise refuse(f"rope_parameters.{name}", parameters[name])

@@ -66,7 +66,7 @@ def _read(fields: Fields) -> Layout:
     except KeyError as error:
         raise ModelError(f"model type {kind}: there is no {error} in its configuration") from error
     if found.activation not in ACTIVATIONS:
-        raise fields.refused(fields.named(found.activation), found.activation)
+        raise fields.refused(fields.named(found.activation, "act"), found.activation)
     if found.heads % found.key_value_heads:
-        raise fields.refused(fields.named(found.key_value_heads), found.key_value_heads)
+        raise fields.refused(fields.named(found.key_value_heads, "key_value_heads", "kv_heads"), found.key_value_heads)
     return found

@@ -12,6 +12,9 @@ def _gemma(fields: Fields) -> Facts:
 
 
 def _gemma2(fields: Fields) -> Facts:
+    for cap in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if fields[cap] == 0:
+            raise fields.refused(cap, fields[cap])
     facts = {
         **_in_gemmas_way(fields, like_llama(fields, by_layer=True)),
         "activation": fields["hidden_activation"],
