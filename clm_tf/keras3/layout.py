@@ -146,7 +146,7 @@ INERT = frozenset(
         # Tokens that begin and end a text: generation asks for them. A family with a row for padding reads that one.
         *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id"),
         # First weights, which the core draws; and how a product is divided among devices.
-        *("initializer_range", "pretraining_tp"),
+        *("initializer_range", "init_std", "pretraining_tp"),
         # How long a text may be, where no table of positions ends there; rotations read it themselves.
         "max_position_embeddings",
     }

@@ -49,8 +49,8 @@ def read_parameters(fields: Mapping[str, Any], layer_type: str | None) -> dict[s
     if (found := fields.get("rope_parameters")) is None:
         return _of_separate_fields(fields, layer_type, first)
     fields.get("partial_rotary_factor")  # As the lengths before, it is in the parameters too.
-    nested = found.get(layer_type) if any(isinstance(value, dict) for value in found.values()) else found
-    return {"rope_type": "default", **(nested or {})}
+    by_type = all(isinstance(value, dict | None) for value in found.values())
+    return {"rope_type": "default", **((found.get(layer_type) if by_type else found) or {})}
 
 
 def rope(parameters: Parameters, size: int, positions: int, refuse: Refuse) -> Rope:
