@@ -1,6 +1,7 @@
 """The weight files of a model: found in a folder or on the Hub, read tensor by tensor, or missed with one wording."""
 
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ POINTER = b"version https://git-lfs"
 
 NEEDED = f"it needs {WEIGHTS}, as save_pretrained writes it in PyTorch"
 
-OF_NUMPY = frozenset(("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64"))
+OF_NUMPY = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
+OF_NUMPY |= {"U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 """The types of numbers that NumPy has, by their names in safetensors."""
 
 SHOWN = 5
@@ -47,7 +49,8 @@ class StoredWeights:
         """What safetensors calls the type of each tensor's numbers: "F32", "BF16"."""
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._model = model
-        self._where: dict[str, tuple[Path, Any]] = {}
+        self._where: dict[str, tuple[Path, int]] = {}
+        """The file of each tensor, and where its bytes begin in it."""
         for file in files:
             with _readable(model, file):
                 self._add(file)
@@ -80,24 +83,27 @@ class StoredWeights:
 
     def get_tensor(self, name: str) -> npt.NDArray[Any]:
         """A tensor, of the type that it has in the file; bfloat16, which NumPy does not have, as float32."""
-        (file, opened), kind = self._where[name], self.types[name]
+        (file, start), kind = self._where[name], self.types[name]
         with _readable(self._model, file):
-            if kind == "BF16":
-                return _read_bf16(file, name)
-            if kind not in OF_NUMPY:
+            if kind != "BF16" and kind not in OF_NUMPY:
                 raise ValueError(f"{name} has type {kind}, as in a quantized model")
-            tensor: npt.NDArray[Any] = opened.get_tensor(name)
-            return tensor
+            shape, half = self.shapes[name], kind == "BF16"
+            found = _read(file, start, "<u2" if half else OF_NUMPY[kind], math.prod(shape))
+            # A bfloat16 is the upper half of a float32.
+            return ((found.astype(np.uint32) << 16).view(np.float32) if half else found).reshape(shape)
 
     def _add(self, file: Path) -> None:
         from safetensors import safe_open
 
-        opened: Any = safe_open(file, framework="np")
+        opened: Any = safe_open(file, framework="np")  # It checks the whole header.
         self.layout = self.layout or (opened.metadata() or {}).get("format")
+        with file.open("rb") as plain:
+            size = int.from_bytes(plain.read(8), "little")
+            header = json.loads(plain.read(size))
         for name in opened.keys():  # noqa: SIM118  (it is no mapping)
-            tensor = opened.get_slice(name)
-            self.types[name], self.shapes[name] = str(tensor.get_dtype()), tuple(tensor.get_shape())
-            self._where[name] = file, opened
+            tensor = header[name]
+            self.types[name], self.shapes[name] = tensor["dtype"], tuple(tensor["shape"])
+            self._where[name] = file, 8 + size + tensor["data_offsets"][0]
 
 
 def find(model: Model) -> list[Path]:
@@ -212,10 +218,9 @@ def _is_pointer(file: Path) -> bool:
         return opened.read(len(POINTER)) == POINTER
 
 
-def _read_bf16(file: Path, name: str) -> npt.NDArray[np.float32]:
-    """A tensor of bfloat16, the upper halves of float32: NumPy, and so safetensors for it, has no such type."""
-    with file.open("rb") as opened:
-        tensor = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))[name]
-        start, end = tensor["data_offsets"]
-        halves = np.fromfile(opened, "<u2", count=(end - start) // 2, offset=start)
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(tensor["shape"])
+def _read(file: Path, start: int, kind: str, count: int) -> npt.NDArray[Any]:
+    """Numbers of a file, read, because the pages of a memory map would count as memory of the process."""
+    found: npt.NDArray[Any] = np.fromfile(file, kind, count=count, offset=start)
+    if found.size != count:
+        raise OSError("it ends before its last tensor")
+    return found

@@ -5,7 +5,8 @@
     model.fit(training_dataset(blocks, schedule), callbacks=[StepReport(schedule, print)])
     save(model, "runs/mine", tokenizer)
 
-A model is a `keras.Model`. The names are imported when they are used, because clm imports this package to print help.
+A model is a `keras.Model`: `fit`, `save("mine.keras")`, `export` and `enable_lora` are Keras' own. The names are
+imported when they are used, because clm imports this package to print help; then Keras knows what its files name, too.
 """
 
 from clm_core.lazy import lazy_names
@@ -39,6 +40,8 @@ def _quiet() -> None:
     from clm_tf.keras3.backend import KerasBackend
 
     KerasBackend().quiet()
+    # What a .keras file may name is known to Keras from now on.
+    from clm_tf.keras3 import decoder, optimization  # noqa: F401
 
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES, _quiet)

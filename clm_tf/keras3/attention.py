@@ -41,7 +41,7 @@ class Attention(keras.layers.Layer):
         self._layout, self._scale, self._seed = layout, layout.scales[index], seed_of(seed, index, 0)
         queries, others = layout.heads * layout.head_size, layout.key_value_heads * layout.head_size
         sizes = {"query": queries, "key": others, "value": others, "query_key_value": queries + 2 * others}
-        for part in sizes.keys() & layout.names.keys():
+        for part in (part for part in sizes if part in layout.names):  # In one order, which optimizers' states rest on.
             setattr(self, part, dense(layout.width, sizes[part], layout.attention_bias, part))
         self.output_projection = dense(queries, layout.width, layout.output_bias, "output")
         for part, heads in (("query_norm", layout.heads), ("key_norm", layout.key_value_heads)):

@@ -1,7 +1,8 @@
 """The decoder: one Keras model for every `Layout`, whose variables are the tensors of a PyTorch checkpoint."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from clm_core.errors import OptionError
 from clm_tf.keras3.attention import Cache, Context, dense
 from clm_tf.keras3.block import Block
 from clm_tf.keras3.dropout import drop, seed_of
@@ -19,6 +21,12 @@ from clm_tf.keras3.rope import Rope
 
 CHUNK = 128
 """Tokens for which `score` computes logits at a time."""
+
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
+"""The dtype policies of Keras in which it computes."""
+
+LORA_LAYERS = ("query", "value", "query_key_value")
+"""The layers that get LoRA where none are named."""
 
 
 @keras.saving.register_keras_serializable("clm")
@@ -34,10 +42,15 @@ class Decoder(keras.Model):
 
     Raises:
         ModelError: there is no layout for such a model.
+        OptionError: the dtype policy is none of `POLICIES`.
     """
 
     def __init__(self, fields: Mapping[str, Any], seed: int = 0, recompute: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        with _policy(self.dtype_policy):
+            self._build(fields, seed, recompute)
+
+    def _build(self, fields: Mapping[str, Any], seed: int, recompute: bool) -> None:
         self._fields = json.dumps(dict(fields))  # As text, since Keras would track a dict as a part of the model.
         self.seed, self.recompute = seed, recompute
         self.layout = layout = layout_of_fields(fields)
@@ -142,6 +155,49 @@ class Decoder(keras.Model):
         shape = (rows, length, self.layout.key_value_heads, self.layout.head_size)
         return [(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)) for _ in self.blocks]
 
+    def enable_lora(self, rank: int, target_layer_names: Collection[str] = LORA_LAYERS) -> None:
+        """Have a training change nothing but matrices of this rank, which are added to those of the layers named.
+
+        Enable it before `compile`. The names are those of the dense layers in a block: `query`, `key`, `value` or
+        `query_key_value`, `output`, `gate`, `up` or `gate_up`, `down`; or `embeddings`, `positions` and `head`. Both
+        `save` and `clm_tf.keras3.save` write the sums.
+
+        Raises:
+            OptionError: there is no layer of such a name.
+        """
+        kinds = keras.layers.Dense | keras.layers.Embedding
+        layers = [layer for layer in self._flatten_layers() if isinstance(layer, kinds)]
+        names = {layer.name for layer in layers}
+        unknown = sorted(set(target_layer_names) - names)
+        if unknown and target_layer_names is not LORA_LAYERS:
+            raise OptionError(f"enable_lora: there is no layer {unknown[0]}; it has {', '.join(sorted(names))}")
+        chosen = [layer for layer in layers if layer.name in target_layer_names]
+        for variable in self.trainable_variables:
+            variable.trainable = False
+        for layer in chosen:
+            layer.enable_lora(rank)
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Export as Keras does; without a signature, for int32 token ids of any shape (rows, length).
+
+        Raises:
+            OptionError: the format is LiteRT, whose operations need a fixed shape, and there is no signature.
+        """
+        if format == "litert" and not input_signature:
+            raise OptionError(
+                "export: litert needs a fixed shape, such as for a row of 128 tokens "
+                'input_signature=[keras.InputSpec(shape=(1, 128), dtype="int32")]'
+            )
+        signature = input_signature or [keras.InputSpec(shape=(None, None), dtype="int32", name="ids")]
+        super().export(filepath, format=format, verbose=verbose, input_signature=signature, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """What Keras stores; transformers' configuration is in it."""
         own = {"fields": self.fields, "seed": self.seed, "recompute": self.recompute}
@@ -197,6 +253,19 @@ class Decoder(keras.Model):
         ]
 
 
+@contextlib.contextmanager
+def _policy(policy: Any) -> Iterator[None]:
+    """Build layers in this dtype policy, which need not be the one that Keras is set to."""
+    if policy.name not in POLICIES:
+        raise OptionError(f"dtype policy {policy.name}: a decoder computes in {', '.join(POLICIES)}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _recomputed(block: Block, context: Context) -> Callable[[Any], tuple[Any, Any]]:
     """The block without a memory: what it needs for its gradient is computed again."""
 
@@ -210,7 +279,7 @@ def _recomputed(block: Block, context: Context) -> Callable[[Any], tuple[Any, An
 
 def _embedding(rows: int, width: int, name: str) -> keras.layers.Embedding:
     layer = keras.layers.Embedding(rows, width, embeddings_initializer="zeros", name=name)
-    layer.build(None)
+    layer.build((None, None))
     return layer
 
 

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from clm_core.backend import Model
+from clm_core.errors import ModelError
 from clm_core.models.configurations import existing_model
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
@@ -23,12 +24,15 @@ def load(model: Model | str | os.PathLike[str]) -> Decoder:
     """Build the model in Keras' dtype policy and fill it; its weights are float32 in every policy of a mixed type.
 
     From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed. It is a
-    `keras.Model`: compile it with `create_optimizer` and `NextToken`, or with what you like.
+    `keras.Model`: compile it with `create_optimizer` and `NextToken`, or with what you like. What its own `save` wrote,
+    `load("mine.keras")`, comes back in its own dtype policy, and compiled if it was.
 
     Raises:
         ModelError: there is no layout for it, a field says what is not known, or the weights are not readable or not
             all used.
     """
+    if isinstance(model, str | os.PathLike) and (file := Path(model)).suffix == ".keras" and file.is_file():
+        return _of_file(file)
     model = existing_model(model)
     check_quantization(model.architecture, "keras")
     layout(model.architecture)
@@ -74,6 +78,16 @@ def precision(bf16: bool) -> Iterator[None]:
     finally:
         keras.config.set_dtype_policy(before)
         tf.config.experimental.enable_tensor_float_32_execution(rounds)
+
+
+def _of_file(file: Path) -> Decoder:
+    try:
+        found = keras.saving.load_model(file)
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        raise ModelError(f"{file} cannot be read as a file of Keras: {error}") from error
+    if not isinstance(found, Decoder):
+        raise ModelError(f"{file} holds a {type(found).__name__}, not a decoder of backend keras")
+    return found
 
 
 def _generation_config(model: Model) -> Any:

@@ -30,7 +30,7 @@ class Norm(keras.layers.Layer):
             outputs = outputs - ops.mean(outputs, -1, keepdims=True)
         outputs = outputs * ops.rsqrt(ops.mean(ops.square(outputs), -1, keepdims=True) + self._layout.epsilon)
         if self.weight is not None:
-            outputs = outputs * (self._layout.norm_offset + self.weight)
+            outputs = outputs * (self._layout.norm_offset + ops.cast(self.weight, "float32"))
         if self.bias is not None:
-            outputs = outputs + self.bias
+            outputs = outputs + ops.cast(self.bias, "float32")
         return ops.cast(outputs, inputs.dtype)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from clm_core.config import OptimizationOptions
+from clm_core.errors import OptionError
 from clm_core.models.decay import decays
 from clm_core.optimizer import adamw
 from clm_core.schedule import Schedule
@@ -84,9 +85,19 @@ class AdamW(keras.optimizers.Optimizer):
         self._batches = np.array([len(row) for row in shares], np.int32)
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Create the state for these variables."""
+        """Create the state for these variables.
+
+        Raises:
+            OptionError: they are not float32.
+        """
         if self.built:
             return
+        for variable in variables:
+            if variable.dtype != "float32":
+                raise OptionError(
+                    f"{variable.path} is {variable.dtype}, in which an update of AdamW rounds to nothing: use the "
+                    f"dtype policy mixed_{variable.dtype}, in which weights are float32"
+                )
         super().build(variables)
         self.first = [self.add_variable_from_reference(variable, name="m") for variable in variables]
         self.second = [self.add_variable_from_reference(variable, name="v") for variable in variables]

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
 from clm_core.backend import Model
+from clm_core.errors import ModelError
 from clm_core.weights import tensors
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.norm import Norm
@@ -27,8 +29,15 @@ def fill(model: Decoder, source: Model) -> None:
 
 
 def exported(model: Decoder) -> dict[str, Array]:
-    """The weights as PyTorch has them: by their names and in their shapes there, float32."""
-    return {name: array_of(variable, flipped) for name, (variable, flipped) in named(model).items()}
+    """The weights as PyTorch has them: by their names and in their shapes there, float32, what LoRA adds included.
+
+    Raises:
+        ModelError: the model was quantized, and so its variables are not these weights any more.
+    """
+    for layer in model._flatten_layers():
+        if mode := getattr(layer, "quantization_mode", None):
+            raise ModelError(f"layer {layer.path} was quantized to {mode}, which PyTorch's layout has no place for")
+    return {name: array_of(variable, flipped) for name, (variable, flipped) in named(model, summed=True).items()}
 
 
 def shapes(model: Decoder) -> dict[str, tuple[int, ...]]:
@@ -39,8 +48,11 @@ def shapes(model: Decoder) -> dict[str, tuple[int, ...]]:
     }
 
 
-def named(model: Decoder) -> dict[str, tuple[Any, bool]]:
-    """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no matrix."""
+def named(model: Decoder, *, summed: bool = False) -> dict[str, tuple[Any, bool]]:
+    """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no matrix.
+
+    Where a layer has LoRA, its variable is the matrix without it; `summed`, a tensor with what LoRA adds.
+    """
     layout = model.layout
     found: dict[str, tuple[Any, bool]] = {}
     for part, name in layout.names.items():
@@ -48,7 +60,7 @@ def named(model: Decoder) -> dict[str, tuple[Any, bool]]:
         for index, owner in enumerate(owners):
             for number, layer in enumerate(_parts(owner, part)):
                 transposed = layout.transposed or part == "head"
-                found |= _variables_of(layer, name.format(index, number), transposed)
+                found |= _variables_of(layer, name.format(index, number), transposed, summed)
     if layout.tied and layout.head_bias:
         found[f"{layout.names['head']}.bias"] = (model.head_bias, False)
     return found
@@ -72,13 +84,12 @@ def _parts(owner: Any, part: str) -> list[Any]:
     return [vars(home)[name] for home in homes if name in getattr(home, "__dict__", ())]
 
 
-def _variables_of(layer: Any, name: str, transposed: bool) -> dict[str, tuple[Any, bool]]:
-    """Of a layer with LoRA, those of the base: what it adds is not the model's own."""
+def _variables_of(layer: Any, name: str, transposed: bool, summed: bool) -> dict[str, tuple[Any, bool]]:
     if isinstance(layer, Norm):
         weight, bias, transposed = layer.weight, layer.bias, False
-    elif hasattr(layer, "_embeddings"):
-        weight, bias, transposed = layer._embeddings, None, False
+    elif isinstance(layer, keras.layers.Embedding):
+        weight, bias, transposed = layer.embeddings if summed else layer._embeddings, None, False
     else:
-        weight, bias = layer._kernel, layer.bias
+        weight, bias = layer.kernel if summed else layer._kernel, layer.bias
     found = {f"{name}.weight": (weight, transposed), f"{name}.bias": (bias, False)}
     return {key: pair for key, pair in found.items() if pair[0] is not None}
