@@ -70,7 +70,7 @@ SET = {
 }
 """What a field can be that is null in the small decoders, where it is no size."""
 
-SAME = {"olmoe-routed", "gemma-legacy_act", "cohere2-pattern", "exaone4-pattern"}
+SAME = {"gemma-legacy_act", "cohere2-pattern", "exaone4-pattern"}
 """The variants that say what the plain ones say, in other words."""
 
 REFUSED = {"bloom-exact", "mixtral-routed", "opt-no_last_norm", "stablelm-parallel"}
