@@ -83,7 +83,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     common = _common_flags()
     parser = _Parser(
         prog="clm",
-        description="Causal language models: one recipe, two frameworks.",
+        description="Causal language models: one recipe, every framework.",
         epilog="`clm train` alone, with --backend if there are several, trains a small model on the built-in sample "
         "in a minute, without a network.",
         parents=[common],

@@ -19,7 +19,7 @@ SIZES = (
 )
 FAMILIES = {"llama": "", "qwen3": "", "gemma3_text": ",query_pre_attn_scalar=32,sliding_window=32"}
 """The model types, and what the configuration of each needs beside `SIZES`."""
-TRAINING = ("--learning-rate", "1e-3", "--warmup-ratio", "0.1", "--max-steps", "200", "--compare-steps", "40")
+TRAINING = ("--learning-rate", "5e-4", "--warmup-ratio", "0.1", "--max-steps", "200", "--compare-steps", "40")
 
 HEAD = """\
 # Three families on two backends
@@ -47,7 +47,9 @@ def compare(kind: str, folder: Path, options: tuple[str, ...]) -> Any:
     data = options or ("--config", "sample")
     model = ("--model-type", kind, "--config-overrides", f"{SIZES}{FAMILIES[kind]}")
     command = ("clm", "parity", "--backends", "pt", "keras", *data, *model, *TRAINING, "--json")
-    done = subprocess.run([*command, "--output-dir", str(folder)], stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run([*command, "--output-dir", str(folder)], stdout=subprocess.PIPE, check=False, text=True)
+    if done.returncode > 1:  # 1 says that they parted, which the page shows.
+        done.check_returncode()
     return json.loads(done.stdout)
 
 
