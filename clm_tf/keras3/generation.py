@@ -27,11 +27,14 @@ def _continued(model: Decoder, job: GenerationJob) -> Iterator[int]:
         hidden, cache = model.hidden(ids, cache, at)
         return model.logits(hidden[:, -1])[0], cache
 
-    ids, at = list(job.prompt), 0
+    text, ids, at = list(job.prompt), list(job.prompt), 0
     for _ in range(job.config.max_new_tokens):
+        if at == model.layout.afresh_beyond:
+            ids, at = text, 0
         logits, cache = extend(tf.constant([ids], tf.int32), tf.constant(at), cache)
         at += len(ids)
         ids = [choose(logits.numpy(), job.config, random)]
+        text = text + ids
         yield ids[0]
         if ids[0] in job.eos_token_ids:
             return

@@ -95,6 +95,8 @@ class Layout:
     first_position: int = 0
     ropes: tuple[Rope | None, ...]
     """None where a layer rotates nothing."""
+    afresh_beyond: int | None = None
+    """The length above which a text that is generated is read again from its start, to rotate all of it anew."""
     interleaved: bool = False
     """Whether a pair that rotates is two neighbours, and not a dimension of either half."""
     windows: tuple[int | None, ...]

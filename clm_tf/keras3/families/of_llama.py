@@ -138,8 +138,9 @@ def _ministral(fields: Fields) -> Facts:
 
 def _phi3(fields: Fields) -> Facts:
     fields.get("embd_pdrop")  # No class of transformers uses it.
-    facts = {
-        **_mistral(fields),
+    facts = _mistral(fields)
+    facts |= {
+        "afresh_beyond": facts["ropes"][0].length or None,
         "residual_dropout": fields["resid_pdrop"],
         "feedforward_dropout": fields["resid_pdrop"],
     }
