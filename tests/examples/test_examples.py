@@ -51,6 +51,16 @@ def test_a_plain_keras_fit_works_with_the_stages(run):
     assert "validation loss" in run("keras_fit.py", "3")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
+def test_a_keras_3_fit_trains_saves_exports_and_takes_lora(run, tmp_path):
+    printed = run("keras3_fit.py", "3")
+    assert "validation loss" in printed
+    assert "numbers trained by LoRA" in printed
+    assert {"keras3-fit", "keras3-fit.keras", "keras3-fit-served"} == {
+        path.name for path in (tmp_path / "runs").iterdir()
+    }
+
+
 @pytest.mark.skipif("tf" not in BACKENDS, reason="needs TensorFlow")
 def test_the_guides_tensorflow_tab_runs_line_by_line(run):
     assert "Perplexity: " in run("keras_guide.py", "2")
