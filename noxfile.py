@@ -154,7 +154,7 @@ def parity(session: nox.Session) -> None:
 
 @nox.session
 def families(session: nox.Session) -> None:
-    """Small Llama, Qwen3 and Gemma 3 by pt and keras: docs/keras-families.md and its picture; takes minutes."""
+    """Small Llama, Qwen3 and Gemma 3 by pt and keras: the table and the picture of docs/keras.md; takes minutes."""
     install_series(session, "5")
     session.run("python", "tests/evidence/families.py", session.create_tmp(), *session.posargs)
 

@@ -1,4 +1,4 @@
-"""Small models of today's families, trained from scratch by pt and keras: docs/keras.png, and docs/keras-families.md.
+"""Small models of today's families, trained from scratch by pt and keras: docs/keras.png, and a table in docs/keras.md.
 
     python tests/evidence/families.py FOLDER [options of `clm parity`, such as --train-file rows.jsonl]
 
@@ -21,12 +21,8 @@ FAMILIES = {"llama": "", "qwen3": "", "gemma3_text": ",query_pre_attn_scalar=32,
 """The model types, and what the configuration of each needs beside `SIZES`."""
 TRAINING = ("--learning-rate", "5e-4", "--warmup-ratio", "0.1", "--max-steps", "200", "--compare-steps", "40")
 
+BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 HEAD = """\
-# Three families on two backends
-
-`nox -s families` trains a small model of each from scratch with `pt` and with `keras`, for {steps} steps on the same
-blocks, and compares them. The largest relative differences:
-
 | model type | first loss | last loss | loss | gradient norm | weights | logits | evaluation loss |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 """
@@ -37,9 +33,11 @@ def main(folder: Path, *options: str) -> None:
     compared = {kind: compare(kind, folder / kind, options) for kind in FAMILIES}
     lines = {f"{kind}, {name}": losses(folder / kind / name) for kind in FAMILIES for name in ("pt", "keras")}
     draw_losses(DOCS / "keras.png", lines)
-    steps = len(next(iter(lines.values())))
     rows = [row(kind, found, lines[f"{kind}, pt"]) for kind, found in compared.items()]
-    (DOCS / "keras-families.md").write_text(HEAD.format(steps=steps) + "\n".join(rows) + "\n", encoding="utf-8")
+    page = DOCS / "keras.md"
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    table = HEAD + "\n".join(rows) + "\n"
+    page.write_text(before + BEGIN + "\n" + table + "\n" + END + rest.split(END)[1], encoding="utf-8")
 
 
 def compare(kind: str, folder: Path, options: tuple[str, ...]) -> Any:
