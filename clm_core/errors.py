@@ -46,9 +46,15 @@ class HubError(ClmError):
 
 
 def first_line(error: BaseException, *, otherwise: str | None = None) -> str:
-    """What an error of a library says, in one line; its type where it says nothing, or what is given `otherwise`."""
-    said = str(error).strip().splitlines()
-    return said[0] if said else type(error).__name__ if otherwise is None else otherwise
+    """What an error of a library says, in one line; its type where it says nothing, or what is given `otherwise`.
+
+    A line that ends in a colon announces what the next one says, so that is there too.
+    """
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not said:
+        return type(error).__name__ if otherwise is None else otherwise
+    end = next((i for i, line in enumerate(said) if not line.endswith(":")), len(said) - 1)
+    return " ".join(said[: end + 1])
 
 
 def similar(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:

@@ -163,8 +163,12 @@ class Decoder(keras.Model):
         `save` and `clm_tf.keras3.save` write the sums.
 
         Raises:
-            OptionError: there is no layer of such a name.
+            OptionError: there is no layer of such a name, or the rank is none.
         """
+        if rank < 1:
+            raise OptionError(f"enable_lora: rank {rank} would add nothing: give 1 or more")
+        if isinstance(target_layer_names, str):
+            target_layer_names = (target_layer_names,)
         kinds = keras.layers.Dense | keras.layers.Embedding
         layers = [layer for layer in self._flatten_layers() if isinstance(layer, kinds)]
         names = {layer.name for layer in layers}

@@ -189,6 +189,17 @@ class Fields(Mapping[str, Any]):
         if (found := self.get(name, values[0])) not in values:
             raise self.refused(name, found)
 
+    def expect_counts(self, *names: str) -> None:
+        """Make sure that these fields, where there are any, are whole numbers above 0, or null; none counts as read.
+
+        Raises:
+            ModelError: one is something else.
+        """
+        for name in names:
+            value = self._fields.get(name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise self.refused(name, value)
+
     def unread(self) -> set[str]:
         """What was not read, and may say something."""
         return set(self._fields) - self._read - INERT

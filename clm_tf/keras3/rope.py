@@ -66,15 +66,28 @@ def rope(parameters: Parameters, size: int, positions: int, refuse: Refuse) -> R
     for name in sorted(parameters.keys() - {"rope_type", "type", "rope_theta", "partial_rotary_factor", *known}):
         if parameters[name] is not None:
             raise refuse(f"rope_parameters.{name}", parameters[name])
+    _check_numbers(parameters, refuse)
     part = parameters.get("partial_rotary_factor") or 1.0
     rotated = int(size * part)
     if rotated % 2 or not rotated:
         raise refuse("partial_rotary_factor" if part != 1.0 else "head_dim", part if part != 1.0 else size)
-    for name in ("short_factor", "long_factor"):
+    for name in LISTS:
         if name in parameters and len(parameters[name]) != rotated // 2:
             raise refuse(f"rope_parameters.{name}", parameters[name])
     plain = 1.0 / _powers(parameters["rope_theta"], rotated)
     return function(plain, {**parameters, "size": rotated, "positions": positions})
+
+
+def _check_numbers(parameters: Parameters, refuse: Refuse) -> None:
+    """Make sure that each parameter but the type is a number or a list of them, above 0 where something is divided."""
+    for name in parameters.keys() - {"rope_type", "type"}:
+        value = parameters[name]
+        if value is None and name not in LISTS:
+            continue
+        numbers = value if name in LISTS and isinstance(value, list) else [value]
+        least = 0 if name in DIVISORS else -math.inf
+        if not all(isinstance(number, int | float) and number > least for number in numbers):
+            raise refuse(name if name == "partial_rotary_factor" else f"rope_parameters.{name}", value)
 
 
 def _of_separate_fields(fields: Mapping[str, Any], layer_type: str | None, first: Any) -> dict[str, Any]:
@@ -171,6 +184,10 @@ def _numbers(frequencies: npt.NDArray[Any]) -> tuple[float, ...]:
 
 
 FIRST = "original_max_position_embeddings"
+LISTS = ("short_factor", "long_factor")
+DIVISORS = ("rope_theta", "factor", "low_freq_factor", "high_freq_factor", "partial_rotary_factor", FIRST, *LISTS)
+"""Parameters that are above 0."""
+
 KINDS: dict[str, tuple[set[str], Callable[[Array, Parameters], Rope]]] = {
     "default": (set(), _default),
     "linear": ({"factor"}, _linear),

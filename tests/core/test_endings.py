@@ -13,7 +13,7 @@ from clm_bigram import BigramBackend
 from safetensors import SafetensorError
 
 from clm_core import cli, durable, options, record
-from clm_core.errors import HubError, OptionError, OutputError
+from clm_core.errors import HubError, OptionError, OutputError, first_line
 from clm_core.redaction import without_secrets
 from clm_core.screen.endings import ERROR_LOG
 from clm_core.screen.exit_codes import ExitCode, code_of
@@ -172,3 +172,20 @@ def test_closed_streams_end_nothing_and_get_nothing_of_a_file():
     command = f'exec "{sys.executable}" -m clm_core {" ".join(TRAIN)} --output-dir run <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
     assert json.loads(Path("run/results.json").read_text())["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("no room\nat all", "no room"),
+        (
+            "Validation error for field 'eps':\n    TypeError: not a float",
+            "Validation error for field 'eps': TypeError: not a float",
+        ),
+        ("first:\n\nsecond:\nthird\nfourth", "first: second: third"),
+        ("nothing follows:", "nothing follows:"),
+        ("", "ValueError"),
+    ],
+)
+def test_a_line_that_announces_the_next_one_is_given_with_it(said, line):
+    assert first_line(ValueError(said)) == line

@@ -1,5 +1,6 @@
 """A layout says all that a configuration says: each field is read, refused by name, or known to change nothing."""
 
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, GenerationConfig
 
 from clm_core.errors import ModelError
 from clm_tf.keras3 import feedforward
-from clm_tf.keras3.families import MODEL_TYPES, fields_of, layout, layout_of_fields
+from clm_tf.keras3.families import COUNTS, MODEL_TYPES, fields_of, layout, layout_of_fields
 from clm_tf.keras3.layout import ACTIVATIONS, INERT
 from tests.keras3.plain_decoders import FULL, LAYERS, SIZES, SLIDING, WINDOW
 from tests.keras3.small_decoders import fields, names
@@ -198,11 +199,35 @@ def test_what_says_nothing_about_the_logits_is_not_refused(given):
         ("stablelm", {"qk_layernorm": True}, "qk_layernorm True"),
         ("stablelm", {"head_dim": 16}, "head_dim 16"),
         ("gemma2", {"attn_logit_softcapping": 0.0}, "attn_logit_softcapping 0.0"),
+        ("stablelm", {"hidden_size": 34}, "num_attention_heads 4"),
+        ("gpt2", {"n_head": 5}, "n_head 5"),
+        ("llama", {"attention_dropout": 2.0}, "attention_dropout 2.0"),
+        ("gpt2", {"resid_pdrop": -0.5}, "resid_pdrop -0.5"),
+        ("opt", {"dropout": 1.0}, "dropout 1.0"),
     ],
 )
 def test_a_value_that_is_not_computed_is_refused_by_name(kind, given, name):
     with pytest.raises(ModelError, match=f"model type {kind}: {name} in its configuration is not supported"):
         layout(architecture(kind, **given))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [0, 1.5])
+def test_a_count_that_counts_nothing_is_refused_by_name(kind, value):
+    counted = fields_of(architecture(kind))
+    for name in counted.keys() & set(COUNTS):
+        with pytest.raises(ModelError, match=f"model type {kind}: {name} {value!r} in its configuration"):
+            layout_of_fields({**counted, name: value})
+    assert len(counted.keys() & set(COUNTS)) >= 4  # Vocabulary, width, layers and heads.
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("factor", "two"), ("factor", 0), ("rope_theta", -1), ("beta_fast", []), ("mscale", "x")]
+)
+def test_a_parameter_of_a_rotation_that_is_no_number_is_refused_by_name(name, value):
+    parameters = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, FIRST: 24, name: value}
+    with pytest.raises(ModelError, match=f"llama: rope_parameters.{name} {re.escape(repr(value))} in its conf"):
+        layout_of_fields({**fields_of(architecture("llama")), "rope_parameters": parameters})
 
 
 @pytest.mark.parametrize("factors", [{"short_factor": [2.0]}, {"long_factor": [2.0] * 5}])

@@ -148,6 +148,16 @@ def test_lora_on_a_layer_that_is_not_there_names_those_that_are(model):
         model.enable_lora(2, ["q_proj"])
 
 
+def test_lora_of_no_rank_is_refused(model):
+    with pytest.raises(OptionError, match="enable_lora: rank 0 would add nothing"):
+        model.enable_lora(0)
+
+
+def test_lora_takes_the_name_of_one_layer(model):
+    model.enable_lora(2, "down")
+    assert len(model.trainable_variables) == 2 * len(model.blocks)
+
+
 def test_a_quantized_model_is_not_written_as_if_it_were_whole(model, tmp_path):
     model.embeddings.quantize("int8")
     with pytest.raises(ModelError, match="embeddings was quantized to int8"):

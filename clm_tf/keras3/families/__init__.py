@@ -1,5 +1,6 @@
 """The model types that `Decoder` computes: what each reads in its configuration, and what PyTorch calls its parts."""
 
+import dataclasses
 import json
 from collections import ChainMap
 from collections.abc import Callable, Mapping
@@ -24,6 +25,18 @@ FAMILIES: Mapping[str, Callable[[Fields], Facts]] = ChainMap(*(module.TYPES for 
 """By model type: what its configuration says, as fields of a `Layout`."""
 
 MODEL_TYPES = frozenset(FAMILIES)
+
+COUNTS = (
+    *("vocab_size", "hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "head_dim"),
+    *("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    *("num_attention_heads", "num_heads", "n_head", "n_heads", "num_key_value_heads", "num_kv_heads"),
+    *("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
+    *("moe_intermediate_size", "num_experts", "num_local_experts", "num_experts_per_tok"),
+    *("max_position_embeddings", "n_positions"),
+)
+"""Fields of all types that are whole numbers above 0, or null for what another field says."""
+
+DROPOUTS = tuple(field.name for field in dataclasses.fields(Layout) if field.name.endswith("_dropout"))
 
 
 def layout(architecture: Any) -> Layout:
@@ -61,6 +74,7 @@ def _read(fields: Fields) -> Layout:
             f"model type {kind}: backend keras does not have it; it has {', '.join(sorted(FAMILIES))}. "
             "Use --backend pt, which has all of transformers'"
         )
+    fields.expect_counts(*COUNTS)
     try:
         found = Layout(model_type=kind, **FAMILIES[kind](fields))
     except KeyError as error:
@@ -69,4 +83,7 @@ def _read(fields: Fields) -> Layout:
         raise fields.refused(fields.named(found.activation, "act"), found.activation)
     if found.heads % found.key_value_heads:
         raise fields.refused(fields.named(found.key_value_heads, "key_value_heads", "kv_heads"), found.key_value_heads)
+    for rate in (getattr(found, name) for name in DROPOUTS):
+        if not (isinstance(rate, int | float) and 0 <= rate < 1):
+            raise fields.refused(fields.named(rate, "drop"), rate)
     return found

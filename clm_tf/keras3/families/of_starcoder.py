@@ -27,9 +27,10 @@ def _stablelm(fields: Fields) -> Facts:
         "output_bias": False,
         "feedforward_dropout": fields["hidden_dropout"],
     }
-    fields.expect(
-        "head_dim", None, facts["width"] // facts["heads"]
-    )  # PyTorch's class reads it for the rotation alone.
+    if facts["width"] % facts["heads"]:
+        raise fields.refused("num_attention_heads", facts["heads"])
+    # PyTorch's class reads it for the rotation alone.
+    fields.expect("head_dim", None, facts["width"] // facts["heads"])
     return renamed({**facts, "residual": "parallel"}, "feedforward_norm") if fields["use_parallel_residual"] else facts
 
 
