@@ -1,10 +1,5 @@
 """Uploads from `model.fit`: transformers' PushToHubCallback without git, and with the last weights."""
 
-import logging
-import shutil
-import tempfile
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +8,15 @@ from transformers import IntervalStrategy, PreTrainedTokenizerBase, TFPreTrained
 from transformers import PushToHubCallback as TransformersCallback
 from transformers.modelcard import TrainingSummary
 
-from clm_core.errors import HubError
-from clm_core.hub.account import MODEL, Hub, Repository
-from clm_core.hub.background import Background
-from clm_core.hub.upload import Files, upload, without_bars
 from clm_core.models.model_folder import complete
 from clm_tf.modeling import save
-
-logger = logging.getLogger(__name__)
+from clm_tf.uploads import UploadsFit
 
 CHECKPOINT = "checkpoint"
 """The folder of the weights and the optimizer's state, where `model.load_repo_checkpoint` looks for them."""
 
 
-@dataclass(frozen=True)
-class _State:
-    """A model as it was saved."""
-
-    folder: Path
-    message: str
-
-    def files(self) -> Files:
-        """The files for a repository."""
-        return {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
-
-    def remove(self) -> None:
-        """Remove it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class PushToHubCallback(TransformersCallback):
+class PushToHubCallback(UploadsFit, TransformersCallback):
     """Saves the model each epoch, or every `save_steps` batches, and uploads it; the last state always.
 
     Replaces `transformers.PushToHubCallback`, with the same arguments. It uploads over HTTP and in the background,
@@ -83,97 +57,42 @@ class PushToHubCallback(TransformersCallback):
         **model_card_args: Any,
     ) -> None:
         keras.callbacks.Callback.__init__(self)  # transformers' own would clone a repository.
-        self.save_strategy = IntervalStrategy(save_strategy)
-        if checkpoint and self.save_strategy != IntervalStrategy.EPOCH:
-            raise ValueError("checkpoint needs save_strategy 'epoch'")
-        if self.save_strategy == IntervalStrategy.STEPS and not (isinstance(save_steps, int) and save_steps > 0):
-            raise ValueError(f"save_strategy 'steps' needs save_steps, a whole number above 0, not {save_steps!r}")
-        self.save_steps, self.tokenizer, self.checkpoint = save_steps, tokenizer, checkpoint
-        self.output_dir, self.model_card_args = Path(output_dir), model_card_args
-        self.training_history: list[dict[str, Any]] = []
-        self.error: str | None = None
-        """Why the last upload failed; None if it did not."""
-        self._hub = Hub.connect(logger.warning, token=hub_token)
-        self.hub_model_id = self._hub.full_name(hub_model_id or self.output_dir.absolute().name)
-        self._repository = Repository(
-            id=self.hub_model_id, kind=MODEL, revision=hub_revision or "main", private=hub_private_repo
+        UploadsFit.__init__(
+            self,
+            output_dir,
+            save_strategy=IntervalStrategy(save_strategy),
+            save_steps=save_steps,
+            tokenizer=tokenizer,
+            hub_model_id=hub_model_id,
+            hub_token=hub_token,
+            checkpoint=checkpoint,
+            hub_private_repo=hub_private_repo,
+            hub_revision=hub_revision,
         )
-        self._hub.make(self._repository)
-        self._background: Background[_State] | None = None
-        self._saved: set[str] = set()
-        """The files that were written into `output_dir`."""
+        self.model_card_args = model_card_args
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begin a history: that of Keras may be written after this callback was called."""
+    def check_model(self) -> None:
+        """Refuse a model that this callback cannot save."""
         if self.checkpoint and not hasattr(self.model.optimizer, "get_weights"):
             raise ValueError(
                 f"checkpoint: transformers saves no {type(self.model.optimizer).__name__} of this Keras: compile with "
                 "one of keras.optimizers.legacy, or leave checkpoint out"
             )
-        self.training_history = []
-        self._background = Background(self._upload, _State.remove)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save and upload, if due."""
-        every = self.save_steps if self.save_strategy == IntervalStrategy.STEPS else None
-        if every and (batch + 1) % every == 0:
-            self._submit(self._save(f"Training in progress steps {batch}"))
+    def write_model(self, folder: Path) -> None:
+        """Write the model, with its tokenizer, for transformers."""
+        if not isinstance(self.model, TFPreTrainedModel):
+            name = type(self.model).__name__
+            raise TypeError(f"{name} is not a transformers model, and PushToHubCallback saves no others")
+        save(self.model, folder)
+        complete(folder, self.tokenizer, self.model.config)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note the epoch; save and upload, if due."""
-        self.training_history.append({"epoch": epoch, **(logs or {})})
-        if self.save_strategy == IntervalStrategy.EPOCH:
-            self._submit(self._save(f"Training in progress epoch {epoch}", epoch=epoch))
+    def write_checkpoint(self, folder: Path, epoch: int) -> None:
+        """Write the weights and the optimizer's state for `model.load_repo_checkpoint`."""
+        self.model._save_checkpoint(str(folder / CHECKPOINT), epoch)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Save, wait for the current upload, and upload the last state."""
-        last = self._save("End of training", epoch=self._epoch_to_checkpoint())
-        if self._background:
-            self._background.stop()
-        self._upload(last, threading.Event())
-        last.remove()
-
-    def push(self) -> str:
-        """Make the repository equal to `output_dir` as it was last saved, and return its address.
-
-        Raises:
-            HubError: it failed.
-        """
-        files: Files = {path: self.output_dir / path for path in sorted(self._saved)}
-        done = upload(self._hub, self._repository, files, message="Upload the model")
-        self.error = None
-        return done.url
-
-    def _epoch_to_checkpoint(self) -> int | None:
-        return self.training_history[-1]["epoch"] if self.training_history else None
-
-    def _save(self, message: str, epoch: int | None = None) -> _State:
-        """Write the model into a separate folder, and from there to `output_dir`, each file whole or not at all."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        state = _State(Path(tempfile.mkdtemp(prefix=".upload-", dir=self.output_dir)), message)
-        try:
-            self._write(state, epoch)
-        except BaseException:
-            state.remove()
-            raise
-        return state
-
-    def _write(self, state: _State, epoch: int | None) -> None:
-        _save_model(self.model, state.folder)
-        complete(state.folder, self.tokenizer, self.model.config)
-        if self.checkpoint and epoch is not None:
-            self.model._save_checkpoint(str(state.folder / CHECKPOINT), epoch)
-        if self.training_history:
-            (state.folder / "README.md").write_text(self._card(), encoding="utf-8")
-        for path, source in state.files().items():
-            target = self.output_dir / path
-            target.parent.mkdir(exist_ok=True)
-            whole = target.with_name(f".{target.name}.new")
-            shutil.copyfile(source, whole)
-            whole.replace(target)
-            self._saved.add(path)
-
-    def _card(self) -> str:
+    def card(self) -> str:
+        """The model card of transformers, after an epoch."""
         summary = TrainingSummary.from_keras(
             model=self.model,
             model_name=self.hub_model_id,
@@ -181,26 +100,3 @@ class PushToHubCallback(TransformersCallback):
             **self.model_card_args,
         )
         return summary.to_model_card()
-
-    def _submit(self, state: _State) -> None:
-        assert self._background
-        self._background.submit(state)
-
-    def _upload(self, state: _State, stopped: threading.Event) -> None:
-        try:
-            with without_bars():
-                upload(self._hub, self._repository, state.files(), message=state.message, stopped=stopped)
-            self.error = None
-        except HubError as error:
-            self.error = str(error)
-            if not stopped.is_set():
-                logger.warning(
-                    "%s was not uploaded to %s: %s. It is in %s; call push() on the callback to upload it.",
-                    *(state.message, self.hub_model_id, error, self.output_dir),
-                )
-
-
-def _save_model(model: keras.Model, folder: Path) -> None:
-    if not isinstance(model, TFPreTrainedModel):
-        raise TypeError(f"{type(model).__name__} is not a transformers model, and PushToHubCallback saves no others")
-    save(model, folder)

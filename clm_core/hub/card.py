@@ -46,7 +46,7 @@ def write_card(run: Path, repository: str, *, data: DatasetFacts, license: str |
     _draw(run / CURVE, results)
     options |= {"hub_license": license} if license else {}
     metadata = _metadata(results, options, repository, data)
-    uses = _uses(results["backend"], read_configuration(run).get("model_type", ""), repository)
+    uses = ways_to_open(results["backend"], read_configuration(run).get("model_type", ""), repository)
     text = f"---\n{metadata}\n---\n\n{_body(results, options, uses, repository, data.license)}"
     (run / CARD).write_text(text, encoding="utf-8")
 
@@ -77,6 +77,21 @@ def training_options(options: Record) -> Record:
     # The number of processes affects only the guide's rows.
     kept = {"preprocessing_num_workers"} if options.get("packing") == "guide" else set()
     return {name: value for name, value in options.items() if name not in NO_PART - kept}
+
+
+def ways_to_open(backend: str, model_type: str, repository: str) -> list[str]:
+    """How a model is opened, in Markdown: as every backend says that may have it, if models are of this one's kind."""
+    found = [status.backend for status in list_backends() if status.backend]
+    ways = {one.name: one.opens for one in found if one.has_model(model_type) is not False}
+    command = f'```sh\nclm --backend {backend} generate --model-name-or-path {repository} "Once upon a time"\n```'
+    readers = [way for way in ways.values() if way] if ways.get(backend) else []
+    return [*(way.replace("{model}", repository) for way in readers), "From the command line:", command]
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _draw(file: Path, results: Record) -> None:
@@ -129,7 +144,7 @@ def _body(results: Record, options: Record, uses: Sequence[str], repository: str
     parts = [
         f"# {repository.split('/')[-1]}",
         _opening(results, options),
-        _table(("", ""), _facts(results, options, license)),
+        table(("", ""), _facts(results, options, license)),
         "## Results",
         _scores(results),
         f"![Loss over the steps]({CURVE})",
@@ -140,7 +155,7 @@ def _body(results: Record, options: Record, uses: Sequence[str], repository: str
         "## How it was trained",
         "The options that differ from the defaults; this command repeats the training:",
         f"```sh\n{_command(results['backend'], training_options(options))}\n```",
-        _table(("version", ""), sorted(results["versions"].items())),
+        table(("version", ""), sorted(results["versions"].items())),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -195,22 +210,13 @@ def _scores(results: Record) -> str:
         "tokens_scored": "tokens scored",
     }
     rows = [(title, _figure(before and before[name]), _figure(after[name])) for name, title in names.items()]
-    return "On the documents that were held out:\n\n" + _table(("", "before", "after"), rows)
+    return "On the documents that were held out:\n\n" + table(("", "before", "after"), rows)
 
 
 def _figure(value: Any) -> str:
     if value is None:
         return "not measured"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-
-
-def _uses(backend: str, model_type: str, repository: str) -> list[str]:
-    """How the model is opened: as every backend says that may have it, if models are of one kind with this one's."""
-    found = [status.backend for status in list_backends() if status.backend]
-    ways = {one.name: one.opens for one in found if one.has_model(model_type) is not False}
-    command = f'```sh\nclm --backend {backend} generate --model-name-or-path {repository} "Once upon a time"\n```'
-    readers = [way for way in ways.values() if way] if ways.get(backend) else []
-    return [*(way.replace("{model}", repository) for way in readers), "From the command line:", command]
 
 
 def _ledger(ledger: Mapping[str, Any]) -> str:
@@ -223,15 +229,10 @@ def _ledger(ledger: Mapping[str, Any]) -> str:
     ]
     head = ("split", "documents", "tokens", "EOS between documents", f"blocks of {ledger['block_size']}", "dropped")
     counts = documents_read(ledger["documents"])
-    return f"{counts[0].upper()}{counts[1:]}.\n\n{_table(head, rows)}"
+    return f"{counts[0].upper()}{counts[1:]}.\n\n{table(head, rows)}"
 
 
 def _command(backend: str, options: Record) -> str:
     """The options as flags, one on a line."""
     flags = [shlex.join(to_flags({name: value})) for name, value in options.items()]
     return " \\\n    ".join([f"clm --backend {backend} train", *flags])
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

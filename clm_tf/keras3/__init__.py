@@ -19,6 +19,7 @@ _HOMES = {
     "KerasBackend": "backend",
     "KerasOptions": "backend",
     "NextToken": "optimization",
+    "PushToHubCallback": "push_to_hub",
     "ScheduledLearningRate": "optimization",
     "StepCallback": "callbacks",
     "StepReport": "callbacks",

@@ -30,8 +30,12 @@ CONTRACT = [
 ]
 """What a backend imports of clm_core."""
 
-BEYOND = {"clm_tf.guide": {"hub.pushing", "record"}, "clm_tf.push_to_hub": {"hub"}}
-"""What else two files of a backend import: they publish from `model.fit`, where the core is not at hand to do so."""
+BEYOND = {
+    "clm_tf.guide": {"hub.pushing", "record"},
+    "clm_tf.uploads": {"hub"},
+    "clm_tf.keras3.push_to_hub": {"hub.card"},
+}
+"""What else files of a backend import: they publish from `model.fit`, where the core is not at hand to do so."""
 
 CORE, BACKENDS = modules("clm_core"), modules("clm_pt", "clm_tf")
 FLAT = [name for name in CORE if name.count(".") == 1]

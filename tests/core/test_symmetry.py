@@ -22,8 +22,10 @@ OF_CLASSES = {"guide", "repairs"}
 
 OWN = {
     "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "trainer"},
-    "clm_tf": OF_CLASSES | {"push_to_hub", "blocks", "steps"},
-    "clm_tf.keras3": {"attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "rope"},
+    "clm_tf": OF_CLASSES | {"push_to_hub", "blocks", "steps", "uploads"},
+    "clm_tf.keras3": {
+        *("attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "push_to_hub", "rope")
+    },
 }
 """What only one framework needs, or both packages of TensorFlow; Keras 3 has the model itself."""
 

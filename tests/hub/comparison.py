@@ -1,4 +1,4 @@
-"""Whether a repository and a run are equal."""
+"""Whether a repository and a run, or what `fit` saved, are equal."""
 
 import json
 
@@ -12,3 +12,10 @@ def assert_equal(hub, run, repo="jane/run"):
     record, shared = json.loads(own["results.json"]), json.loads(published["results.json"])
     assert shared.items() <= record.items()
     assert {"history", "ledger", "versions"} <= shared.keys()
+
+
+def assert_same_files(hub, folder, repo):
+    """The repository has the files of the folder and no others."""
+    own = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert hub.files(repo) == own
+    assert own["model.safetensors"]

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from support.hub_server import TOKEN, HubServer
 
-needed = {"test_keras_callback.py": ["tf_keras"], "test_back_from_the_hub.py": ["torch", "tensorflow"]}
+needed = {
+    "test_keras_callback.py": ["tf_keras"],
+    "test_keras3_callback.py": ["keras"],
+    "test_back_from_the_hub.py": ["torch", "tensorflow"],
+}
 collect_ignore = [name for name, frameworks in needed.items() if not any(map(find_spec, frameworks))]
 
 TESTS = Path(__file__).parents[1]
@@ -172,3 +176,47 @@ def training(tmp_path):
     small += ["--validation-split-percentage", "0"]  # Without metrics, which take seconds to import.
     model = ["--model-type", "gpt2", "--tokenizer-name", "sample", "--train-file", "corpus.jsonl"]
     return ["train", *model, *small, "--output-dir", "run", "--push-to-hub"]
+
+
+class Fit:
+    """A process that fits a model with a callback, and says what became of it."""
+
+    def __init__(self, process, errors):
+        self.process, self.errors = process, errors
+
+    def answer(self):
+        """What it prints next."""
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        return json.loads(line)
+
+    def go_on(self):
+        """Let it go on where it waits."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+@pytest.fixture
+def fit(environment, tmp_path):
+    """Start a program of this folder that fits a model with `PushToHubCallback` of these arguments."""
+    environment = {name: value for name, value in environment.items() if name not in ("USE_TF", "USE_TORCH")}
+    errors, started = tmp_path / "printed.txt", []
+
+    def start(program, *more, **arguments):
+        with errors.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, Path(__file__).parent / program, json.dumps(arguments), *more],
+                cwd=tmp_path,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+        started.append(process)
+        return Fit(process, errors)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

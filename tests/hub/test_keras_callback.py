@@ -4,51 +4,12 @@ import json
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
-import pytest
+from comparison import assert_same_files
 from support.hub_server import Fault, held
 from support.waiting import wait_until
 
 PUT, COMMIT = "PUT /_objects/", "POST .*/commit/"
-
-
-@pytest.fixture
-def fit(environment, tmp_path):
-    """Start a process that fits a model with the callback."""
-    environment = {name: value for name, value in environment.items() if name not in ("USE_TF", "USE_TORCH")}
-    started = []
-
-    def start(*more, **arguments):
-        with (tmp_path / "printed.txt").open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, Path(__file__).parent / "keras_fit.py", json.dumps(arguments), *more],
-                cwd=tmp_path,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def answer(process, tmp_path):
-    line = process.stdout.readline()
-    assert line, (tmp_path / "printed.txt").read_text()
-    return json.loads(line)
-
-
-def assert_equal(hub, folder, repo):
-    own = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert hub.files(repo) == own
-    assert own["model.safetensors"]
 
 
 def test_uploads_that_outlast_the_training_lose_nothing_and_hold_up_no_epoch(fit, hub, tmp_path):
@@ -56,14 +17,14 @@ def test_uploads_that_outlast_the_training_lose_nothing_and_hold_up_no_epoch(fit
     hub.faults = [Fault(PUT, act=held(free))]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.md").write_text("the folder need not be empty")
-    process = fit(output_dir="out", hub_model_id="jane/fox", checkpoint=True)
+    process = fit("keras_fit.py", output_dir="out", hub_model_id="jane/fox", checkpoint=True)
     hub.wait_for(PUT)
     last = tmp_path / "epoch-2"
     wait_until(last.exists, why=(tmp_path / "printed.txt").read_text)  # While the upload of the first is held.
     free.set()
-    assert answer(process, tmp_path)["error"] is None
+    assert process.answer()["error"] is None
     (tmp_path / "out" / "notes.md").unlink()
-    assert_equal(hub, tmp_path / "out", "jane/fox")
+    assert_same_files(hub, tmp_path / "out", "jane/fox")
     assert {"checkpoint/weights.h5", "README.md"} <= hub.files("jane/fox").keys()
     assert hub.repos["models", "jane/fox"].messages[1] == "Training in progress epoch 0"
     assert hub.repos["models", "jane/fox"].messages[-1] == "End of training"
@@ -71,13 +32,12 @@ def test_uploads_that_outlast_the_training_lose_nothing_and_hold_up_no_epoch(fit
 
 def test_a_hub_that_refuses_costs_no_training_and_the_upload_can_be_made_later(fit, hub, tmp_path):
     hub.faults = [Fault(COMMIT, 507)]
-    process = fit("again", output_dir="out", save_strategy="steps", save_steps=3)
-    assert answer(process, tmp_path)["error"].startswith("507")
+    process = fit("keras_fit.py", "again", output_dir="out", save_strategy="steps", save_steps=3)
+    assert process.answer()["error"].startswith("507")
     hub.faults.clear()
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert answer(process, tmp_path)["url"] == f"{hub.endpoint}/jane/out"
-    assert_equal(hub, tmp_path / "out", "jane/out")
+    process.go_on()
+    assert process.answer()["url"] == f"{hub.endpoint}/jane/out"
+    assert_same_files(hub, tmp_path / "out", "jane/out")
 
 
 def test_the_guides_recipe_uploads_each_epoch_from_fit_and_the_run_at_its_end(environment, hub, tmp_path):
