@@ -50,8 +50,13 @@ opened = keras3.load(callback.hub_model_id)
 print(json.dumps({"ids": ids.tolist(), "loss": loss(opened)}), flush=True)
 if callback.checkpoint:
     going_on = keras3.load(f"{callback.output_dir}/checkpoint/model.keras")
-    before = int(going_on.optimizer.iterations), going_on.evaluate(ids, ids, verbose=0)
+    before = {"updates": int(going_on.optimizer.iterations), "loss": going_on.evaluate(ids, ids, verbose=0)}
     going_on.fit(ids, ids, batch_size=4, verbose=0)
-    print(
-        json.dumps({"updates": before[0], "loss": before[1], "after": int(going_on.optimizer.iterations)}), flush=True
-    )
+    print(json.dumps({**before, "after": int(going_on.optimizer.iterations)}), flush=True)
+    opened.enable_lora(2)
+    for other in (opened, keras.Sequential([keras.layers.Embedding(len(tokenizer), 4)])):
+        other.compile(optimizer="sgd", loss=keras3.NextToken())
+        try:
+            other.fit(ids, ids, callbacks=[callback], verbose=0)
+        except (TypeError, ValueError) as error:
+            print(json.dumps({"refused": str(error)}), flush=True)
