@@ -237,7 +237,10 @@ class Decoder(keras.Model):
         if "projection_in" in layout.names:
             outputs = self.projection_in(outputs)
         if "positions" in layout.names:
-            outputs = outputs + self.positions(positions + layout.first_position)
+            # XLA takes the last row for a position that there is not, and a GPU takes zeros: neither says so.
+            there = ops.less(positions, layout.learned_positions)[:, None]
+            rows = self.positions(positions + layout.first_position)
+            outputs = outputs + ops.where(there, rows, ops.cast(float("nan"), rows.dtype))
         if "embedding_norm" in layout.names:
             outputs = self.embedding_norm(outputs)
         return drop(outputs, layout.embedding_dropout, self._seed, batch)

@@ -13,9 +13,10 @@ import tensorflow as tf
 import torch
 from transformers import AutoConfig
 
-from clm_core.backend import GenerationJob
+from clm_core.backend import GenerationJob, Model
 from clm_core.config import SamplingOptions
 from clm_core.models.configurations import existing_model
+from clm_core.testing import tiny_gpt2
 from clm_tf.keras3 import attention, block, decoder, modeling, weights
 from clm_tf.keras3.families import layout
 from clm_tf.keras3.generation import generate
@@ -111,6 +112,13 @@ def test_the_likeliest_text_is_pytorchs(name, tmp_path):
     config, ids = SamplingOptions(max_new_tokens=40), tuple(prompt[0].tolist())
     job = GenerationJob(model=existing_model(str(tmp_path)), prompt=ids, eos_token_ids=(), config=config)
     assert generate(job) == expected
+
+
+@pytest.mark.parametrize(("length", "lost"), [(8, False), (9, True)])
+def test_a_position_that_a_compiled_model_does_not_have_is_not_taken_for_its_last(length, lost):
+    model = modeling.load(Model(name_or_path=None, revision="main", architecture=tiny_gpt2(n_positions=8), seed=1))
+    logits = tf.function(model, jit_compile=True)(tf.zeros((1, length), tf.int32))
+    assert np.isnan(logits).any() == lost
 
 
 def test_what_is_compared_says_each_thing_that_a_layout_can_say():
