@@ -13,7 +13,7 @@ from support.hub_server import TOKEN, HubServer
 
 needed = {
     "test_keras_callback.py": ["tf_keras"],
-    "test_keras3_callback.py": ["keras"],
+    "test_keras3_callback.py": ["tensorflow"],
     "test_back_from_the_hub.py": ["torch", "tensorflow"],
 }
 collect_ignore = [name for name, frameworks in needed.items() if not any(map(find_spec, frameworks))]
