@@ -114,6 +114,7 @@ def compute_with_tensorflow() -> None:
 def _quiet_libraries() -> None:
     """What the user has set in the environment stays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # It would say that PyTorch is missing.
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(tensorflow|keras)\b")
