@@ -83,9 +83,17 @@ def default(model_type: str, path: Path) -> dict[str, Any]:
 
 def _at(config: Any, path: Path) -> Any:
     for name in path:
-        config = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+        config = config.get(name) if isinstance(config, dict) else _value(config, name)
     found = config.to_dict() if isinstance(config, PretrainedConfig) else config
     return list(found) if isinstance(found, tuple) else found
+
+
+def _value(config: Any, name: str) -> Any:
+    """A field; None where there is none, or where transformers 5 has one for each layer, which it raises about."""
+    try:
+        return getattr(config, name, None)
+    except RuntimeError:
+        return None
 
 
 def _of(config: PretrainedConfig, before: Path) -> Iterator[tuple[Path, list[Any]]]:

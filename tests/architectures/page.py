@@ -31,6 +31,17 @@ NOTES = {
 FRAMEWORKS = {"pt": "torch", "tf": "tensorflow", "keras": "keras"}
 """The backends, and the distributions whose versions say what they ran with."""
 
+LEFT_OUT = {
+    "bloom": "`slow_but_exact` with `pretraining_tp` above 1",
+    "falcon": "a new architecture without parallel attention, or with a part of each head rotated",
+    "gpt_oss": "all: its attention has sinks, and each layer has the matrices of all experts in one tensor",
+    "mixtral": "`router_jitter_noise`, which is drawn at random",
+    "mpt": "what its class ignores, such as `qk_ln` and `prefix_lm`",
+    "opt": "`layerdrop`, which leaves out layers at random",
+    "stablelm": "`qk_layernorm`, a norm for each head",
+}
+"""What the decoder of backend keras does not compute of what it might; it rejects it by name."""
+
 HEAD = """\
 # Architectures
 
@@ -60,7 +71,8 @@ def read() -> dict[str, dict[str, Any]]:
 
 def render(series: dict[str, dict[str, Any]]) -> str:
     """The page, as Markdown."""
-    return "\n".join([HEAD.format(steps=3), *_summary(series), *_crossings(series), *_failures(series), *_all(series)])
+    parts = (_summary(series), _crossings(series), _failures(series), _left_out(), _all(series))
+    return "\n".join([HEAD.format(steps=3), *(line for part in parts for line in part)])
 
 
 def _summary(series: dict[str, dict[str, Any]]) -> list[str]:
@@ -104,6 +116,11 @@ def _failures(series: dict[str, dict[str, Any]]) -> list[str]:
                 why = NOTES.get(name) or bad[0]["reason"]
                 lines.append(f"| {name} | {swept['versions']['transformers']} | {why.replace('|', ' ')} |")
     return [*lines, ""]
+
+
+def _left_out() -> list[str]:
+    lines = ["## What `keras` leaves out\n", "It rejects these by name.\n", "| architecture | what |", "| --- | --- |"]
+    return [*lines, *(f"| {name} | {what} |" for name, what in LEFT_OUT.items()), ""]
 
 
 def _all(series: dict[str, dict[str, Any]]) -> list[str]:
