@@ -56,7 +56,6 @@ class KerasBackend(Backend):
 
     def start(self, *, verbose: bool) -> None:
         compute_with_tensorflow()
-        os.environ.setdefault("USE_TORCH", "0")  # transformers would import PyTorch where that is installed too.
         if not verbose:
             _quiet_libraries()
 
