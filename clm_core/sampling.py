@@ -40,7 +40,7 @@ def probabilities(logits: npt.ArrayLike, config: SamplingOptions) -> Array:
     shares: Array = np.exp(scores)
     shares /= shares.sum()
     if config.top_p < 1.0:
-        rising = np.argsort(shares, kind="stable")
+        rising = np.argsort(scores, kind="stable")  # Shares tell less: of two that are equal, the logits may not be.
         shares[rising[:-1][np.cumsum(shares[rising[:-1]]) <= 1.0 - config.top_p]] = 0.0
     shares /= shares.sum()
     return shares
