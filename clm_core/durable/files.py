@@ -1,16 +1,24 @@
-"""Durable files, whole or not at all: write, sync the file, sync the folder."""
+"""Writes files whole or not at all: write, sync the file, sync the folder; and not through a link."""
 
 import os
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from stat import S_IMODE
 
 from clm_core.errors import OutputError
 
+TEMPORARY = ".clm-new-"
+"""Prefix of the name of a file that is being written; what follows cannot be foreseen."""
+
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+"""Opens a file that does not exist yet, not even as a link."""
+
 
 def write(path: Path, text: str) -> None:
-    """Write a file completely or not at all; a link, a pipe or a device is written to, not replaced.
+    """Write a file that a person named, whole or not at all; a link, a pipe or a device is written to, not replaced.
 
     Raises:
         OutputError: it cannot be written.
@@ -25,14 +33,14 @@ def write(path: Path, text: str) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file in one step, replacing an existing one.
+    """Write a file in one step, in place of an existing one, or of a link of its name.
 
     Raises:
         OSError: it cannot be written; what was there still is.
     """
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{token_hex(8)}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with os.fdopen(os.open(temporary, NEW, 0o666), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -42,6 +50,25 @@ def replace(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a file, which is no link.
+
+    Raises:
+        OSError: it cannot be written, or is a link.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all in it, or a link, but not what it points to; nothing if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(folder: Path) -> None:
