@@ -2,12 +2,12 @@
 
 No tensor crosses this interface: blocks of token ids go in as NumPy arrays; counts, sums and token ids come
 back, or logits as a NumPy array where backends are compared. A backend speaks one framework and
-decides nothing that the core can decide: the order of the blocks, the learning rate of each step,
-when to evaluate and when to save all come with the job.
+decides nothing that the core can decide: the order of the blocks, the learning rates, when to evaluate and
+when to save all come with the job.
 
-A distribution makes its backend known by an entry point in the group `clm.backends`. The module that
-the entry point names is loaded to print help, so it imports no framework at module level: a backend has
-a second module for that, or, in one file, imports its framework within functions.
+A distribution makes its backend known by an entry point in the group `clm.backends`. The module that it names is
+loaded to print help, so it imports no framework at module level: a backend has a second module for that, or, in
+one file, imports its framework within functions.
 
 Train, step by step, with what the core has for it. Weights, gradients and moments are float32 arrays
 under the names and in the shapes that the parameters have in transformers' PyTorch class:
@@ -15,32 +15,33 @@ under the names and in the shapes that the parameters have in transformers' PyTo
 1. `clm_core.weights.load(job.source, shapes, ...)` reads the weights of the model or checkpoint, or
    draws the first ones of a new model, the same for every backend.
 2. `clm_core.checkpoints.read_moments(job.resume_from, shapes)` reads AdamW's moments, if the job resumes.
-3. `clm_core.scoring.score_in_batches(job.validation, ...)` evaluates, for `Evaluated`: first at
-   `job.first_step`, then after a step, each time if `job.evaluates_at(step)`.
+3. `job.evaluate(step, score)`, first at `job.first_step` and then after each step, calls your `score()` if it is time;
+   that returns the score, such as that of `clm_core.scoring.score_in_batches(job.validation, ...)`.
 4. `job.schedule.steps(job.first_step)` gives each step with the rows of its batches. The loss of a step is
    the mean over all its tokens, so that each batch counts by its rows.
 5. `clm_core.optimizer.adamw` says what an update is, with `job.schedule.learning_rates()[step - 1]` and, for each
-   parameter, `clm_core.models.decay.decays`; then `job.report(StepDone(...))`.
-6. `with clm_core.checkpoints.writing(job, step) as folder:` if `job.schedule.saves_at(step)`: the same as in 7, and
+   parameter, `clm_core.models.decay.decays`; then `job.report(StepDone(...))`. The dropout of a step is drawn from a
+   seed that follows from the schedule's and the step, so that no checkpoint keeps a random state.
+6. `clm_core.checkpoints.save(job, step, write)` if `job.saves_at(step)`: your `write(folder)` writes what 7 does, and
    `clm_core.checkpoints.write_moments(folder, ...)`.
 7. `clm_core.weights.save(weights, job.model.architecture, job.model_dir)` writes the model, and reads it back.
 
-A backend around a framework's own training loop takes from these what fits. To generate,
-`clm_core.sampling.choose` chooses a token from logits. `clm_core.models.causality.check_causal` makes sure that
-a model of transformers does not attend to the tokens that it should predict.
+A backend around a framework's own training loop takes from these what fits. `clm_core.sampling.choose` chooses the
+next token. `clm_core.models.causality.check_causal` makes sure that a model attends to no token that it predicts.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from clm_core.config import EvaluationOptions, SamplingOptions, TrainConfig
 from clm_core.marker import step_of
+from clm_core.stopping import EvaluationAbandonedError, Stop
 
 if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait for NumPy.
     import numpy as np
@@ -71,11 +72,8 @@ class Score:
     """Predicted tokens: block_size - 1 for each block."""
 
     def __add__(self, other: Score) -> Score:
-        return Score(
-            loss_sum=self.loss_sum + other.loss_sum,
-            correct=self.correct + other.correct,
-            tokens=self.tokens + other.tokens,
-        )
+        sums = (self.loss_sum + other.loss_sum, self.correct + other.correct, self.tokens + other.tokens)
+        return Score(loss_sum=sums[0], correct=sums[1], tokens=sums[2])
 
     @property
     def loss(self) -> float:
@@ -98,10 +96,9 @@ class StepDone:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchScored:
-    """An evaluation batch was scored."""
+    """An evaluation batch of this many blocks was scored."""
 
     blocks: int
-    """How many blocks the batch had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +140,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The devices that train together, as one of them sees it. Each takes its share of the blocks of every step."""
+    """The devices that train together, as one of them sees it. Each takes its share of every step."""
 
     rank: int = 0
     """The number of this one, from 0."""
@@ -151,12 +148,8 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that writes, reports and prints."""
+        """Whether this one writes, reports and prints."""
         return self.rank == 0
-
-
-ALONE = World()
-"""One device, which does everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,19 +176,24 @@ class TrainingJob:
     """A checkpoint, perhaps of another backend, to resume from with the same result as an uninterrupted training.
 
     `source` is its weights, `first_step` its step, and `clm_core.checkpoints.read_moments` reads its optimizer. What
-    this backend alone keeps there, such as the state of its dropout, is there if `clm_core.checkpoints.backend_of` is
-    this backend; from another's, a training resumes without.
+    only this backend keeps is there if `clm_core.checkpoints.backend_of` is this backend. At the last step, no step is
+    left, but the model is still to be written.
     """
     report: Report
     backend: str = ""
     """The name of the backend that trains, which its checkpoints say."""
-    world: World = ALONE
+    world: World = World()
+    """The default is one device, which does everything."""
     add_to_checkpoint: Callable[[Path], None] = lambda folder: None
     """Writes what the core keeps in a checkpoint; `clm_core.checkpoints.writing` calls it."""
+    stop: Stop = field(default_factory=Stop)
+    """Whether the training is to end after its step; `evaluates_at`, `saves_at` and `report` take care of it."""
+    evaluation_due: bool = False
+    """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
 
     @cached_property
     def first_step(self) -> int:
-        """The steps that were made before: those of the checkpoint, or none."""
+        """The steps that were made before."""
         return 0 if self.resume_from is None else step_of(self.resume_from)
 
     @property
@@ -206,9 +204,27 @@ class TrainingJob:
         return replace(self.model, name_or_path=str(self.resume_from), revision="main")
 
     def evaluates_at(self, step: int) -> bool:
-        """Whether to evaluate at this step: never without validation blocks, nor where a resumed training begins."""
-        is_new = step > self.first_step or self.resume_from is None
-        return is_new and self.validation is not None and self.schedule.evaluates_at(step)
+        """Whether to evaluate at this step: never without validation blocks, nor twice, nor if it is to stop."""
+        is_new = step > self.first_step or self.resume_from is None or self.evaluation_due
+        return is_new and self.validation is not None and self.schedule.evaluates_at(step) and not self.stop.requested
+
+    def evaluate(self, step: int, score: Callable[[], Score]) -> Score | None:
+        """Score the validation blocks with `score` and report it, if it is time to; None if not, or if abandoned.
+
+        `score` reports each batch, where `report` ends it if the training is to stop.
+        """
+        if not self.evaluates_at(step):
+            return None
+        try:
+            found = score()
+        except EvaluationAbandonedError:
+            return None
+        self.report(Evaluated(step=step, score=found))
+        return found
+
+    def saves_at(self, step: int) -> bool:
+        """Whether to write a checkpoint after this step: where the schedule says, or if the training is to stop."""
+        return self.schedule.saves_at(step) or (self.stop.requested and self.stop.saves)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +250,7 @@ class GenerationJob:
 
     @property
     def eos_token_id(self) -> int | None:
-        """The first of them, for a backend that supports only one."""
+        """The first, for a backend that supports only one."""
         return next(iter(self.eos_token_ids), None)
 
     def settings(self) -> dict[str, Any]:
@@ -277,7 +293,7 @@ class Backend(ABC):
     comes_first: ClassVar[bool] = False
     """Whether it is before others in lists, and where `clm parity` could compare more than two and none are named."""
     options: ClassVar[type] = NoOptions
-    """A frozen dataclass of the options that only this backend has, declared with `clm_core.config.option`."""
+    """A frozen dataclass of the options of this backend alone, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""
     """Markdown for model cards: how to open models in PyTorch's layout with it; `{model}` stands for the name."""
 
@@ -295,9 +311,10 @@ class Backend(ABC):
     def train(self, job: TrainingJob) -> None:
         """Train, report what happens, and write the model to `job.model_dir`.
 
-        At a step, the order is StepDone, then Evaluated, then Saved, which `clm_core.checkpoints.writing` reports. An
-        exception from `report` ends the training; it raises one when the loss is no longer a number, so that such
-        weights are never saved. A training of no steps writes the weights that it would start with.
+        At a step, the order is StepDone, then Evaluated, then Saved, which `clm_core.checkpoints.save` reports. An
+        exception from `report` ends the training: the loss is no longer a number, so that such weights are never saved,
+        or it was asked to stop, and has saved. A training with no step to make evaluates if it is time, and writes the
+        weights that it starts with.
         """
 
     @abstractmethod

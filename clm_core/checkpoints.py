@@ -1,15 +1,15 @@
-"""Checkpoints of a run: written whole or not at all, found to resume from, removed; and AdamW's moments in them.
+"""Checkpoints of a run: written whole or not at all, checked, found to resume from, removed; and AdamW's moments.
 
-A checkpoint is a folder `checkpoint-STEP`. It counts once it contains `checkpoint.json`, which is written
-last; a folder without it, left by a crash, is never used. Weights and AdamW's moments have the same layout from every
-backend, so that a training can resume in another framework.
+A checkpoint is a folder `checkpoint-STEP`. It counts once it contains `checkpoint.json`, which is written last and has
+the size and the SHA-256 of every file; a folder without it, left by a crash, is never used, nor is one whose files
+have changed. Weights and AdamW's moments have the same layout from every backend, so that a training can resume in
+another framework. There is no random state: the dropout of a step follows from the seed and the step.
 """
 
-import re
+import os
 import shlex
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.backend import Saved, TrainingJob
-from clm_core.durable import share, sync, sync_folder
+from clm_core.durable import remove, share, sync_folder
 from clm_core.errors import ModelError
-from clm_core.marker import MARKER, backend_of, mark, read, step_of
+from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.paths import likely
 from clm_core.schedule import Schedule
+from clm_core.screen.exit_codes import is_disk_full
 
 __all__ = [
     "MARKER",
@@ -33,18 +34,24 @@ __all__ = [
     "backend_of",
     "check_continues",
     "check_files",
+    "check_whole",
     "complete",
+    "faults",
     "find",
+    "has_sums",
     "list_complete",
+    "newest_whole",
     "read_moments",
+    "run_of",
+    "save",
     "step_of",
     "write_moments",
     "writing",
 ]
 
 MOMENTS = "optimizer.safetensors"
-PREFIX = "checkpoint-"
-NAME = re.compile(rf"{PREFIX}(\d+)")
+TEMPORARY = ".checkpoint-"
+"""Prefix of the name of a folder in which a checkpoint is written; what follows cannot be foreseen."""
 
 Array = npt.NDArray[np.float32]
 
@@ -59,6 +66,28 @@ class Moments:
     """How often the parameter was updated: at every step, except those at which it got no gradient."""
 
 
+def save(job: TrainingJob, step: int, write: Callable[[Path], None]) -> None:
+    """Write the checkpoint of `step`: `write(folder)` writes what the backend keeps in it, `writing` does the rest.
+
+    Where the disk is full, the checkpoints that `save_total_limit` would remove after this one go first, but never the
+    last that is whole, and it is tried once more: what is in memory is not to be lost for them.
+
+    Raises:
+        OSError: it cannot be written; so does `write`, whatever it raises. The earlier checkpoints are whole.
+    """
+    try:
+        with writing(job, step) as folder:
+            write(folder)
+    except Exception as error:
+        spare = _spare(job, step)
+        if not spare or not is_disk_full(error):
+            raise
+        for path in spare:
+            remove(path)
+        with writing(job, step) as folder:
+            write(folder)
+
+
 @contextmanager
 def writing(job: TrainingJob, step: int) -> Iterator[Path]:
     """A folder for what the backend keeps in the checkpoint of `step`; what the core keeps is added at the end.
@@ -67,16 +96,16 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
     `save_total_limit` are gone, and the job has heard that it was saved. Else nothing of it is left.
     """
     final = job.output_dir / f"{PREFIX}{step}"
-    with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=job.output_dir, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=job.output_dir, ignore_cleanup_errors=True) as folder:
         written = Path(folder) / final.name
         written.mkdir()  # A temporary folder itself is for its owner alone.
         yield written
         job.add_to_checkpoint(written)
         share(written)
-        sync(written)
-        # The marker is the last: a checkpoint that has it is whole, wherever the power was cut.
+        # The marker is the last, after all else is synced: a checkpoint that has it is whole, wherever the power fails.
         mark(written, step=step, backend=job.backend, identity=job.schedule.identity())
-        shutil.rmtree(final, ignore_errors=True)
+        if os.path.lexists(final):
+            final.rename(Path(folder) / "earlier")
         written.rename(final)
         sync_folder(job.output_dir)
     _prune(job, step)
@@ -148,21 +177,59 @@ def list_complete(run: Path) -> list[Path]:
     return sorted(found, key=_step_in)
 
 
-def find(path: Path) -> Path:
-    """The checkpoint at `path`, or the latest of the run at `path`.
+def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
+    """The checkpoint at `path`, or the latest whole one of the run at `path`; `say` hears which ones are damaged.
 
     Raises:
-        ModelError: there is no complete checkpoint.
+        ModelError: there is no complete checkpoint, or it is damaged.
     """
     if (path / MARKER).is_file():
+        check_whole(path)
         return path
     if not path.is_dir():
         raise ModelError(f"resume_from_checkpoint: there is no folder {path}{likely(str(path))}")
-    if found := list_complete(path):
-        return found[-1]
+    if found := newest_whole(path, say):
+        return found
     started = sorted(folder.name for folder in path.iterdir() if NAME.fullmatch(folder.name))
     why = f"{', '.join(started)} never completed" if started else f"no {MARKER} and no checkpoint-STEP folder in it"
     raise ModelError(f"resume_from_checkpoint: {path} is neither a checkpoint nor a run with a checkpoint ({why})")
+
+
+def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """The latest checkpoint of a run that is as it was written; `say` hears of each later one that is not.
+
+    Raises:
+        ModelError: the run has checkpoints, and all of them are damaged.
+    """
+    damaged: dict[str, str] = {}
+    for path in reversed(list_complete(run)):
+        if not (wrong := faults(path)):
+            for name, line in damaged.items():
+                say(f"{line}: {name} is not used, but {path.name}")
+            return path
+        damaged[path.name] = f"{path} is damaged: {', '.join(wrong)}"
+    if damaged:
+        raise ModelError(
+            f"{'; '.join(damaged.values())}: no checkpoint of this run is left; start it anew with "
+            f"--output-dir {shlex.quote(str(run))} --overwrite-output-dir"
+        )
+    return None
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Make sure that a checkpoint is as it was written.
+
+    Raises:
+        ModelError: a file of it is damaged, missing, or from another checkpoint.
+    """
+    if wrong := faults(checkpoint):
+        raise ModelError(f"{checkpoint} is damaged: {', '.join(wrong)}: use another checkpoint")
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint lies in, also where it is a link to elsewhere, or named `.`."""
+    named = checkpoint.name not in ("", "..")
+    return checkpoint.parent if named else Path(os.path.abspath(checkpoint)).parent  # noqa: PTH100  (not through links)
 
 
 def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> int:
@@ -170,7 +237,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
 
     Raises:
         ModelError: the checkpoint is from a backend that writes no moments for others, its blocks came in another
-            order, or nothing is left to do.
+            order, or it has made more steps than the training is to have.
     """
     record = read(checkpoint)
     if record["backend"] != backend and not (checkpoint / MOMENTS).is_file():
@@ -185,21 +252,31 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
                 f"{checkpoint} was trained with {key} {record.get(key)}, this run has {value}: use the same"
             )
     step: int = record["step"]
-    if step >= schedule.total_steps:
+    if step > schedule.total_steps:
         raise ModelError(
-            f"{checkpoint} has already finished its {schedule.total_steps} steps: "
-            "raise --max-steps or --num-train-epochs"
+            f"{checkpoint} has made {step} steps, more than the {schedule.total_steps} of this training: "
+            "raise --max-steps or --num-train-epochs, or resume from an earlier checkpoint"
         )
     return step
 
 
 def _prune(job: TrainingJob, step: int) -> None:
-    """Remove the oldest checkpoints beyond `save_total_limit`."""
-    if job.config.save_total_limit:
-        # Later checkpoints exist when a run is repeated from an earlier one: they are not old, and not counted.
-        until = [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
-        for old in until[: -job.config.save_total_limit]:
-            shutil.rmtree(old)
+    """Remove the oldest checkpoints beyond `save_total_limit`; of one that is a link, only the link."""
+    if limit := job.config.save_total_limit:
+        for old in _until(job, step)[:-limit]:
+            remove(old)
+
+
+def _spare(job: TrainingJob, step: int) -> list[Path]:
+    """What `_prune` would remove once the checkpoint of this step is there, but never the last one that is whole."""
+    limit = job.config.save_total_limit
+    earlier = [path for path in _until(job, step) if _step_in(path) != step]
+    return earlier[: -max(1, limit - 1)] if limit else []
+
+
+def _until(job: TrainingJob, step: int) -> list[Path]:
+    """The complete checkpoints up to a step; later ones, of a run that is repeated from an earlier one, are not old."""
+    return [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
 
 
 def _step_in(folder: Path) -> int:

@@ -1,20 +1,35 @@
-"""The marker of a checkpoint, written last: that it is whole, at which step, by which backend, on which blocks."""
+"""The marker of a checkpoint, written last: that it is whole, at which step, by which backend, with which files."""
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clm_core.durable import replace
+from clm_core import durable
+from clm_core.durable import checksums
 from clm_core.errors import ModelError
 
 MARKER = "checkpoint.json"
+PREFIX = "checkpoint-"
+NAME = re.compile(rf"{PREFIX}(\d+)")
+FILES = "files"
+"""The key of the sums of the files, which an earlier clm did not write."""
 
 
-def mark(checkpoint: Path, *, step: int, backend: str, identity: Mapping[str, int | str]) -> None:
-    """Say that a checkpoint is whole."""
-    replace(checkpoint / MARKER, json.dumps({"step": step, "backend": backend, **identity}, indent=2))
+def mark(
+    checkpoint: Path,
+    *,
+    step: int,
+    backend: str,
+    identity: Mapping[str, int | str],
+    files: checksums.Listed | None = None,
+) -> None:
+    """Say that a checkpoint is whole, with the sums of its files as they are now, which are on the disk then."""
+    listed = checksums.list_files(checkpoint, each=durable.sync_file) if files is None else files
+    record = checksums.seal({"step": step, "backend": backend, **identity, FILES: listed})
+    durable.replace(checkpoint / MARKER, json.dumps(record, indent=2))
 
 
 def backend_of(checkpoint: Path) -> str:
@@ -37,17 +52,46 @@ def step_of(checkpoint: Path) -> int:
     return step
 
 
+def faults(checkpoint: Path) -> list[str]:
+    """What is damaged in a checkpoint, a line for each file; nothing if it is as it was written, or has no sums."""
+    try:
+        record = read(checkpoint)
+    except ModelError as error:
+        return [str(error).removeprefix(f"{checkpoint / MARKER} ").removesuffix(AGAIN)]
+    named = NAME.fullmatch(checkpoint.absolute().name)
+    if named and int(named[1]) != record["step"]:
+        return [f"{MARKER} is of step {record['step']}"]
+    return checksums.faults(checkpoint, record.get(FILES, {}))
+
+
+def has_sums(checkpoint: Path) -> bool:
+    """Whether a complete checkpoint can show that it is as it was written; those of an earlier clm cannot."""
+    return FILES in read(checkpoint)
+
+
+AGAIN = ": use another checkpoint"
+
+
 def read(checkpoint: Path) -> dict[str, Any]:
     """What the marker of a whole checkpoint says.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, or was changed.
     """
     try:
         record = dict(json.loads((checkpoint / MARKER).read_text(encoding="utf-8")))
+        if {FILES, checksums.SEAL} & record.keys() and not checksums.is_sealed(record):
+            raise ValueError("it was changed")
         # Those of an earlier clm, which always dropped nothing, have the two factors of a step.
         factors = [record.get(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
         earlier = {"dataloader_drop_last": False, "train_batch_size": math.prod(filter(None, factors))}
-        return {**earlier, **record, "step": int(record["step"]), "backend": str(record["backend"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{checkpoint / MARKER} is damaged ({error}): use another checkpoint") from None
+        return {**earlier, **record, "step": _step(record["step"]), "backend": str(record["backend"])}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelError(f"{checkpoint / MARKER} is damaged ({error}){AGAIN}") from None
+
+
+def _step(value: Any) -> int:
+    step = int(value)
+    if step < 0:
+        raise ValueError(f"step {step}")
+    return step

@@ -1,10 +1,8 @@
 """Sizes and SHA-256 of the files of a folder, and a seal for the record that has them: damage is found and named."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,8 @@ def list_files(
 
     `each` is called with every file while others are hashed, such as to sync it.
     """
+    from concurrent.futures import ThreadPoolExecutor  # This module is loaded to print help.
+
     chosen = sorted(_shown(folder) if names is None else names)
 
     def listed(name: str) -> dict[str, Any]:
@@ -74,9 +74,13 @@ def _fault_of_size(folder: Path, name: str, entry: Mapping[str, Any]) -> str | N
 
 
 def _digest(file: Path) -> str:
+    import hashlib
+
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _digest_of(record: Mapping[str, Any]) -> str:
+    import hashlib
+
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,11 +1,8 @@
 """Writes files whole or not at all: write, sync the file, sync the folder; and not through a link."""
 
 import os
-import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 from stat import S_IMODE
 
 from clm_core.errors import OutputError
@@ -38,7 +35,7 @@ def replace(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; what was there still is.
     """
-    temporary = path.with_name(f"{TEMPORARY}{token_hex(8)}")
+    temporary = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
     try:
         with os.fdopen(os.open(temporary, NEW, 0o666), "w", encoding="utf-8") as file:
             file.write(text)
@@ -66,7 +63,9 @@ def append(path: Path, line: str) -> None:
 def remove(path: Path) -> None:
     """Remove a file, a folder with all in it, or a link, but not what it points to; nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        from shutil import rmtree  # This module is loaded to print help.
+
+        rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
@@ -108,7 +107,8 @@ def share(folder: Path) -> None:
 
 def _mode_of_a_new_file(folder: Path) -> int:
     """Read off a file: the umask itself cannot be read without setting it, which other threads would notice."""
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        file = Path(temporary) / "new"
-        file.touch()
-        return S_IMODE(file.stat().st_mode)
+    file = folder / f"{TEMPORARY}{os.urandom(8).hex()}"
+    os.close(os.open(file, NEW, 0o666))
+    mode = S_IMODE(file.stat().st_mode)
+    file.unlink()
+    return mode

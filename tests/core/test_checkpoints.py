@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, found, limited in number, and only continued by the run they belong to."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -120,7 +121,7 @@ def test_the_steps_that_are_left_follow_the_checkpoint(job):
         ({"per_device_train_batch_size": 4}, "trained with train_batch_size 8, this run has 4"),
         ({"gradient_accumulation_steps": 2}, "trained with train_batch_size 8, this run has 16"),
         ({"train_batch_size": 9}, "trained with train_batch_size 8, this run has 9"),
-        ({"max_steps": 7}, "has already finished its 7 steps: raise --max-steps"),
+        ({"max_steps": 6}, "has made 7 steps, more than the 6 of this training: raise --max-steps"),
     ],
     ids=str,
 )
@@ -138,6 +139,7 @@ def test_a_run_goes_on_from_it_in_smaller_batches_of_the_same_steps(job, batch):
 def test_a_checkpoint_of_an_earlier_clm_tells_the_two_factors_of_a_step(job):
     marker = save(job(), 7) / checkpoints.MARKER
     said = json.loads(marker.read_text())
+    del said["files"], said["sha256"]
     said |= {"per_device_train_batch_size": said.pop("train_batch_size") // 2, "gradient_accumulation_steps": 2}
     marker.write_text(json.dumps(said))
     assert checkpoints.check_continues(marker.parent, schedule(), backend="bigram") == 7
@@ -220,3 +222,70 @@ def test_moments_that_are_not_all_there_are_refused_by_name(job, lost):
 def test_a_checkpoint_without_its_moments_is_refused_by_the_name_of_the_file(job):
     with pytest.raises(ModelError, match=rf"checkpoint-7 lacks {checkpoints.MOMENTS}: use another checkpoint"):
         checkpoints.read_moments(save(job(), 7), SHAPES)
+
+
+def test_a_checkpoint_proves_every_file_that_the_backend_and_the_core_wrote(job):
+    folder = save(replace(job(), add_to_checkpoint=lambda written: (written / "more").touch()), 7)
+    assert sorted(json.loads((folder / "checkpoint.json").read_text())["files"]) == ["more", "weights"]
+    assert checkpoints.faults(folder) == []
+
+
+def test_the_newest_whole_one_is_used_and_a_damaged_one_is_named(job, tmp_path):
+    for step in (5, 7, 9):
+        save(job(save_total_limit=None), step)
+    (tmp_path / "checkpoint-9" / "weights").write_text("of 8")
+    (tmp_path / "checkpoint-7").rename(tmp_path / "checkpoint-8")
+    said = []
+    assert checkpoints.find(tmp_path, said.append).name == "checkpoint-5"
+    assert [
+        "checkpoint-9 is damaged: weights has changed" in said[0],
+        "checkpoint-8 is damaged: checkpoint.json is of step 7" in said[1],
+    ] == [True, True]
+
+
+def test_a_damaged_one_that_is_named_is_refused(job):
+    folder = save(job(), 7)
+    (folder / "weights").unlink()
+    with pytest.raises(ModelError, match="checkpoint-7 is damaged: weights is missing: use another"):
+        checkpoints.find(folder)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_with_all_of_them(job, tmp_path):
+    for step in (5, 7):
+        (save(job(), step) / "checkpoint.json").write_text("{")
+    with pytest.raises(ModelError, match=r"checkpoint-7 is damaged.*checkpoint-5 is damaged.*--overwrite-output-dir"):
+        checkpoints.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "given_up", "limit"),
+    [([10, 20], [10], 2), ([10], [], 1), ([10, 20, 30], [10], 3), ([10, 20], [], 3), ([10, 20], [], None)],
+)
+def test_on_a_full_disk_those_go_first_that_would_go_next_but_never_the_last_whole_one(
+    job, tmp_path, there, given_up, limit
+):
+    for step in there:
+        save(job(save_total_limit=None), step)
+    found = []
+
+    def write(folder):
+        found.append(names(tmp_path))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(job(save_total_limit=limit), 40, write)
+    kept = [f"checkpoint-{step}" for step in there if step not in given_up]
+    assert [name for name in found[-1] if not name.startswith(".")] == kept == names(tmp_path)
+    assert len(found) == (2 if given_up else 1)
+
+
+def test_one_that_is_linked_from_another_disk_is_read_and_only_its_link_is_removed(job, tmp_path):
+    (tmp_path / "run").mkdir()
+    here = replace(job(save_total_limit=1), output_dir=tmp_path / "run")
+    folder = save(here, 7)
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    assert checkpoints.find(tmp_path / "run") == folder
+    assert checkpoints.run_of(folder) == tmp_path / "run"
+    save(here, 9)
+    assert (names(tmp_path / "run"), names(tmp_path / "moved")) == (["checkpoint-9"], ["checkpoint.json", "weights"])

@@ -9,7 +9,7 @@ import clm_core
 
 FLOORS = [
     "lazy redaction results shards",
-    "config errors installation",
+    "config errors installation stopping",
     "durable hub_requests optimizer paths sample sampling schedule screen",
     "marker",
     "backend",

@@ -1,0 +1,81 @@
+"""A lock for a folder that one process writes: a second one learns who holds it, and a dead process holds none."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where runs are not locked.
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""The file in the folder that is locked: there for as long as a process holds the lock, or until the next one does."""
+
+
+class HeldError(Exception):
+    """Another process holds the lock."""
+
+    def __init__(self, holder: "Holder | None") -> None:
+        super().__init__(str(holder or "another process"))
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which exists; the system releases it if the process dies, whatever kills it.
+
+    Raises:
+        HeldError: another process holds it.
+        OSError: the lock cannot be written.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = _taken(folder / LOCK)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+        yield
+    finally:
+        with suppress(OSError):  # The folder may be gone, or not be writable any more.
+            (folder / LOCK).unlink()
+        os.close(descriptor)
+
+
+def _taken(file: Path) -> int:
+    """A descriptor of the lock file, which is locked, and which nobody has removed in the meantime."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(os.read(descriptor, 1000))
+            os.close(descriptor)
+            raise HeldError(holder) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), file.stat(follow_symlinks=False)):
+                return descriptor
+        os.close(descriptor)  # The process that held it has removed it since it was opened here.
+
+
+def _holder(content: bytes) -> Holder | None:
+    with suppress(ValueError, KeyError, TypeError):
+        record: dict[str, Any] = json.loads(content)
+        return Holder(str(record["host"]), int(record["pid"]))
+    return None
