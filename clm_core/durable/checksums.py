@@ -1,9 +1,8 @@
 """Sizes and SHA-256 of the files of a folder, and a seal for the record that has them: damage is found and named."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 Listed = dict[str, dict[str, Any]]
@@ -21,41 +20,44 @@ def list_files(
 ) -> Listed:
     """The sums of the files of these names in a folder, or of all of them but links, hidden files and folders.
 
-    `each` is called with every file while others are hashed, such as to sync it.
+    `each` is called with every file while it is hashed, such as to sync it.
+
+    Raises:
+        OSError: one cannot be read.
     """
     from concurrent.futures import ThreadPoolExecutor  # This module is loaded to print help.
 
     chosen = sorted(_shown(folder) if names is None else names)
-
-    def listed(name: str) -> dict[str, Any]:
-        if each:
-            each(folder / name)
-        return {"size": (folder / name).stat().st_size, SEAL: _digest(folder / name)}
-
-    with ThreadPoolExecutor(min(SIDE_BY_SIDE, max(1, len(chosen)))) as threads:
-        return dict(zip(chosen, threads.map(listed, chosen), strict=True))
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        called = [threads.submit(each, folder / name) for name in chosen] if each else []
+        listed = threads.map(_listed, [folder / name for name in chosen])
+        for call in called:
+            call.result()
+        return dict(zip(chosen, listed, strict=True))
 
 
-def faults(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What is wrong with the files that a record lists, a line for each; nothing if all are as they were written.
+def faults(folder: Path, listed: Any, *, links: bool = False) -> list[str]:
+    """What is wrong with the files that a record lists as `list_files` does, a line for each; nothing if all are as they were written.
 
-    The sizes are compared first, so that what is cut off is found without reading the rest.
+    A link in place of a file is a fault, unless `links` are as good as files. Only what has its size is read.
     """
-    sizes = {name: _fault_of_size(folder, name, entry) for name, entry in listed.items()}
-    if found := [fault for fault in sizes.values() if fault]:
-        return found
-    now = list_files(folder, listed)
-    return [f"{name} has changed since it was written" for name, entry in listed.items() if now[name] != dict(entry)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    if not isinstance(listed, Mapping):
+        return ["no file is listed with its size and SHA-256"]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        found = threads.map(lambda name: _fault(folder, name, listed[name], links=links), listed)
+        return [fault for fault in found if fault]
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with its own digest, by which `is_sealed` knows it again."""
+    """The record with its own digest, by which `is_sealed` knows it again; an earlier digest is replaced."""
     return {**record, SEAL: _digest_of(record)}
 
 
 def is_sealed(record: Mapping[str, Any]) -> bool:
     """Whether a record is as `seal` returned it; one without a digest is not."""
-    return record.get(SEAL) == _digest_of({key: value for key, value in record.items() if key != SEAL})
+    return bool(record.get(SEAL) == _digest_of(record))
 
 
 def _shown(folder: Path) -> list[str]:
@@ -63,19 +65,40 @@ def _shown(folder: Path) -> list[str]:
     return [path.name for path in files if not path.name.startswith(".")]
 
 
-def _fault_of_size(folder: Path, name: str, entry: Mapping[str, Any]) -> str | None:
+def _listed(file: Path) -> dict[str, Any]:
+    return {"size": file.stat().st_size, "sha256": _digest(file)}
+
+
+def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
     path = folder / name
-    if os.sep in name or path.is_symlink():
-        return f"{name} is a link or a path, not a file of the folder"
-    if not path.is_file():
+    if PurePath(name).name != name:
+        return f"{name} is a path, not a file of the folder"
+    if path.is_symlink() and not links:
+        return f"{name} is a link, not the file that was written"
+    if not path.exists():
         return f"{name} is missing"
-    size = path.stat().st_size
-    return None if size == entry["size"] else f"{name} has {size:,} bytes instead of {entry['size']:,}"
+    if not path.is_file():
+        return f"{name} is not a file"
+    try:
+        return _difference(path, dict(entry))
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror or error}"
+    except (TypeError, ValueError, KeyError):
+        return f"{name} is listed without its size and SHA-256"
+
+
+def _difference(path: Path, entry: dict[str, Any]) -> str | None:
+    """How a file differs from what was listed; its size says at once that something was cut off."""
+    size, expected = path.stat().st_size, int(entry["size"])
+    if size != expected:
+        return f"{path.name} has {size:,} bytes instead of {expected:,}"
+    return None if _digest(path) == entry["sha256"] else f"{path.name} does not match its checksum"
 
 
 def _digest(file: Path) -> str:
     import hashlib
 
+    # Read, not mapped: a disk that fails is an error then, and not the end of the process by SIGBUS.
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -83,4 +106,5 @@ def _digest(file: Path) -> str:
 def _digest_of(record: Mapping[str, Any]) -> str:
     import hashlib
 
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    unsealed = {key: value for key, value in record.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(unsealed, sort_keys=True).encode()).hexdigest()

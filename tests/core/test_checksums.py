@@ -46,9 +46,45 @@ def test_a_damaged_file_is_named_and_no_other(folder, damage):
 def test_a_file_outside_of_the_folder_is_not_one_of_it(folder):
     listed = list_files(folder)
     inner = folder / "logs"
-    assert faults(inner, {"../weights": listed["weights"]}) == [
-        "../weights is a link or a path, not a file of the folder"
-    ]
+    assert faults(inner, {"../weights": listed["weights"]}) == ["../weights is a path, not a file of the folder"]
+
+
+def test_every_damaged_file_is_named_whatever_the_others_are(folder):
+    listed = list_files(folder)
+    DAMAGES["cut off"](folder / "weights")
+    DAMAGES["flipped"](folder / "other")
+    assert faults(folder, listed) == ["other does not match its checksum", "weights has 999 bytes instead of 1,000"]
+
+
+@pytest.mark.parametrize("content", [b"", b"moved"])
+def test_a_link_is_as_good_as_its_content_where_links_are_allowed(folder, content):
+    listed = list_files(folder)
+    DAMAGES["linked"](folder / "weights")
+    assert faults(folder, listed, links=True) == []
+    (folder / "moved").write_bytes(content)
+    assert faults(folder, listed, links=True) == [f"weights has {len(content)} bytes instead of 1,000"]
+
+
+@pytest.mark.parametrize("entry", [None, {}, {"size": "large"}, {"size": 1000}, [1000, ""]], ids=str)
+def test_a_file_that_is_listed_without_its_sums_is_named(folder, entry):
+    assert faults(folder, {"weights": entry}) == ["weights is listed without its size and SHA-256"]
+
+
+def test_a_file_that_the_disk_does_not_give_is_named(folder, monkeypatch):
+    def fail(*given):
+        raise OSError(5, "Input/output error")
+
+    listed = list_files(folder)
+    monkeypatch.setattr("hashlib.file_digest", fail)
+    assert faults(folder, listed)[1] == "weights cannot be read: Input/output error"
+
+
+def test_what_each_file_needs_besides_is_done_and_what_fails_there_is_raised(folder):
+    seen = []
+    list_files(folder, each=seen.append)
+    assert sorted(seen) == [folder / "other", folder / "weights"]
+    with pytest.raises(ZeroDivisionError):
+        list_files(folder, each=lambda file: 1 / 0)
 
 
 records = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.booleans(), max_size=4)
@@ -57,6 +93,7 @@ records = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=
 @given(records, records)
 def test_a_sealed_record_is_known_again_and_no_other_is(record, other):
     assert is_sealed(seal(record))
+    assert seal(seal(record)) == seal(record)
     assert is_sealed({**other, "sha256": seal(record)["sha256"]}) == (
         {**other, "sha256": 0} == {**record, "sha256": 0}
         and list(map(type, other.values())) == list(map(type, record.values()))
