@@ -37,9 +37,10 @@ def list_files(
 
 
 def faults(folder: Path, listed: Any, *, links: bool = False) -> list[str]:
-    """What is wrong with the files that a record lists as `list_files` does, a line for each; nothing if all are as they were written.
+    """What is wrong with the files that a record lists, a line for each; nothing if all are as they were written.
 
-    A link in place of a file is a fault, unless `links` are as good as files. Only what has its size is read.
+    `listed` is what `list_files` returned, or whatever a record has in its place. A link instead of a file is a fault,
+    unless `links` are as good as files. Only what has its size is read.
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -238,7 +238,7 @@ def test_the_newest_whole_one_is_used_and_a_damaged_one_is_named(job, tmp_path):
     said = []
     assert checkpoints.find(tmp_path, said.append).name == "checkpoint-5"
     assert [
-        "checkpoint-9 is damaged: weights has changed" in said[0],
+        "checkpoint-9 is damaged: weights does not match its checksum" in said[0],
         "checkpoint-8 is damaged: checkpoint.json is of step 7" in said[1],
     ] == [True, True]
 

@@ -70,6 +70,11 @@ def test_a_file_that_is_listed_without_its_sums_is_named(folder, entry):
     assert faults(folder, {"weights": entry}) == ["weights is listed without its size and SHA-256"]
 
 
+@pytest.mark.parametrize("listed", [None, [], "weights", 7], ids=str)
+def test_a_record_that_lists_no_files_proves_nothing(folder, listed):
+    assert faults(folder, listed) == ["no file is listed with its size and SHA-256"]
+
+
 def test_a_file_that_the_disk_does_not_give_is_named(folder, monkeypatch):
     def fail(*given):
         raise OSError(5, "Input/output error")
