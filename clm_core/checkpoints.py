@@ -232,8 +232,10 @@ def run_of(checkpoint: Path) -> Path:
     return checkpoint.parent if named else Path(os.path.abspath(checkpoint)).parent  # noqa: PTH100  (not through links)
 
 
-def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> int:
+def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data: str = "the data") -> int:
     """Make sure that a training can resume from the checkpoint, and return the checkpoint's step.
+
+    `data` names the option that says where the text is.
 
     Raises:
         ModelError: the checkpoint is from a backend that writes no moments for others, its blocks came in another
@@ -247,6 +249,8 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str) -> in
             f"{shlex.quote(str(checkpoint))}"
         )
     for key, value in schedule.identity().items():
+        if record.get(key) != value and key == "data":
+            raise ModelError(f"{checkpoint} was trained on other text than there is in {data} now: use the same")
         if record.get(key) != value:
             raise ModelError(
                 f"{checkpoint} was trained with {key} {record.get(key)}, this run has {value}: use the same"

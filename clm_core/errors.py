@@ -33,6 +33,15 @@ class TrainingError(ClmError):
     """The training cannot continue, for example because the loss is no longer a number."""
 
 
+class StoppedError(TrainingError):
+    """The training has stopped because it was asked to: by a signal, or by the file `stop` in its folder."""
+
+    def __init__(self, message: str = "", *, signum: int | None = None) -> None:
+        super().__init__(message)
+        self.signum = signum
+        """The number of the signal, if it was one."""
+
+
 class OutputError(ClmError):
     """The output folder cannot be written, or already contains something that would be lost."""
 

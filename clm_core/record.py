@@ -1,10 +1,11 @@
-"""The files of a run: their names, which of them are shared, and reading options and results back."""
+"""The files of a run: their names, which of them are shared, and options and results, written and read back."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from clm_core.durable import checksums, replace, sync_file
 from clm_core.errors import OutputError
 from clm_core.screen.endings import ERROR_LOG
 
@@ -19,6 +20,9 @@ CURVE = "losses.png"
 LOGS = "logs"
 UPLOADING = ".upload-"
 """Prefix of the name of a folder that holds a checkpoint during its upload."""
+
+FILES = "files"
+"""The entry of the results with the size and the SHA-256 of the other files."""
 
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
@@ -39,6 +43,38 @@ def read_results(run: Path) -> Record:
     return _read(run, RESULTS_FILE)
 
 
+def write_results(run: Path, results: Record) -> None:
+    """Write the results of a finished run, last: with the sums of its other files, by which it proves to be whole.
+
+    Results that were read and have the sums already keep them.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    listed = results.get(FILES) or checksums.list_files(run, _proved(run), each=sync_file)
+    sealed = checksums.seal({**without_sums(results), FILES: listed})
+    replace(run / RESULTS_FILE, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+
+
+def without_sums(results: Record) -> Record:
+    """The results without what proves the files, which differ where the run is uploaded."""
+    return {name: value for name, value in results.items() if name not in (FILES, checksums.SEAL)}
+
+
+def faults(run: Path) -> list[str]:
+    """What is damaged in a finished run, a line for each file; nothing if all is as it was written, or has no sums.
+
+    Raises:
+        OutputError: it is not finished, or its results cannot be read.
+    """
+    results = read_results(run)
+    if FILES not in results and checksums.SEAL not in results:  # Of an earlier clm.
+        return [] if any(run.glob("model*.safetensors")) else ["model.safetensors is missing"]
+    if not checksums.is_sealed(results):
+        return [f"{RESULTS_FILE} has changed since it was written"]
+    return checksums.faults(run, results[FILES])
+
+
 def read_configuration(run: Path) -> Record:
     """The configuration of the model of a finished run.
 
@@ -57,10 +93,15 @@ def read_options(run: Path) -> Record:
     import yaml
 
     try:
-        found = yaml.safe_load((run / RUN_FILE).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        found = dict(yaml.safe_load((run / RUN_FILE).read_text(encoding="utf-8")) or {})
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise OutputError(f"{run / RUN_FILE} cannot be read: {error}") from None
-    return {name: _without_folder(value) for name, value in found.items()}
+    return without_folders(found)
+
+
+def without_folders(options: Record) -> Record:
+    """Options as they may be shared: of a local path, the last name only."""
+    return {name: _without_folder(value) for name, value in options.items()}
 
 
 def shared_files(folder: Path) -> list[Path]:
@@ -71,6 +112,11 @@ def shared_files(folder: Path) -> list[Path]:
 def is_shared(name: str) -> bool:
     """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
     return name in WRITTEN - {ERROR_LOG} or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+
+
+def _proved(run: Path) -> list[str]:
+    """The files that stay as the training wrote them: all but the results, and the card, which a person may edit."""
+    return [path.name for path in shared_files(run) if path.name not in (RESULTS_FILE, CARD, CURVE)]
 
 
 def _read(run: Path, name: str) -> Record:

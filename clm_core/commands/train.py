@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import shlex
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clm_core import checkpoints, options
+from clm_core import checkpoints
 from clm_core.backend import Blocks, Model, Report, TrainingJob
 from clm_core.commands import summary
 from clm_core.commands.call import Call, code_of_upload
@@ -18,31 +19,30 @@ from clm_core.commands.generate import generate
 from clm_core.config import TrainConfig
 from clm_core.data.fetching import fetch
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
-from clm_core.data.readers.remote import is_remote
-from clm_core.durable import write
-from clm_core.errors import ClmError, OptionError, OutputError
+from clm_core.durable import remove
+from clm_core.durable import replace as replace_file
+from clm_core.errors import ClmError, OptionError, StoppedError
 from clm_core.hub import publishing
 from clm_core.inputs import announce, check_type, model_to_train, open_whole, prepared_for
 from clm_core.installation import install_extra
 from clm_core.models import model_folder
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
-from clm_core.options import Given, resolve
-from clm_core.options.resolve import Request
-from clm_core.record import LOGS, RESULTS_FILE, RUN_FILE
-from clm_core.redaction import without_credentials
+from clm_core.options import Given, resolve, shown
+from clm_core.options.resolve import DATA, Request
+from clm_core.record import LOGS, RESULTS_FILE, RUN_FILE, write_results
 from clm_core.results import GenerationResult, TrainingResult, versions
-from clm_core.runs import output
+from clm_core.runs import output, run_file
+from clm_core.runs.changes import lines
 from clm_core.runs.curves import CurveWriter
 from clm_core.runs.history import Recorder
+from clm_core.runs.start import Start, find_start, folder_of
 from clm_core.sample import PROMPT
 from clm_core.schedule import Schedule
 from clm_core.screen.endings import of_run
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
-
-LOCAL = ("train_file", "validation_file", "prepared", "model_name_or_path", "tokenizer_name", "config_name")
-"""The options that may name something on this machine."""
+from clm_core.stopping import STOP_FILE, EvaluationAbandonedError, Stop
 
 
 def run(call: Call) -> ExitCode:
@@ -65,15 +65,20 @@ class Plan:
     model: Model
     prepared: Prepared
     schedule: Schedule
-    resume_from: Path | None
-    """The checkpoint to resume from."""
+    start: Start = field(default_factory=Start)
+    """Where it starts."""
     first_step: int
-    """The steps that it has made."""
+    """The steps that were made before."""
 
     @property
     def config(self) -> TrainConfig:
         """The options of the training."""
         return self.request.config
+
+    @property
+    def resume_from(self) -> Path | None:
+        """The checkpoint to resume from."""
+        return self.start.resume_from
 
     def blocks(self, split: str) -> Blocks | None:
         """The blocks of a split; None where the data has no such split."""
@@ -82,15 +87,23 @@ class Plan:
 
 def train(request: Request[TrainConfig], progress: Progress) -> TrainingResult:
     """Train a model, evaluate it, and write it with all that belongs to it to the output folder."""
-    resume_from = check_output(request.config)  # Before a repository is made on the Hub.
-    publisher = publishing.publisher(request.config, progress)
-    return execute(plan(request, resume_from, progress), publisher, progress)
+    folder = folder_of(request)
+    request = replace(request, config=replace(request.config, output_dir=None if folder is None else str(folder)))
+    with output.held(folder) as is_held:
+        start = check_output(request, progress)  # Before a repository is made on the Hub.
+        publisher = publishing.publisher(request.config, progress)
+        if start.is_done:
+            return _already_finished(start, publisher, progress)
+        planned = plan(request, start, progress)
+        if start.finished and start.finished.steps == planned.schedule.total_steps:
+            return _already_finished(start, publisher, progress)
+        return execute(planned, publisher, progress, is_held=is_held)
 
 
-def plan(request: Request[TrainConfig], resume_from: Path | None, progress: Progress) -> Plan:
+def plan(request: Request[TrainConfig], start: Start, progress: Progress) -> Plan:
     """Decide everything about a training: read its model and its tokenizer, prepare its data, lay out its steps.
 
-    `resume_from` is what `check_output` returned.
+    `start` is what `check_output` returned.
 
     Raises:
         ClmError: an option, the data, the model or the checkpoint cannot be used as requested.
@@ -108,69 +121,94 @@ def plan(request: Request[TrainConfig], resume_from: Path | None, progress: Prog
         data=prepared.manifest.splits[TRAIN].sha256,
         validation=prepared.has(VALIDATION),
     )
-    first_step = checkpoints.check_continues(resume_from, schedule, backend=backend.name) if resume_from else 0
-    if resume_from and (writer := checkpoints.backend_of(resume_from)) != backend.name:
-        progress.say(
-            f"{resume_from} was written by backend {writer}: everything is resumed except dropout, which is drawn anew"
-        )
+    first_step = _first_step(request, start, schedule, progress) if start.resume_from else 0
     return Plan(
         request=request,
         tokenizer=tokenizer,
         model=model,
         prepared=prepared,
         schedule=schedule,
-        resume_from=resume_from,
+        start=start,
         first_step=first_step,
     )
 
 
-def execute(plan: Plan, publisher: publishing.Publisher, progress: Progress) -> TrainingResult:
-    """Carry out a plan in the folder of its run, and publish what came of it."""
-    with output.claimed(plan.config, plan.request.backend.name, plan.resume_from) as claim:
-        write(claim.folder / RUN_FILE, _run_file(plan.request))
-        recorder = _recorder(plan, claim.folder, progress)
+def execute(
+    plan: Plan, publisher: publishing.Publisher, progress: Progress, *, is_held: bool = False
+) -> TrainingResult:
+    """Carry out a plan in the folder of its run, which `is_held` if it was locked before; publish what came of it."""
+    config, backend = plan.config, plan.request.backend
+    with output.claimed(config, backend.name, plan.resume_from, is_held=is_held) as claim:
+        remove(claim.folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
+        replace_file(claim.folder / RUN_FILE, run_file.of_run(plan.request))
+        stop = Stop(claim.folder / STOP_FILE, saves=config.save_on_signal)
+        recorder = _recorder(plan, claim, progress, stop)
         with publisher.following(claim.folder, recorder) as report, output.staging(claim.folder) as model_dir:
-            with recorder.recording(), _noting(claim, recorder, plan):
-                plan.request.backend.train(_job(plan, claim.folder, model_dir, report, recorder))
+            with recorder.recording(), _explained(plan, recorder, claim.folder):
+                backend.train(_job(plan, claim.folder, model_dir, report, recorder))
             model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
         result = publisher.waiting(_result(plan, recorder, claim.folder))
-        write(claim.folder / RESULTS_FILE, result.to_text())
+        write_results(claim.folder, result.to_dict())
     with of_run(claim.folder):
         return publisher.finish(result)
 
 
-def check_output(config: TrainConfig) -> Path | None:
-    """Make sure that the run can be written, before anything slow starts, and return the checkpoint to resume from.
+def check_output(request: Request[TrainConfig], progress: Progress) -> Start:
+    """Make sure that the run can be written, before anything slow starts, and return where it starts.
 
     Raises:
         ClmError: the checkpoint, the prepared data or the output folder cannot be used as requested.
     """
-    resume_from = checkpoints.find(Path(config.resume_from_checkpoint)) if config.resume_from_checkpoint else None
-    if resume_from and config.overwrite_output_dir:
-        raise OptionError("overwrite_output_dir and resume_from_checkpoint cannot be combined: give one of them")
+    config = request.config
     if config.report_to != "none" and find_spec(config.report_to) is None:
         raise OptionError(f"report_to {config.report_to}: not installed: {install_extra(config.report_to)}")
     if config.prepared:
         open_whole(fetch(config.prepared))
-    if config.output_dir:
-        folder = Path(config.output_dir)
-        output.check(folder, overwrite=config.overwrite_output_dir, resume_from=resume_from)
-        if config.overwrite_output_dir:
-            _check_keeps_inputs(config, folder)
-    return resume_from
+    folder = Path(config.output_dir) if config.output_dir else None
+    start = find_start(request, folder, progress.say)
+    if folder and not start.is_done:
+        from_the_start = config.resume_from_checkpoint is not None and start.resume_from is None
+        output.check(folder, overwrite=config.overwrite_output_dir or from_the_start, resume_from=start.resume_from)
+        if config.overwrite_output_dir or from_the_start:
+            run_file.check_keeps_inputs(config, folder)
+    return start
 
 
-def _check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
-    """Make sure that the folder to be overwritten contains nothing that the run starts from."""
-    for name in LOCAL:
-        for path in filter(_is_local, _listed(getattr(config, name))):
-            resolved = Path(path).resolve()
-            if folder.resolve() in (resolved, *resolved.parents):
-                raise OutputError(f"output_dir {folder} would be overwritten, but {name} {path} is in it")
+def _already_finished(start: Start, publisher: publishing.Publisher, progress: Progress) -> TrainingResult:
+    """The result of a run that there is nothing to add to, uploaded if that is still to be done."""
+    result = start.finished
+    assert result is not None
+    progress.say(
+        f"{result.output_dir} has already finished its {result.steps} steps; more --max-steps or --num-train-epochs "
+        "train it longer"
+    )
+    for name, (was, now) in start.changed.items():
+        progress.say(f"{name} {shown(now)} has no effect any more: it was trained with {shown(was)}")
+    if result.hub and result.hub.state == "uploaded":
+        return result
+    with of_run(result.output_dir):
+        return publisher.finish(publisher.waiting(result))
 
 
-def _recorder(plan: Plan, folder: Path, progress: Progress) -> Recorder:
-    config, prepared = plan.config, plan.prepared
+def _first_step(request: Request[TrainConfig], start: Start, schedule: Schedule, progress: Progress) -> int:
+    """The step of the checkpoint, once it is sure that the training can resume from it; says what that means."""
+    checkpoint, config = start.resume_from, request.config
+    assert checkpoint is not None
+    names = [name for name in DATA if getattr(config, name)]
+    data = ", ".join(f"{name} {shown(getattr(config, name))}" for name in names) or "the built-in sample"
+    step = checkpoints.check_continues(checkpoint, schedule, backend=request.backend.name, data=data)
+    if (writer := checkpoints.backend_of(checkpoint)) != request.backend.name:
+        progress.say(
+            f"{checkpoint} was written by backend {writer}: everything is resumed except dropout, which is drawn anew"
+        )
+    progress.say(f"resuming {checkpoints.run_of(checkpoint)} at step {step:,} of {schedule.total_steps:,}")
+    for line in lines(start.changed):
+        progress.say(line)
+    return step
+
+
+def _recorder(plan: Plan, claim: output.Claim, progress: Progress, stop: Stop) -> Recorder:
+    config, prepared, folder = plan.config, plan.prepared, claim.folder
     validation = plan.blocks(VALIDATION)
     return Recorder(
         plan.schedule,
@@ -182,22 +220,31 @@ def _recorder(plan: Plan, folder: Path, progress: Progress) -> Recorder:
         curves=CurveWriter(folder / LOGS) if config.report_to == "tensorboard" else None,
         resume_from=plan.resume_from,
         start_step=plan.first_step,
+        changed=plan.start.changed,
+        stop=stop,
+        begin=claim.begin,
     )
 
 
 @contextmanager
-def _noting(claim: output.Claim, recorder: Recorder, plan: Plan) -> Iterator[None]:
-    """Say of the folder, however the training ends, whether a step was made."""
+def _explained(plan: Plan, recorder: Recorder, folder: Path) -> Iterator[None]:
+    """Say of a training that was asked to stop what there is of it, and which command resumes it."""
     try:
         yield
-    finally:
-        claim.begun = recorder.step > plan.first_step
+    except (StoppedError, EvaluationAbandonedError) as error:
+        by = signal.Signals(recorder.stop.signum).name if recorder.stop.signum else f"the file {folder / STOP_FILE}"
+        where = f"at step {recorder.step:,} of {plan.schedule.total_steps:,}"
+        kept = f"{recorder.checkpoint} is complete" if recorder.checkpoint else "there is no checkpoint"
+        command = f"clm --backend {plan.request.backend.name} train --resume-from-checkpoint {shlex.quote(str(folder))}"
+        said = f"{where}: {kept}; to go on: {command}" if recorder.step else "before its first step: nothing is kept"
+        raise StoppedError(f"stopped by {by} {said}", signum=recorder.stop.signum) from error
 
 
 def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Recorder) -> TrainingJob:
     def add_to_checkpoint(checkpoint: Path) -> None:
         model_folder.complete(checkpoint, plan.tokenizer, plan.model.architecture)
         recorder.add_to_checkpoint(checkpoint)
+        (checkpoint / RUN_FILE).write_text(run_file.shared(plan.request), encoding="utf-8")
 
     train = plan.blocks(TRAIN)
     assert train is not None
@@ -214,6 +261,8 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
         report=report,
         backend=plan.request.backend.name,
         add_to_checkpoint=add_to_checkpoint,
+        stop=recorder.stop,
+        evaluation_due=recorder.evaluation_due,
     )
 
 
@@ -232,37 +281,6 @@ def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:
         checkpoint=recorder.checkpoint,
         versions=versions(plan.request.backend.requires),
     )
-
-
-def _run_file(request: Request[TrainConfig]) -> str:
-    """The options of a run, so that it can be repeated, resumed and evaluated from any folder."""
-    config = request.config
-    local: dict[str, Any] = {
-        name: tuple(map(_absolute, value)) if isinstance(value, tuple) else _absolute(value)
-        for name in LOCAL
-        if (value := getattr(config, name))
-    }
-    once: dict[str, Any] = {"overwrite_output_dir": False, "overwrite_cache": False, "resume_from_checkpoint": None}
-    return options.to_yaml(replace(config, **local, **once), {request.backend.name: request.backend_options})
-
-
-def _absolute(path: str) -> str:
-    """An existing path or a glob as an absolute one; a name on the Hub or a URL as it is.
-
-    Credentials in a URL are left out.
-    """
-    if is_remote(path):
-        return without_credentials(path)
-    return os.path.abspath(path) if _is_local(path) else path  # noqa: PTH100  (a glob is no path to resolve)
-
-
-def _is_local(name: str) -> bool:
-    """Whether this is an existing path or a glob, not a name on the Hub."""
-    return Path(name).exists() or any(sign in name for sign in "*?[")
-
-
-def _listed(value: Any) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def _complete_sample(request: Request[TrainConfig], result: TrainingResult) -> GenerationResult | None:

@@ -53,7 +53,13 @@ class RunOptions:
     )
     overwrite_output_dir: bool = option(False, "delete what an earlier run left in output_dir")
     resume_from_checkpoint: str | None = option(
-        None, "resume from this checkpoint, or from the run's latest, with the run's options", metavar="DIR"
+        None,
+        "resume from this checkpoint, or from the run's latest, with the run's options; `auto`: resume the run in "
+        "output_dir if there is one, and start it if not",
+        metavar="DIR",
+    )
+    save_on_signal: bool = option(
+        True, "when a signal or the file `stop` in output_dir ends the training, write a checkpoint first"
     )
     eval_strategy: Literal["no", "steps", "epoch"] = option(
         "epoch", "when to evaluate during training; unless `no`, also before and after it"

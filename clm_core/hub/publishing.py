@@ -16,7 +16,6 @@ from pathlib import Path
 
 from clm_core.backend import Event, Report, Saved
 from clm_core.config import TrainConfig
-from clm_core.durable import write
 from clm_core.errors import ClmError, HubError, OptionError, OutputError
 from clm_core.hub import account, run_files
 from clm_core.hub.account import Hub, Repository
@@ -24,7 +23,7 @@ from clm_core.hub.background import Background
 from clm_core.hub.card import remove_card
 from clm_core.hub.pushing import name_of, push_run, queued
 from clm_core.hub.upload import upload, without_bars
-from clm_core.record import RESULTS_FILE, UPLOADING
+from clm_core.record import UPLOADING, read_results, write_results
 from clm_core.results import TrainingResult
 from clm_core.screen.progress import Progress
 
@@ -114,8 +113,9 @@ class _Live(Publisher):
     def finish(self, result: TrainingResult) -> TrainingResult:
         assert self.repository
         done = replace(result, hub=push_run(result.output_dir, self.repository, self.progress, self.hub))
-        with contextlib.suppress(OutputError):  # A disk that is full keeps what was written before.
-            write(result.output_dir / RESULTS_FILE, done.to_text())
+        with contextlib.suppress(OSError, OutputError):  # A disk that is full keeps what was written before.
+            written = read_results(result.output_dir)
+            write_results(result.output_dir, written | {"hub": done.to_dict()["hub"]})
         return done
 
     def _make(self, folder: Path) -> Repository:

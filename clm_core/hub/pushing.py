@@ -15,7 +15,7 @@ from clm_core.hub import account, prepared_data, run_files
 from clm_core.hub.account import DatasetFacts, Hub, Repository
 from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import upload
-from clm_core.record import CARD, RESULTS_FILE, Record, read_options, read_results
+from clm_core.record import CARD, RESULTS_FILE, Record, read_options, read_results, write_results
 from clm_core.results import Publication
 from clm_core.screen.endings import of_run
 from clm_core.screen.progress import Progress
@@ -154,8 +154,10 @@ def command_for(folder: Path) -> str:
 
 def _write_outcome(run: Path, results: Record, publication: Publication) -> None:
     """Write the results of a run with the outcome of its upload."""
-    text = json.dumps(results | {"hub": asdict(publication)}, indent=2, allow_nan=False)
-    write(run / RESULTS_FILE, f"{text}\n")
+    try:
+        write_results(run, results | {"hub": asdict(publication)})
+    except OSError as error:
+        raise OutputError(f"cannot write {run / RESULTS_FILE}: {error.strerror}") from error
 
 
 def _uploaded(run: Path, repository: Repository, progress: Progress, hub: Hub, license: str | None) -> Publication:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from clm_core.hub.card import training_options
 from clm_core.hub.upload import Files
-from clm_core.record import HISTORY_FILE, RESULTS_FILE, RUN_FILE, Record, is_shared, read_options, shared_files
+from clm_core.record import (
+    HISTORY_FILE,
+    RESULTS_FILE,
+    RUN_FILE,
+    Record,
+    is_shared,
+    read_options,
+    shared_files,
+    without_sums,
+)
 
 LAST = "last-checkpoint"
 """The folder of the last checkpoint in a repository, for strategy `checkpoint`; Trainer calls it so, too."""
@@ -54,5 +63,5 @@ def _run_file(options: Record) -> bytes:
 
 
 def _results_file(results: Record) -> bytes:
-    shared = {name: value for name, value in results.items() if name not in OF_THIS_MACHINE}
+    shared = {name: value for name, value in without_sums(results).items() if name not in OF_THIS_MACHINE}
     return (json.dumps(shared, indent=2) + "\n").encode()

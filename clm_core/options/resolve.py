@@ -34,6 +34,9 @@ from clm_core.registry import Status, get_backend, list_backends
 
 Config = TypeVar("Config")
 
+AUTO = "auto"
+"""The value of `resume_from_checkpoint` that resumes the run in output_dir if there is one, and starts it if not."""
+
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
 
@@ -68,7 +71,8 @@ def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Requ
     """The request for a training: on the built-in sample if nothing is named, with the run's options if resumed."""
     layers = _prepared_wins(Layers(file=_read(file, TrainConfig), given=given))
     resumed = layers.value("resume_from_checkpoint")
-    base = _resumed(resumed) if resumed else _base(layers, TrainConfig)
+    named = resumed and resumed.value != AUTO
+    base = _resumed(resumed, layers) if resumed and named else _base(layers, TrainConfig)
     return _request(TrainConfig, replace(layers, base=base), backend)
 
 
@@ -288,10 +292,19 @@ def _option_names(cls: type) -> list[str]:
     return [option.name for option in options.list_options(cls)]
 
 
-def _resumed(given: Given) -> dict[str, Given]:
-    """The options of the checkpoint's run, with its folder as the output folder."""
-    run = checkpoints.find(Path(given.value)).parent
-    return {**_recorded(run), "output_dir": Given(str(run), given.place)}
+def _resumed(given: Given, layers: Layers) -> dict[str, Given]:
+    """The options of the run, or of the checkpoint's run, with its folder as the output folder."""
+    path = Path(given.value)
+    run = checkpoints.run_of(path) if (path / checkpoints.MARKER).is_file() else path
+    repeat = "repeat the command that started the run, with --resume-from-checkpoint auto"
+    if not (run / RUN_FILE).is_file():
+        checkpoints.find(path)
+        if not layers.has_one_of(DATA):
+            raise OptionError(f"{given.place}: {run} has no {RUN_FILE}, where its options were: {repeat}")
+    try:
+        return {**_recorded(run), "output_dir": Given(str(run), given.place)}
+    except OptionError as error:
+        raise OptionError(f"{error}; {repeat}") from None
 
 
 def _recorded(run: Path) -> dict[str, Given]:

@@ -3,17 +3,21 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
-from clm_core.errors import TrainingError
-from clm_core.record import HISTORY_FILE
+from clm_core.checkpoints import run_of
+from clm_core.durable import append, replace
+from clm_core.errors import ModelError, OutputError, StoppedError, TrainingError
+from clm_core.record import HISTORY_FILE, RUN_FILE
 from clm_core.results import Metrics
+from clm_core.runs.changes import Changes
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Bar, Progress
+from clm_core.stopping import EvaluationAbandonedError, Stop
 
 PENDING_FILE = "pending_losses.json"
 """The file in a checkpoint with the losses since the last line of the history, for the mean in the next one."""
@@ -34,13 +38,24 @@ class Recorder:
         curves: Any = None,
         resume_from: Path | None = None,
         start_step: int = 0,
+        changed: Changes | None = None,
+        stop: Stop | None = None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` goes into the history of a resumed run; `begin` is called once a step is done."""
         self.schedule, self.progress, self.curves = schedule, progress, curves
         self.predicted = block_size - 1
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
-        self.history = _history_until(resume_from.parent / HISTORY_FILE, start_step) if resume_from else []
-        self.pending, self.pending_auxiliary = _pending_losses(resume_from)
+        self.stop, self.begin = stop or Stop(), begin
+        self.history = _history_of(resume_from, start_step, progress) if resume_from else []
+        if changed:
+            self.history.append({"step": start_step, "changed": {name: list(pair) for name, pair in changed.items()}})
+        kept = _pending(resume_from)
+        self.pending: list[float] = kept["loss"]
+        self.pending_auxiliary: list[float] = kept["auxiliary_loss"]
+        self.evaluation_due: bool = kept["evaluation_due"]
+        """Whether the evaluation at the first step was abandoned, and is to be made when the run is resumed."""
         self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
         self._reported, self._reported_at = start_step, 0.0
@@ -52,11 +67,13 @@ class Recorder:
         self._file = folder / HISTORY_FILE
         self._evaluation: tuple[ExitStack, Bar] | None = None
         self._evaluation_started = 0.0
+        self._stops_after: int | None = None
+        """The step at which it was seen that the training is to stop."""
 
     @contextmanager
     def recording(self) -> Iterator["Recorder"]:
         """Show a bar, and add to the history file, for as long as the training takes."""
-        self._file.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
+        replace(self._file, self._text())
         with self.progress.bar("training", self.schedule.total_steps, "step") as self._bar:
             self._bar.advance(self.start_step)
             self.started = time.monotonic()
@@ -70,6 +87,7 @@ class Recorder:
 
         Raises:
             TrainingError: the loss of a step is no longer a number.
+            StoppedError: the training was asked to stop, and has saved what it is to save.
         """
         match event:
             case StepDone():
@@ -80,11 +98,15 @@ class Recorder:
                 self._evaluated(event)
             case Saved():
                 self.checkpoint = event.path
+                if self.stop.requested:
+                    raise self._stopped()
 
     def add_to_checkpoint(self, folder: Path) -> None:
-        """Write what the next line of the history needs."""
-        pending = {"loss": self.pending, "auxiliary_loss": self.pending_auxiliary}
+        """Write the history so far, and what its next line needs."""
+        due = self.validation_blocks > 0 and self.schedule.evaluates_at(self.step) and not self._metrics_at(self.step)
+        pending = {"loss": self.pending, "auxiliary_loss": self.pending_auxiliary, "evaluation_due": due}
         (folder / PENDING_FILE).write_text(json.dumps(pending), encoding="utf-8")
+        (folder / HISTORY_FILE).write_text(self._text(), encoding="utf-8")
 
     @property
     def before(self) -> Metrics | None:
@@ -104,7 +126,10 @@ class Recorder:
     def _step_done(self, event: StepDone) -> None:
         self._check_finite("loss", event.loss, event.step)
         self._check_finite("gradient norm", event.grad_norm or 0.0, event.step)
+        if self._stops_after is not None:  # The step after which the backend should have saved.
+            raise self._stopped()
         self.step = event.step
+        self.begin()
         self.pending.append(event.loss)
         if event.auxiliary_loss is not None:
             self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
@@ -114,6 +139,10 @@ class Recorder:
             self._log(event)
         elif event.step == self.start_step + 1:
             self._measure_from(event.step)  # A framework traces or compiles in its first step, and never again.
+        if self.stop.requested:
+            self._stops_after = event.step
+            if not self.stop.saves:
+                raise self._stopped()
 
     def _log(self, event: StepDone) -> None:
         loss = _taken_mean(self.pending)
@@ -144,17 +173,24 @@ class Recorder:
         self._reported, self._reported_at = step, self._training_seconds()
 
     def _batch_scored(self, event: BatchScored) -> None:
+        if self.stop.requested:
+            self._end_evaluation()
+            # Before the first step, there is nothing to save.
+            raise EvaluationAbandonedError if self.step > self.start_step else self._stopped()
         if self._evaluation is None:
             stack, self._evaluation_started = ExitStack(), time.monotonic()
             bar = stack.enter_context(self.progress.bar("evaluating", self.validation_blocks, "block"))
             self._evaluation = stack, bar
         self._evaluation[1].advance(event.blocks)
 
-    def _evaluated(self, event: Evaluated) -> None:
+    def _end_evaluation(self) -> None:
         if self._evaluation:
             self._evaluation[0].close()
             self.evaluating += time.monotonic() - self._evaluation_started
             self._evaluation = None
+
+    def _evaluated(self, event: Evaluated) -> None:
+        self._end_evaluation()
         self._check_finite("validation loss", event.score.loss, event.step)
         metrics = self._metrics(event.score)
         self._record({"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}})
@@ -174,10 +210,16 @@ class Recorder:
 
         return compute(score, bytes_per_token=self.bytes_per_token)
 
+    def _stopped(self) -> StoppedError:
+        """What ends a training that was asked to stop; the command adds how to resume it."""
+        return StoppedError(f"at step {self.step:,} of {self.schedule.total_steps:,}", signum=self.stop.signum)
+
+    def _text(self) -> str:
+        return "".join(json.dumps(line) + "\n" for line in self.history)
+
     def _record(self, line: dict[str, Any]) -> None:
         self.history.append(line)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append(self._file, json.dumps(line))
         if self.curves:
             self.curves.write(line)
 
@@ -193,19 +235,50 @@ class Recorder:
         return (epochs * schedule.blocks_per_epoch + rest * schedule.step_blocks) * self.predicted
 
 
-def _history_until(file: Path, step: int) -> list[dict[str, Any]]:
-    """The history of an interrupted run up to the checkpoint it is resumed from."""
-    if not file.is_file():
-        return []
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return [line for line in lines if line["step"] <= step]
+def _history_of(checkpoint: Path, step: int, progress: Progress) -> list[dict[str, Any]]:
+    """The history of an interrupted run up to the checkpoint it is resumed from, which has it.
+
+    Raises:
+        OutputError: there is only that of the run, of an earlier clm, and it cannot be read.
+    """
+    in_run = run_of(checkpoint) / HISTORY_FILE
+    if not (checkpoint / HISTORY_FILE).is_file():
+        return [line for line in _lines(in_run) if line["step"] <= step] if in_run.is_file() else []
+    kept = (checkpoint / HISTORY_FILE).read_text(encoding="utf-8")
+    found = in_run.read_bytes() if in_run.is_file() and not in_run.is_symlink() else b""
+    if run_of(checkpoint).is_dir() and (run_of(checkpoint) / RUN_FILE).exists() and not found.startswith(kept.encode()):
+        progress.say(f"{in_run} is damaged: restored from {checkpoint.name}")
+    return [json.loads(line) for line in kept.splitlines()]
 
 
-def _pending_losses(checkpoint: Path | None) -> tuple[list[float], list[float]]:
-    """The losses and auxiliary losses that `add_to_checkpoint` wrote; an earlier clm wrote a list of losses alone."""
+def _lines(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_bytes().split(b"\n")
+    found = []
+    for number, line in enumerate(lines[:-1], start=1):  # What follows the last line's end was cut off.
+        try:
+            found.append({"step": 0, **json.loads(line)})
+        except (ValueError, TypeError, RecursionError) as error:
+            raise OutputError(
+                f"{file}, line {number} is damaged ({error}): repair or remove the line, or the file"
+            ) from None
+    return found
+
+
+def _pending(checkpoint: Path | None) -> dict[str, Any]:
+    """What `add_to_checkpoint` wrote, or nothing; an earlier clm wrote less, or a list of losses alone.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     file = checkpoint / PENDING_FILE if checkpoint else None
-    read = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else []
-    return (read["loss"], read["auxiliary_loss"]) if isinstance(read, dict) else (read, [])
+    nothing = {"loss": [], "auxiliary_loss": [], "evaluation_due": False}
+    if file is None or not file.is_file():
+        return nothing
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {**nothing, **(found if isinstance(found, dict) else {"loss": list(map(float, found))})}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{file} is damaged ({error}): use another checkpoint") from None
 
 
 def _taken_mean(values: list[float]) -> float:

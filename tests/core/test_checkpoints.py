@@ -116,7 +116,7 @@ def test_the_steps_that_are_left_follow_the_checkpoint(job):
     ("change", "message"),
     [
         ({"blocks": 63}, "trained with blocks 64, this run has 63"),
-        ({"data": "other"}, "trained with data hash, this run has other"),
+        ({"data": "other"}, "trained on other text than there is in the data now"),
         ({"seed": 1}, "trained with seed 42, this run has 1"),
         ({"per_device_train_batch_size": 4}, "trained with train_batch_size 8, this run has 4"),
         ({"gradient_accumulation_steps": 2}, "trained with train_batch_size 8, this run has 16"),

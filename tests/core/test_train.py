@@ -47,6 +47,10 @@ def test_others_may_read_a_run_as_they_may_read_any_new_file(train, tmp_path):
 def test_the_result_is_what_is_written(train, tmp_path):
     result = train(output_dir=tmp_path / "run")
     written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert {"config.json", "history.jsonl", "model.safetensors", "run.yaml", "tokenizer.json"} <= {
+        *written.pop("files")
+    }
+    assert len(written.pop("sha256")) == 64
     assert written == result.to_dict() == json.loads(result.to_json())
     assert set(written["before"]) == set(written["after"]) == METRICS
 

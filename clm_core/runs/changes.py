@@ -1,0 +1,108 @@
+"""What changes between a run and its resumption: options that may change, and those that make it another run."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from clm_core.config import (
+    ArchitectureOptions,
+    DataOptions,
+    EvaluationOptions,
+    HubOptions,
+    OptimizationOptions,
+    PreparedOptions,
+    PreprocessingOptions,
+    RunOptions,
+    TokenizerOptions,
+    TrainConfig,
+    WeightsOptions,
+)
+from clm_core.errors import OptionError
+from clm_core.options import changed, list_options, shown
+from clm_core.record import Record, without_folders
+
+Changes = dict[str, tuple[Any, Any]]
+"""For each option that is another one now, its value before and its value now."""
+
+
+def _names(*groups: type) -> set[str]:
+    return {field.name for group in groups for field in fields(group)}
+
+
+ELSEWHERE = {
+    *_names(HubOptions),
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "report_to"),
+    *("preprocessing_num_workers", "streaming"),
+}
+"""Where and when things are written, and how fast: of no consequence for the training."""
+
+LOCATIONS = {"train_file", "prepared"}
+"""Where the text is. The same text may have moved: what there is now decides, by its checksum."""
+
+OF_EVALUATION = {"validation_file", "max_eval_samples"}
+"""What the scores are of: named, because the scores before the change cannot be compared with those after it."""
+
+MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCATIONS | OF_EVALUATION) - ELSEWHERE
+"""The training goes on with others: its steps from now on are different ones."""
+
+SETTLED = (
+    _names(DataOptions, PreprocessingOptions, PreparedOptions, TokenizerOptions, WeightsOptions, ArchitectureOptions)
+    - MAY_CHANGE
+    - ELSEWHERE
+)
+"""What the run is: with another model, or other blocks, it is another run."""
+
+LENGTH = {
+    *("max_steps", "num_train_epochs", "dataloader_drop_last"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size"),
+}
+"""The options that the number of steps follows from."""
+
+
+def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) -> Changes:
+    """Compare the options of a run, as `read_options` returns them, with those of its resumption.
+
+    `sections` has the own options of the backend that resumes, by its name.
+
+    Raises:
+        OptionError: an option that defines the data or the model is another one.
+    """
+    found = _changes(before, config, SETTLED | MAY_CHANGE)
+    for name, section in sections.items():
+        own = _changes(before.get(name) or {}, section, {option.name for option in list_options(type(section))})
+        found |= {f"{name}.{key}": change for key, change in own.items()}
+    if "config_overrides" in found:
+        found |= _of_overrides(*found.pop("config_overrides"))
+    for name in sorted(found.keys() & SETTLED):
+        was, now = found[name]
+        raise OptionError(
+            f"{name} is {shown(now)}, but the run was started with {shown(was)}, and another value makes another run: "
+            "use the same to resume it, or choose another folder with --output-dir"
+        )
+    return found
+
+
+def lines(found: Changes) -> list[str]:
+    """A line for each change."""
+    return [f"{name}: {shown(was)} before, {shown(now)} from now on" for name, (was, now) in found.items()]
+
+
+def _changes(before: Record, config: Any, names: set[str]) -> Changes:
+    defaults = without_folders({option.name: _plain(option.default) for option in list_options(type(config))})
+    now = {**defaults, **without_folders(changed(config))}
+    pairs = {name: (before.get(name, defaults[name]), now[name]) for name in sorted(names)}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _of_overrides(before: str | None, now: str | None) -> Changes:
+    """A change of `config_overrides`: of dropout alone by the fields that changed, which may be; else of the option."""
+    was, new = (dict(re.findall(r"([\w.]+)=([^,]*)", text or "")) for text in (before, now))
+    names = sorted(name for name in was.keys() | new.keys() if was.get(name) != new.get(name))
+    if not names or any("drop" not in name for name in names):
+        return {"config_overrides": (before, now)}
+    return {f"config_overrides {name}": (was.get(name), new.get(name)) for name in names}

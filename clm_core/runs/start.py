@@ -1,0 +1,115 @@
+"""Where a training starts: anew, from a checkpoint, or not at all, because it has been finished."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from clm_core import checkpoints, record
+from clm_core.config import TrainConfig
+from clm_core.errors import ModelError, OptionError, OutputError
+from clm_core.options.resolve import AUTO, Request
+from clm_core.results import Publication, TrainingResult
+from clm_core.runs import output, run_file
+from clm_core.runs.changes import LENGTH, Changes, changes
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a training starts."""
+
+    resume_from: Path | None = None
+    """A checkpoint that is whole."""
+    changed: Changes = field(default_factory=dict)
+    """The options that are others than in the run so far."""
+    finished: TrainingResult | None = None
+    """The result of the run, if it has been finished and is as it was written."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to do: the run is finished, and is not to be longer."""
+        return self.finished is not None and not self.changed.keys() & LENGTH
+
+
+def folder_of(request: Request[TrainConfig]) -> Path | None:
+    """The folder of the run; None if the first free one is to be chosen."""
+    config = request.config
+    if config.output_dir is None and config.resume_from_checkpoint == AUTO:
+        return output.default_folder(config, request.backend.name)
+    return None if config.output_dir is None else Path(config.output_dir)
+
+
+def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> Start:
+    """Where to start, as `resume_from_checkpoint` says; `say` hears what is damaged and what is done instead.
+
+    Raises:
+        ModelError: there is no such checkpoint, or it is damaged.
+        OptionError: an option that defines the data or the model is another than the run's.
+    """
+    named = request.config.resume_from_checkpoint
+    if named is None:
+        return Start()
+    if request.config.overwrite_output_dir:
+        raise OptionError("overwrite_output_dir and resume_from_checkpoint cannot be combined: give one of them")
+    run = folder if named == AUTO else Path(named)
+    if run is None or (named == AUTO and not (run.is_dir() and output.has_run(run))):
+        return Start()
+    if (run / checkpoints.MARKER).is_file():
+        return _from(request, checkpoints.find(run), say)
+    finished = _finished(run, say) if folder and run.resolve() == folder.resolve() else None
+    changed = _changes(request, run) if finished else {}
+    if finished and not changed.keys() & LENGTH:
+        return Start(finished=finished, changed=changed)
+    if checkpoint := checkpoints.newest_whole(run, say) if run.is_dir() else None:
+        return _from(request, checkpoint, say, finished)
+    return _without_checkpoint(run, say, finished)
+
+
+def _from(request: Request[TrainConfig], checkpoint: Path, say: Say, finished: TrainingResult | None = None) -> Start:
+    if not checkpoints.has_sums(checkpoint):
+        say(f"{checkpoint} is of an earlier clm: it is not known whether it is damaged, and dropout is drawn anew")
+    run = checkpoints.run_of(checkpoint)
+    options = next((place for place in (checkpoint, run) if (place / record.RUN_FILE).is_file()), None)
+    changed = _changes(request, options) if options else {}
+    return Start(resume_from=checkpoint, changed=changed, finished=finished)
+
+
+def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) -> Start:
+    if finished:
+        raise ModelError(
+            f"{run} has finished its {finished.steps} steps, and has no checkpoint to train longer from: start a new "
+            f"training from its weights, in another folder, with --model-name-or-path {shlex.quote(str(run))}"
+        )
+    if not (run / record.RUN_FILE).is_file():
+        checkpoints.find(run)  # Says what there is instead.
+    say(f"{run} has no complete checkpoint: starting from the beginning")
+    return Start()
+
+
+def _changes(request: Request[TrainConfig], folder: Path) -> Changes:
+    sections = {request.backend.name: request.backend_options}
+    return changes(record.read_options(folder), run_file.with_absolute_paths(request.config), sections)
+
+
+def _finished(run: Path, say: Say) -> TrainingResult | None:
+    """The result of a run that is finished and whole; of one whose files are damaged, `say` hears which."""
+    if not (run / record.RESULTS_FILE).is_file():
+        return None
+    try:
+        if damaged := record.faults(run):
+            raise OutputError(f"{run} was finished, but {', '.join(damaged)}")
+        return _result(run, record.read_results(run))
+    except OutputError as error:
+        say(f"{error}: finishing it again")
+    except (KeyError, TypeError) as error:
+        say(f"{run / record.RESULTS_FILE} is not complete ({error}): finishing the run again")
+    return None
+
+
+def _result(run: Path, results: record.Record) -> TrainingResult:
+    found = {each.name: results[each.name] for each in fields(TrainingResult) if each.name in results}
+    places = {"output_dir": run, "checkpoint": found["checkpoint"] and run / Path(found["checkpoint"]).name}
+    hub = Publication(**found["hub"]) if found.get("hub") else None
+    return TrainingResult(**{**found, **places, "history": tuple(found["history"]), "hub": hub})
