@@ -7,9 +7,10 @@ from typing import Any
 from clm_core.backend import Backend, Model
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
 from clm_core.data.fetching import fetch
+from clm_core.data.manifest import TRAIN, VALIDATION, documents_read
 from clm_core.data.preparation import Listener, Preparation, check_blocks
 from clm_core.data.preparation import prepare as prepare_data
-from clm_core.data.prepared import TRAIN, VALIDATION, Prepared, documents_read
+from clm_core.data.prepared import Prepared
 from clm_core.data.tokenization import digest_tokenizer
 from clm_core.errors import DataError, ModelError, OptionError
 from clm_core.models.architectures import count_embeddings

@@ -7,7 +7,7 @@ from clm_core.backend import BatchScored, EvaluationJob, Event
 from clm_core.commands import summary
 from clm_core.commands.call import Call
 from clm_core.config import EvaluateConfig
-from clm_core.data.prepared import VALIDATION
+from clm_core.data.manifest import VALIDATION
 from clm_core.durable import write
 from clm_core.inputs import announce, check_type, existing_model, prepared_for
 from clm_core.models.configurations import check_fits

@@ -8,7 +8,7 @@ import numpy as np
 
 from clm_core.checkpoints import list_complete
 from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
-from clm_core.data.prepared import documents_read
+from clm_core.data.manifest import documents_read
 from clm_core.hub.pushing import command_for
 from clm_core.options import resolve, shown
 from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE

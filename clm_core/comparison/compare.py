@@ -15,7 +15,7 @@ import numpy as np
 from clm_core import options
 from clm_core.comparison.side import ARCHITECTURE, RECORD, REQUEST, train_config
 from clm_core.config import ParityConfig
-from clm_core.data.prepared import TRAIN
+from clm_core.data.manifest import TRAIN
 from clm_core.errors import BackendError, DiskFullError, OptionError
 from clm_core.inputs import check_type, model_to_train, prepared_for
 from clm_core.models.tokenizers import load_tokenizer

@@ -20,7 +20,8 @@ import numpy as np
 from clm_core import options
 from clm_core.backend import Backend, Blocks, Evaluated, EvaluationJob, Event, Model, Saved, StepDone, TrainingJob
 from clm_core.config import ParityConfig, TrainConfig
-from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
+from clm_core.data.manifest import TRAIN, VALIDATION
+from clm_core.data.prepared import Prepared
 from clm_core.errors import TrainingError
 from clm_core.models.configurations import load_config
 from clm_core.options import resolve

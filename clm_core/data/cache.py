@@ -13,7 +13,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from clm_core.data.prepared import AGAIN, FILES, FORMAT, MANIFEST, Manifest, Prepared, read_manifest
+from clm_core.data.manifest import AGAIN, FORMAT, MANIFEST, Manifest, read_manifest
+from clm_core.data.prepared import FILES, Prepared
 from clm_core.errors import DataError, OutputError
 
 if TYPE_CHECKING:  # Only preparing needs it.
@@ -70,15 +71,17 @@ def reserved(
     """
     target = folder or cache_folder() / content.key()
     with locked(target):
-        found = None if overwrite else find(content, target, say)
+        # What is in the cache is clm's; another folder may have other data, or a manifest that says so no more.
+        ours = overwrite or folder is None or _is_of(content, target)
+        found = find(content, target, say) if ours and not overwrite else None
         if not found:
-            check_replaceable(target, overwrite=overwrite or folder is None or _is_of(content, target))
+            check_replaceable(target, overwrite=ours)
         yield Reserved(target, found)
 
 
 def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared | None:
-    """The data of this content, if the folder has it complete."""
-    if not _is_of(content, folder):
+    """The data of this content, if the folder has it complete; `say` hears that it is damaged."""
+    if not (folder / MANIFEST).exists():
         return None
     try:
         prepared = Prepared.open(folder)
@@ -86,7 +89,7 @@ def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared
     except DataError as error:
         say(f"{str(error).removesuffix(f': {AGAIN}')}: the cached data is damaged; preparing it again")
         return None
-    return prepared
+    return prepared if Content.of(prepared.manifest) == content else None
 
 
 @contextmanager
@@ -122,6 +125,7 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
 
     Raises:
         OutputError: something would.
+        DataError: it may be, for its manifest is damaged.
     """
     if not target.exists():
         return
@@ -131,6 +135,7 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
     if names is None or names - FILES or (names and MANIFEST not in names):
         raise OutputError(f"{target} exists already and contains more than prepared data: choose another folder")
     if names and not overwrite:
+        read_manifest(target)  # One that is damaged is said to be; it may be of the same data.
         raise OutputError(f"{target} contains other prepared data: choose another folder, or give --overwrite-cache")
 
 

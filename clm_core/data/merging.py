@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from clm_core.data.cache import Content, filling, reserved
-from clm_core.data.prepared import Manifest, Prepared, SplitEntry, check_balance, write_manifest
+from clm_core.data.manifest import Manifest, SplitEntry, check_balance, write_manifest
+from clm_core.data.prepared import Prepared
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError

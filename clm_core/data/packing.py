@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.data.prepared import SplitEntry
+from clm_core.data.manifest import SplitEntry
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from clm_core.data.cache import Content, cache_folder, filling, find, reserved
 from clm_core.data.engines import Engine, EngineDiffersError, choose_engine, reference_engine
+from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, check_balance, write_manifest
 from clm_core.data.packing import GUIDE, STREAM, GuideWriter
-from clm_core.data.prepared import TRAIN, VALIDATION, Manifest, Prepared, check_balance, write_manifest
+from clm_core.data.prepared import Prepared
 from clm_core.data.routing import ELSEWHERE, EMPTY, SKIPPED, UNREAD, Limits, Router
 from clm_core.data.sources import Sources, open_sources
 from clm_core.data.split_writer import SplitWriter

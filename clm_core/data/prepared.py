@@ -9,11 +9,6 @@
 Blocks of any size are a view of the token file; where it was packed as the guide does, of one size.
 """
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,75 +16,40 @@ from typing import Any
 import numpy as np
 
 from clm_core.backend import Blocks
+from clm_core.data.manifest import (
+    AGAIN,
+    LEFT_OUT,
+    MANIFEST,
+    NANOGPT,
+    TRAIN,
+    VALIDATION,
+    Manifest,
+    SplitEntry,
+    contradictions,
+    read_manifest,
+)
+from clm_core.durable import checksums
 from clm_core.errors import DataError, OptionError
 from clm_core.shards import Shard
 
-AGAIN = "prepare again, with --overwrite-cache"
-FORMAT = 2
-MANIFEST = "manifest.json"
-TRAIN, VALIDATION = "train", "validation"
+__all__ = [
+    "FILES",
+    "MANIFEST",
+    "PUBLICATION",
+    "TRAIN",
+    "VALIDATION",
+    "BlockCount",
+    "Manifest",
+    "Prepared",
+    "SplitEntry",
+    "read_manifest",
+]
+
 PUBLICATION = "publication.json"
 """The file that says where to publish the data, for `clm push`; it is not uploaded."""
-NANOGPT = "val.bin"
 FILES = {MANIFEST, NANOGPT, PUBLICATION}
 FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends")}
 """All files of a folder of prepared data."""
-
-LEFT_OUT = {
-    "empty": "without text",
-    "skipped": "over the limits",
-    "elsewhere": "in other shards",
-}
-"""Why a document is in no split: the name in the manifest and the ledger, and the words for people."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitEntry:
-    """What went into a split."""
-
-    documents: int
-    bytes: int
-    """Bytes of the documents in UTF-8."""
-    tokens: int
-    """Tokens the tokenizer produced."""
-    eos_added: int
-    """End-of-sequence tokens put between documents."""
-    largest_id: int
-    """The largest token id in the file, -1 if it is empty; a model needs more embeddings than that."""
-    sha256: str
-    ends_sha256: str
-    tokens_dropped: int = 0
-    """Tokens that packing left out of the file, from the batches that the guide cuts separately."""
-
-    @property
-    def tokens_written(self) -> int:
-        """All tokens in the file."""
-        return self.tokens + self.eos_added - self.tokens_dropped
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The inputs of prepared data."""
-
-    source: dict[str, str | None]
-    tokenizer: str
-    """SHA-256 of what the tokenizer does with text."""
-    tokenizer_name: str
-    """The tokenizer as it was given: a folder, a name on the Hub, or `sample`."""
-    engine: str
-    """What tokenized; the files do not depend on it."""
-    vocabulary: int
-    dtype: str
-    options: dict[str, Any]
-    documents_read: int
-    documents_empty: int
-    """Documents that are None, empty, or only whitespace."""
-    documents_skipped: int
-    """Documents beyond a limit such as max_train_samples."""
-    documents_elsewhere: int
-    """Documents in other shards."""
-    splits: dict[str, SplitEntry]
-    format: int = FORMAT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,25 +75,33 @@ class Prepared:
         Raises:
             DataError: the folder contains no prepared data, another format, or files of another size.
         """
-        manifest = read_manifest(folder)
-        prepared = cls(folder=folder, manifest=manifest)
-        for split, entry in manifest.splits.items():
-            _check_size(folder / f"{split}.bin", entry.tokens_written * np.dtype(manifest.dtype).itemsize)
-            _check_size(folder / f"{split}.ends", entry.documents * np.dtype("<u8").itemsize)
+        prepared = cls(folder=folder, manifest=read_manifest(folder))
+        for name, listed in prepared.manifest.files.items():
+            _check_size(folder / name, listed["size"])
         return prepared
 
+    def faults(self) -> list[str]:
+        """What is not as it was written, a line for each; as fast as SHA-256.
+
+        A link is as good as the file that it leads to: data may lie on another disk, and the sums prove it. A
+        manifest of an earlier clm does not prove itself: what it says is compared with the files, all but the `bytes`.
+        """
+        listed, copy, path = self.manifest.files, self.folder / NANOGPT, self._path(VALIDATION)
+        if self.has(VALIDATION) and copy.is_file() and not (path.is_file() and copy.samefile(path)):
+            listed[NANOGPT] = listed[path.name]
+        found = checksums.faults(self.folder, listed, links=True)
+        if found or self.manifest.sha256:
+            return found
+        return contradictions(self.manifest, {split: self._largest_id(split) for split in self.manifest.splits})
+
     def verify(self) -> None:
-        """Make sure that the files match their checksums; as fast as SHA-256.
+        """Make sure that all is as it was written; see `faults`.
 
         Raises:
-            DataError: one is not.
+            DataError: something is not.
         """
-        for split, entry in self.manifest.splits.items():
-            _check_hash(self._path(split), entry.sha256)
-            _check_hash(self.folder / f"{split}.ends", entry.ends_sha256)
-        copy = self.folder / NANOGPT
-        if self.has(VALIDATION) and copy.is_file() and not copy.samefile(self._path(VALIDATION)):
-            _check_hash(copy, self.manifest.splits[VALIDATION].sha256)
+        if found := self.faults():
+            raise DataError(f"{self.folder / ', '.join(found)}: {AGAIN}")
 
     @property
     def shard(self) -> Shard | None:
@@ -203,73 +171,15 @@ class Prepared:
         totals = {name: getattr(self.manifest, f"documents_{name}") for name in ("read", *LEFT_OUT)}
         return {"documents": totals, "block_size": block_size, "splits": splits}
 
+    def _largest_id(self, split: str) -> int:
+        tokens = self.tokens(split)
+        return int(tokens.max()) if len(tokens) else -1
+
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.bin"
-
-
-def documents_read(documents: Mapping[str, int]) -> str:
-    """What became of documents, in words: those of a ledger."""
-    left_out = [f"{documents[why]:,} {words}" for why, words in LEFT_OUT.items() if documents[why]]
-    used = documents["read"] - sum(documents[why] for why in LEFT_OUT)
-    if not left_out:
-        return f"{used:,} documents"
-    return f"{used:,} of {documents['read']:,} documents read ({', '.join(left_out)})"
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest last, so that a folder that has one is complete."""
-    if VALIDATION in manifest.splits and np.dtype(manifest.dtype).itemsize == 2:
-        _name_again(folder / f"{VALIDATION}.bin", folder / NANOGPT)
-    temporary = folder / f".{MANIFEST}"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(manifest), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / MANIFEST)
-
-
-def check_balance(manifest: Manifest) -> None:
-    """Stop if a document got lost between reading and writing: a bug, not an error in the input."""
-    used = sum(entry.documents for entry in manifest.splits.values())
-    if manifest.documents_read != used + sum(getattr(manifest, f"documents_{why}") for why in LEFT_OUT):
-        raise RuntimeError(f"the ledger does not balance: {manifest}")
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of prepared data.
-
-    Raises:
-        DataError: there is no manifest, or it is damaged, or of another format.
-    """
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise DataError(f"{folder} has format {content['format']}, but this version reads {FORMAT}: {AGAIN}")
-        splits = {split: SplitEntry(**entry) for split, entry in content.pop("splits").items()}
-        return Manifest(splits=splits, **content)
-    except OSError:
-        raise DataError(
-            f"{folder} contains no prepared data ({MANIFEST} is missing): prepare some with `clm prepare`"
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{folder / MANIFEST} is damaged ({error}): {AGAIN}") from None
 
 
 def _check_size(path: Path, expected: int) -> None:
     size = path.stat().st_size if path.is_file() else 0
     if size != expected:
         raise DataError(f"{path} has {size} bytes, but {MANIFEST} says {expected}: {AGAIN}")
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-            raise DataError(f"{path} does not match its checksum: {AGAIN}")
-
-
-def _name_again(path: Path, other: Path) -> None:
-    """Give a file a second name, or a copy where the file system has no links."""
-    try:
-        other.hardlink_to(path)
-    except (OSError, NotImplementedError):
-        shutil.copyfile(path, other)

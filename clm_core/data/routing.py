@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from clm_core.data.prepared import TRAIN, VALIDATION
+from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.data.sources import Source, Sources, is_held_out
 from clm_core.data.tokenization import Document, Slice
 from clm_core.errors import DataError

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.data.prepared import SplitEntry
+from clm_core.data.manifest import SplitEntry
 from clm_core.data.tokenization import Tokens
 
 

@@ -72,15 +72,13 @@ def _listed(file: Path) -> dict[str, Any]:
 
 def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
     path = folder / name
-    if PurePath(name).name != name:
-        return f"{name} is a path, not a file of the folder"
-    if path.is_symlink() and not links:
-        return f"{name} is a link, not the file that was written"
-    if not path.exists():
-        return f"{name} is missing"
-    if not path.is_file():
-        return f"{name} is not a file"
     try:
+        if PurePath(name).name != name:
+            return f"{name} is a path, not a file of the folder"
+        if path.is_symlink() and not links:
+            return f"{name} is a link, not the file that was written"
+        if not path.is_file():
+            return f"{name} is {'not a file' if path.exists() else 'missing'}"
         return _difference(path, dict(entry))
     except OSError as error:
         return f"{name} cannot be read: {error.strerror or error}"
@@ -91,9 +89,10 @@ def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
 def _difference(path: Path, entry: dict[str, Any]) -> str | None:
     """How a file differs from what was listed; its size says at once that something was cut off."""
     size, expected = path.stat().st_size, int(entry["size"])
-    if size != expected:
-        return f"{path.name} has {size:,} bytes instead of {expected:,}"
-    return None if _digest(path) == entry["sha256"] else f"{path.name} does not match its checksum"
+    if size == expected and _digest(path) == entry["sha256"]:
+        return None
+    how = f" ({size:,} bytes instead of {expected:,})" if size != expected else ""
+    return f"{path.name} does not match its checksum{how}"
 
 
 def _digest(file: Path) -> str:

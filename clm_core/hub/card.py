@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.config import HubOptions
-from clm_core.data.prepared import documents_read
+from clm_core.data.manifest import documents_read
 from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
 from clm_core.options import list_options, to_flags

@@ -1,13 +1,13 @@
 """Prepared data as a dataset on the Hub: its files and its card."""
 
-import json
 import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clm_core.data.prepared import FILES, MANIFEST, PUBLICATION, Prepared
+from clm_core.data.manifest import MANIFEST, Manifest, to_text
+from clm_core.data.prepared import FILES, PUBLICATION, Prepared
 from clm_core.hub.upload import Files
 
 
@@ -16,7 +16,7 @@ def files(prepared: Prepared, repository: str, *, license: str | None = None) ->
     found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})}
     found = {name: path for name, path in found.items() if isinstance(path, Path) and path.is_file()}
     card = _card(prepared, repository, license).encode()
-    return {**found, MANIFEST: _manifest(prepared.folder / MANIFEST), "README.md": card}
+    return {**found, MANIFEST: _manifest(prepared), "README.md": card}
 
 
 def is_ours(path: str) -> bool:
@@ -24,13 +24,14 @@ def is_ours(path: str) -> bool:
     return path in FILES
 
 
-def _manifest(file: Path) -> Path | bytes:
+def _manifest(prepared: Prepared) -> Path | bytes:
     """The manifest, without the path of the tokenizer on this machine."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    shared = _shared_name(content["tokenizer_name"])
-    if shared == content["tokenizer_name"]:
-        return file
-    return json.dumps({**content, "tokenizer_name": shared}, indent=2).encode()
+    shared = _shared(prepared.manifest)
+    return prepared.folder / MANIFEST if shared == prepared.manifest else to_text(shared).encode()
+
+
+def _shared(manifest: Manifest) -> Manifest:
+    return replace(manifest, tokenizer_name=_shared_name(manifest.tokenizer_name))
 
 
 def _shared_name(name: str) -> str:
@@ -40,7 +41,7 @@ def _shared_name(name: str) -> str:
 def _card(prepared: Prepared, repository: str, license: str | None) -> str:
     from huggingface_hub import DatasetCardData
 
-    manifest = replace(prepared.manifest, tokenizer_name=_shared_name(prepared.manifest.tokenizer_name))
+    manifest = _shared(prepared.manifest)
     tags = ["clm", "tokenized"]
     metadata = DatasetCardData(license=license, task_categories=["text-generation"], tags=tags).to_yaml()
     rows = [

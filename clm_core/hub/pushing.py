@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from clm_core.config import PrepareConfig, PushConfig
-from clm_core.data.prepared import MANIFEST, PUBLICATION, Prepared
+from clm_core.data.manifest import MANIFEST
+from clm_core.data.prepared import PUBLICATION, Prepared
 from clm_core.durable import write
 from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import account, prepared_data, run_files
