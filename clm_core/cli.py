@@ -15,6 +15,7 @@ from clm_core.errors import OptionError
 from clm_core.options import hints
 from clm_core.options.recipes import list_recipes
 from clm_core.registry import VARIABLE, list_backends
+from clm_core.screen import signals
 from clm_core.screen.standard_streams import escaped_output, open_closed, show
 
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment, arguments = dict(os.environ), list(sys.argv[1:] if argv is None else argv)
     open_closed()
     try:
-        with escaped_output():
+        with signals.handled(), escaped_output():
             return _run(arguments)
     except SystemExit:  # After --help and --version.
         raise

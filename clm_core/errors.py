@@ -54,6 +54,14 @@ class HubError(ClmError):
     """The Hub cannot be reached, does not know who you are, or does not permit what you asked for."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the command, by Ctrl-C or otherwise."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 def first_line(error: BaseException, *, otherwise: str | None = None) -> str:
     """What an error of a library says, in one line; its type where it says nothing, or what is given `otherwise`.
 

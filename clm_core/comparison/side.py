@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             run(backend, Path(folder), PlainProgress(out))
     except Exception as error:
         code = code_of(error)
-        complain("".join(traceback.format_exception(error)) if code is ExitCode.CRASHED else line_of(error))
+        complain("".join(traceback.format_exception(error)) if code == ExitCode.CRASHED else line_of(error))
         return code
     return ExitCode.DONE
 

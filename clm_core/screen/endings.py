@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from clm_core.errors import ClmError, first_line
+from clm_core.errors import ClmError, StoppedError, first_line
 from clm_core.redaction import without_secrets
-from clm_core.screen.exit_codes import ExitCode, chain, code_of, is_disk_full, is_not_allowed
+from clm_core.screen.exit_codes import ExitCode, chain, code_of, is_disk_full, is_not_allowed, signal_of
+from clm_core.screen.signals import ended_by
 from clm_core.screen.standard_streams import abandon, complain
 
 ERROR_LOG = "error.log"
@@ -41,17 +42,19 @@ def mark(error: BaseException, folder: Path) -> None:
     vars(error).setdefault(FOLDER, folder)
 
 
-def end(error: BaseException, argv: list[str], *, verbose: bool) -> ExitCode:
+def end(error: BaseException, argv: list[str], *, verbose: bool) -> int:
     """Explain in one line on standard error what ended a command, save a useful traceback, and return the code."""
     code = code_of(error)
-    if code is ExitCode.PIPE_CLOSED:
+    if code == ExitCode.PIPE_CLOSED:
         abandon(sys.stdout)
         abandon(sys.stderr)
-    elif code is ExitCode.INTERRUPTED:
-        complain("clm: interrupted")
+    elif isinstance(error, StoppedError):
+        complain(f"clm: {without_secrets(line_of(error))}")
+    elif (signum := signal_of(error)) is not None:
+        complain(ended_by(signum) + (f": {without_secrets(line_of(error))}" if isinstance(error, ClmError) else ""))
     else:
         line = without_secrets(line_of(error))
-        if code is ExitCode.CRASHED:
+        if code == ExitCode.CRASHED:
             log = _log(error, argv)
             if verbose:
                 complain(log.rstrip())

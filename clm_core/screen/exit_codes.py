@@ -2,10 +2,11 @@
 
 import errno
 import os
+import signal
 from collections.abc import Iterator
 from enum import IntEnum
 
-from clm_core.errors import ClmError, DiskFullError
+from clm_core.errors import ClmError, DiskFullError, StoppedError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The system's errors for a full disk and for an exceeded quota."""
@@ -27,20 +28,35 @@ class ExitCode(IntEnum):
     INPUT = 2, "an option, data, a model, a backend, a folder or an account cannot be used as requested"
     NOT_UPLOADED = 3, "the result is on disk, but the upload to the Hub failed"
     DISK_FULL = 4, "the disk is full, or your quota is used up"
+    STOPPED = 5, "stopped as asked by the file `stop` in the run's folder; the message names the command that resumes"
     CRASHED = 70, "unexpected error; the message names the file with the traceback"
-    INTERRUPTED = 130, "interrupted by Ctrl-C (128 + the number of the signal, as for every other signal)"
-    PIPE_CLOSED = 141, "the reader of standard output, such as `head`, closed it (128 + SIGPIPE)"
+    HUNG_UP = 129, "ended by SIGHUP: the terminal was closed (128 + the number of the signal, as for the others below)"
+    INTERRUPTED = 130, "ended by SIGINT: Ctrl-C"
+    USER_1 = 138, "ended by SIGUSR1"
+    USER_2 = 140, "ended by SIGUSR2"
+    PIPE_CLOSED = 141, "the reader of standard output, such as `head`, closed it (SIGPIPE)"
+    TERMINATED = 143, "ended by SIGTERM; a training that was stopped by a signal names the command that resumes"
 
 
-def code_of(error: BaseException) -> ExitCode:
-    """The code of a command that this error ended."""
-    if isinstance(error, KeyboardInterrupt):
-        return ExitCode.INTERRUPTED
+def code_of(error: BaseException) -> int:
+    """The code of a command that this error ended; also if the error came while a signal was ending it."""
+    if (signum := signal_of(error)) is not None:
+        return 128 + signum  # Where SIGUSR1 is another number than on Linux, it is not one of the table.
+    if isinstance(error, StoppedError):
+        return ExitCode.STOPPED
     if isinstance(error, BrokenPipeError):
         return ExitCode.PIPE_CLOSED
     if isinstance(error, DiskFullError) or is_disk_full(error):
         return ExitCode.DISK_FULL
     return ExitCode.INPUT if isinstance(error, ClmError) or is_not_allowed(error) else ExitCode.CRASHED
+
+
+def signal_of(error: BaseException) -> int | None:
+    """The number of the signal that ended a command, if one did."""
+    if isinstance(error, StoppedError):
+        return error.signum
+    interruption = next((link for link in chain(error) if isinstance(link, KeyboardInterrupt)), None)
+    return None if interruption is None else getattr(interruption, "signum", signal.SIGINT)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -1,0 +1,184 @@
+"""Signals that end a command: cleanly, or once a training has saved; a second one always ends it at once."""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from clm_core.errors import Interrupted
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""The signals that are taken over, where the system has them."""
+
+
+class Stop(Protocol):
+    """Something that can be asked to stop."""
+
+    def ask(self, signum: int) -> None:
+        """Stop as soon as nothing is lost by it, because of this signal."""
+
+
+@contextmanager
+def taken() -> Iterator[None]:
+    """Take the signals over for the block: any of them ends the process at once, with a line and the code 128 + n.
+
+    What the first one does, `handled` and `passed_to` change. Ignored signals, as SIGHUP is under nohup, stay ignored.
+    Does nothing where they are taken over already, and outside of the main thread.
+    """
+    global _taken
+    if _taken or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    # Those that are ignored stay so; None is a handler that was not installed by Python, which could not put it back.
+    before = {number: usual for number, usual in before.items() if usual not in (signal.SIG_IGN, None)}
+    with _watched(set(before)):
+        _taken = _Taken(before, _end_at_once)
+        for number in before:
+            signal.signal(number, _respond)
+        try:
+            yield
+        finally:
+            _put_back()
+            _taken = None
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Take the signals over for a command: the first one raises, so that whatever is unfinished is removed.
+
+    Raises:
+        Interrupted: there was a signal; at the end of the block if a library caught the error, or a training ended
+            before it could stop.
+    """
+    with taken(), _at_first(_interrupt):
+        yield
+        _check()
+
+
+@contextmanager
+def passed_to(stop: Stop) -> Iterator[None]:
+    """In the block, the first signal asks a training to stop; only where signals are taken over, so not from Python.
+
+    Raises:
+        Interrupted: there was a signal before, and a library caught the error.
+    """
+
+    def ask(number: int) -> None:
+        stop.ask(number)
+        _tell(f"{signal.Signals(number).name}: finishing the step and saving; again to end at once")
+
+    _check()
+    with _at_first(ask):
+        yield
+
+
+def ended_by(number: int) -> str:
+    """The line that says which signal ended a command."""
+    return "clm: interrupted" if number == signal.SIGINT else f"clm: ended by {signal.Signals(number).name}"
+
+
+@dataclass
+class _Taken:
+    before: dict[int, Any]
+    """What each of the signals did."""
+    response: Callable[[int], None]
+    """What the first one does."""
+    received: int | None = None
+    """The first one."""
+
+
+_taken: _Taken | None = None
+
+
+@contextmanager
+def _at_first(response: Callable[[int], None]) -> Iterator[None]:
+    """What the first signal does in the block, where signals are taken over."""
+    if (taken := _taken) is None:
+        yield
+        return
+    usual, taken.response = taken.response, response
+    try:
+        yield
+    finally:
+        taken.response = usual
+
+
+def _respond(number: int, frame: object) -> None:
+    """Python calls this, in the main thread and between two of its instructions; `_watch` answers a second signal."""
+    if _taken and _taken.received is None:
+        _taken.received = number
+        _taken.response(number)
+
+
+def _interrupt(number: int) -> None:
+    raise Interrupted(number)
+
+
+def _check() -> None:
+    if _taken and _taken.received is not None:
+        raise Interrupted(_taken.received)
+
+
+@contextmanager
+def _watched(numbers: set[int]) -> Iterator[None]:
+    """Have a thread end the process at the second of these signals, also while the main one runs a library's code."""
+    reading, writing = os.pipe()
+    if os.name == "posix":  # Where Python asks for it.
+        os.set_blocking(writing, False)
+    thread = threading.Thread(target=_watch, args=(reading, numbers), name="clm-signals", daemon=True)
+    thread.start()
+    usual = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # The number of each signal is written there.
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(usual)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
+
+
+def _watch(reading: int, numbers: set[int]) -> None:
+    count = 0
+    while came := os.read(reading, 1):
+        count += came[0] in numbers
+        if count == 2:
+            _end_at_once(came[0])
+
+
+def _end_at_once(number: int) -> None:
+    _tell(ended_by(number))
+    os._exit(128 + number)
+
+
+def _tell(line: str) -> None:
+    """Print on standard error past its buffer, which the main thread may be at, and only where that does not wait."""
+    with suppress(OSError, ValueError):
+        descriptor = sys.stderr.fileno()
+        if os.name == "posix" and not select.select([], [descriptor], [], 0)[1]:
+            return
+        clear = "\r\x1b[K" if os.isatty(descriptor) else ""  # Of a bar, which draws itself again.
+        os.write(descriptor, f"{clear}{line}\n".encode())
+
+
+def _put_back() -> None:
+    if _taken:
+        for number, usual in _taken.before.items():
+            signal.signal(number, usual)
+
+
+def _leave_to_parent() -> None:
+    """In a forked process: the signals do what they did, and tell its parent's thread nothing."""
+    if _taken:
+        signal.set_wakeup_fd(-1)
+        _put_back()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
