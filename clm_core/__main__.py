@@ -13,7 +13,9 @@ def main() -> int:
     with signals.taken():
         from clm_core import cli
 
-        return cli.main()
+        code = cli.main()
+        signals.leave(code)
+    return code
 
 
 if __name__ == "__main__":
