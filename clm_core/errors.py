@@ -46,8 +46,12 @@ class OutputError(ClmError):
     """The output folder cannot be written, or already contains something that would be lost."""
 
 
-class DiskFullError(OutputError):
-    """There is no space left to write to."""
+class DiskError(OutputError):
+    """The disk does not take what is written: it is full or fails, or a quota or a permission is lacking."""
+
+
+class DiskFullError(DiskError):
+    """There is no space left to write to, or a quota is used up."""
 
 
 class HubError(ClmError):

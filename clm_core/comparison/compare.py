@@ -16,7 +16,7 @@ from clm_core import options
 from clm_core.comparison.side import ARCHITECTURE, RECORD, REQUEST, train_config
 from clm_core.config import ParityConfig
 from clm_core.data.manifest import TRAIN
-from clm_core.errors import BackendError, DiskFullError, OptionError
+from clm_core.errors import BackendError, DiskError, OptionError
 from clm_core.inputs import check_type, model_to_train, prepared_for
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options.resolve import ParityRequest
@@ -143,7 +143,7 @@ def _failure(name: str, python: str, code: int, said: str) -> Exception:
     said = said.strip()
     last = said.splitlines()[-1] if said else ""
     if code == ExitCode.DISK_FULL:
-        return DiskFullError(f"backend {name}: {last}")
+        return DiskError(f"backend {name}: {last}")
     if code == ExitCode.INPUT and last == said:
         where = "" if python == sys.executable else f" in {python}"
         return BackendError(f"backend {name}{where}: {last}")

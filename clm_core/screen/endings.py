@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+from clm_core.durable.disk_errors import chain, file_of, is_disk_full
 from clm_core.errors import ClmError, StoppedError, first_line
 from clm_core.redaction import without_secrets
-from clm_core.screen.exit_codes import ExitCode, chain, code_of, is_disk_full, is_not_allowed, signal_of
+from clm_core.screen.exit_codes import ExitCode, code_of, is_not_allowed, signal_of
 from clm_core.screen.signals import ended_by
 from clm_core.screen.standard_streams import abandon, complain
 
@@ -88,8 +89,7 @@ def _not_allowed(error: BaseException) -> str:
 
 def _full_path(error: BaseException) -> str:
     """The file that could not be written, or the most likely folder."""
-    named = (link.filename for link in chain(error) if isinstance(link, OSError) and link.filename)
-    return str(next(named, None) or vars(error).get(FOLDER) or f"{Path.cwd()} or {tempfile.gettempdir()}")
+    return str(file_of(error) or vars(error).get(FOLDER) or f"{Path.cwd()} or {tempfile.gettempdir()}")
 
 
 def _log(error: BaseException, argv: list[str]) -> str:

@@ -1,15 +1,10 @@
 """Every exit code of `clm`, and which error has which."""
 
-import errno
-import os
 import signal
-from collections.abc import Iterator
 from enum import IntEnum
 
-from clm_core.errors import ClmError, DiskFullError, StoppedError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""The system's errors for a full disk and for an exceeded quota."""
+from clm_core.durable.disk_errors import chain, is_disk_full
+from clm_core.errors import ClmError, DiskError, StoppedError
 
 
 class ExitCode(IntEnum):
@@ -27,7 +22,7 @@ class ExitCode(IntEnum):
     DIFFERENT = 1, "finished, but the compared runs differ, or what was checked is not as it should be"
     INPUT = 2, "an option, data, a model, a backend, a folder or an account cannot be used as requested"
     NOT_UPLOADED = 3, "the result is on disk, but the upload to the Hub failed"
-    DISK_FULL = 4, "the disk is full, or your quota is used up"
+    DISK_FULL = 4, "the disk is full, your quota is used up, or the disk cannot be written"
     STOPPED = 5, "stopped as asked by the file `stop` in the run's folder; the message names the command that resumes"
     CRASHED = 70, "unexpected error; the message names the file with the traceback"
     HUNG_UP = 129, "ended by SIGHUP: the terminal was closed (128 + the number of the signal, as for the others below)"
@@ -46,7 +41,7 @@ def code_of(error: BaseException) -> int:
         return ExitCode.STOPPED
     if isinstance(error, BrokenPipeError):
         return ExitCode.PIPE_CLOSED
-    if isinstance(error, DiskFullError) or is_disk_full(error):
+    if isinstance(error, DiskError) or is_disk_full(error):
         return ExitCode.DISK_FULL
     return ExitCode.INPUT if isinstance(error, ClmError) or is_not_allowed(error) else ExitCode.CRASHED
 
@@ -59,23 +54,7 @@ def signal_of(error: BaseException) -> int | None:
     return None if interruption is None else getattr(interruption, "signum", signal.SIGINT)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no space left; some libraries raise a different error for it, and some errors hide another."""
-    words = [os.strerror(number).lower() for number in FULL]
-    return any(
-        (isinstance(link, OSError) and link.errno in FULL) or any(word in str(link).lower() for word in words)
-        for link in chain(error)
-    )
-
-
 def is_not_allowed(error: BaseException) -> bool:
     """Whether the user lacks a permission to read or write, which they can change."""
     no_temporary_folder = isinstance(error, FileNotFoundError) and "temporary directory" in str(error)
     return no_temporary_folder or (isinstance(error, PermissionError) and bool(error.filename))
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that led to it, hidden ones too."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

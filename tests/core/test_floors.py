@@ -10,7 +10,8 @@ import clm_core
 FLOORS = [
     "lazy redaction results shards",
     "config errors installation stopping",
-    "durable hub_requests optimizer paths sample sampling schedule screen",
+    "durable",
+    "hub_requests optimizer paths sample sampling schedule screen",
     "marker",
     "backend",
     "checkpoints metrics models record registry scoring",

@@ -1,0 +1,156 @@
+"""Errors of a disk that does not take a write: full, over quota, not permitted, failing, gone; also hidden ones."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clm_core.errors import ClmError, DiskError, DiskFullError, OutputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The system's errors for a full disk and for an exceeded quota."""
+
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Those for a lack of permission, and for a disk that can only be read."""
+
+FAILED = ("EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE", "ENOTCONN", "EREMOTEIO")
+"""Those for a disk that fails or is not there any more, and for a file larger than it may be; by name, as not every
+system has all."""
+
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Errors of a disk only where the folder itself is gone."""
+
+OF_DISK = (*FULL, *REFUSED, *(getattr(errno, name) for name in FAILED if hasattr(errno, name)))
+
+WORDS = {os.strerror(number).lower(): number for number in OF_DISK}
+"""What the system says of each, which libraries repeat in errors of their own."""
+
+NUMBER = re.compile(r"(?:os error |errno[ =]*)(\d+)")
+"""How Rust, HDF5 and Python write the number of an error of the system."""
+
+ARCHIVES = ("pytorchstreamwriter", "unexpected pos")
+"""What PyTorch says that cannot write an archive, and does not say why: nearly always, the disk is full."""
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether a disk did not take what was written; some libraries raise another error for it, and some hide it."""
+    return _number(error, OF_DISK) is not None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the reason was that there was no space left, or a quota was used up."""
+    return _number(error, FULL) is not None
+
+
+@contextmanager
+def writing(path: Path, *, temporary: Path | None = None, like: Path | None = None) -> Iterator[None]:
+    """Explain an error of the disk while the file or folder at `path` is written, or another beside it.
+
+    `temporary` is the folder that it is written in, which is removed after an error. `like` is an earlier one that was
+    about as large.
+
+    Raises:
+        DiskError: the disk did not take it; the message has the path, what was needed and what is free.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except Exception as error:
+        number = _number(error, OF_DISK if path.parent.is_dir() else (*OF_DISK, *GONE))
+        if number is None or not _is_about(error, number, path):
+            raise
+        so_far = size_of(temporary) if temporary else 0
+        needed = max(so_far, size_of(like) if like else 0)
+        raise _explained(error, number, path, needed, so_far) from error
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder; 0 if there are none that can be seen."""
+    with suppress(OSError):
+        if path.is_dir():
+            return sum(size_of(each) for each in path.iterdir() if not each.is_symlink())
+        return path.stat().st_size
+    return 0
+
+
+def free_at(path: Path) -> int:
+    """The bytes that are free for this user on the disk of a path, which need not exist.
+
+    Raises:
+        OSError: the system does not say.
+    """
+    return shutil.disk_usage(next(each for each in (path, *path.absolute().parents) if each.exists())).free
+
+
+def shown(size: float) -> str:
+    """A number of bytes as a person reads it, in three digits and units of 1000, such as "1.25 GB"."""
+    unit = 0
+    while size >= 999.5 and unit < len(UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.3g} {UNITS[unit]}"
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that led to it, hidden ones too."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def file_of(error: BaseException) -> Path | None:
+    """The file that an error names, or one that led to it."""
+    named = (link.filename for link in chain(error) if isinstance(link, OSError))
+    return next((Path(name) for name in named if isinstance(name, str | os.PathLike)), None)
+
+
+def _number(error: BaseException, among: tuple[int, ...]) -> int | None:
+    """The system's number of the first error of these that led to this one."""
+    numbers = (
+        link.errno if isinstance(link, OSError) and link.errno else _said(str(link).lower()) for link in chain(error)
+    )
+    return next((number for number in numbers if number in among), None)
+
+
+def _said(text: str) -> int | None:
+    if found := NUMBER.search(text):
+        return int(found[1])
+    if any(words in text for words in ARCHIVES):
+        return errno.ENOSPC
+    return next((number for words, number in WORDS.items() if words in text), None)
+
+
+def _is_about(error: BaseException, number: int, path: Path) -> bool:
+    """Whether an error is about what is written, and not about something that is read meanwhile."""
+    if number in FULL:
+        return True
+    explained = isinstance(error, ClmError) and not isinstance(error, OutputError)
+    return not explained and not _is_elsewhere(error, path)
+
+
+def _is_elsewhere(error: BaseException, path: Path) -> bool:
+    named = file_of(error)
+    return named is not None and not named.resolve().is_relative_to(path.parent.resolve())
+
+
+def _explained(error: BaseException, number: int, path: Path, needed: int, so_far: int) -> DiskError:
+    if _is_elsewhere(error, path):  # Such as in the folder for temporary files: what was needed there is not known.
+        path, needed, so_far = file_of(error) or path, 0, 0
+    sizes = _sizes(path, number, needed, so_far)
+    if number in FULL:
+        return DiskFullError(f"the disk is full: {path}{sizes}: free some space, or choose a folder on another disk")
+    remedy = "make it writable" if number in REFUSED else "its disk fails, or is not there any more"
+    return DiskError(f"{path} cannot be written: {os.strerror(number)}{sizes}: {remedy}")
+
+
+def _sizes(path: Path, number: int, needed: int, so_far: int) -> str:
+    said = ["your quota is used up"] * (number == errno.EDQUOT)
+    said += [f"{shown(needed)} or more are needed"] * (needed > 0)
+    with suppress(OSError):
+        said.append(f"{shown(free_at(path) + so_far)} are free")
+    return f" ({', '.join(said)})" if said else ""
