@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.backend import Saved, TrainingJob
-from clm_core.durable import remove, share, sync_folder
-from clm_core.errors import ModelError
+from clm_core.durable import disk_errors, remove, share, sync_folder
+from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.paths import likely
 from clm_core.schedule import Schedule
-from clm_core.screen.exit_codes import is_disk_full
 
 __all__ = [
     "MARKER",
@@ -73,14 +72,13 @@ def save(job: TrainingJob, step: int, write: Callable[[Path], None]) -> None:
     last that is whole, and it is tried once more: what is in memory is not to be lost for them.
 
     Raises:
-        OSError: it cannot be written; so does `write`, whatever it raises. The earlier checkpoints are whole.
+        DiskError: it cannot be written; the earlier checkpoints are whole. What else `write` raises comes through.
     """
     try:
         with writing(job, step) as folder:
             write(folder)
-    except Exception as error:
-        spare = _spare(job, step)
-        if not spare or not is_disk_full(error):
+    except DiskFullError:
+        if not (spare := _spare(job, step)):
             raise
         for path in spare:
             remove(path)
@@ -94,18 +92,22 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
 
     When the block ends well, the checkpoint is on the disk, marked as whole and in its place, those beyond
     `save_total_limit` are gone, and the job has heard that it was saved. Else nothing of it is left.
+
+    Raises:
+        DiskError: the disk does not take it.
     """
     final = job.output_dir / f"{PREFIX}{step}"
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=job.output_dir, ignore_cleanup_errors=True) as folder:
-        written = Path(folder) / final.name
+    with disk_errors.writing(final), _temporary(job.output_dir) as folder:
+        written = folder / final.name
         written.mkdir()  # A temporary folder itself is for its owner alone.
-        yield written
-        job.add_to_checkpoint(written)
-        share(written)
-        # The marker is the last, after all else is synced: a checkpoint that has it is whole, wherever the power fails.
-        mark(written, step=step, backend=job.backend, identity=job.schedule.identity())
+        with disk_errors.writing(final, temporary=written, like=_newest(job)):
+            yield written
+            job.add_to_checkpoint(written)
+            share(written)
+            # The marker is the last, after all else is synced: what has it is whole, wherever the power fails.
+            mark(written, step=step, backend=job.backend, identity=job.schedule.identity())
         if os.path.lexists(final):
-            final.rename(Path(folder) / "earlier")
+            final.rename(folder / "earlier")
         written.rename(final)
         sync_folder(job.output_dir)
     _prune(job, step)
@@ -268,7 +270,8 @@ def _prune(job: TrainingJob, step: int) -> None:
     """Remove the oldest checkpoints beyond `save_total_limit`; of one that is a link, only the link."""
     if limit := job.config.save_total_limit:
         for old in _until(job, step)[:-limit]:
-            remove(old)
+            with disk_errors.writing(old):
+                remove(old)
 
 
 def _spare(job: TrainingJob, step: int) -> list[Path]:
@@ -281,6 +284,18 @@ def _spare(job: TrainingJob, step: int) -> list[Path]:
 def _until(job: TrainingJob, step: int) -> list[Path]:
     """The complete checkpoints up to a step; later ones, of a run that is repeated from an earlier one, are not old."""
     return [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
+
+
+def _newest(job: TrainingJob) -> Path | None:
+    """The complete checkpoint of most steps; the next one is about as large."""
+    return next(reversed(list_complete(job.output_dir)), None)
+
+
+@contextmanager
+def _temporary(run: Path) -> Iterator[Path]:
+    """A folder for its owner alone, which is removed with what is left in it."""
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=run, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _step_in(folder: Path) -> int:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from clm_core import Schedule, TrainConfig, checkpoints
 from clm_core.backend import Model, TrainingJob
-from clm_core.errors import ModelError
+from clm_core.errors import DiskFullError, ModelError
 
 
 def schedule(blocks=64, data="hash", **options):
@@ -272,7 +272,7 @@ def test_on_a_full_disk_those_go_first_that_would_go_next_but_never_the_last_who
         found.append(names(tmp_path))
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match=r"the disk is full: .*checkpoint-40 \("):
         checkpoints.save(job(save_total_limit=limit), 40, write)
     kept = [f"checkpoint-{step}" for step in there if step not in given_up]
     assert [name for name in found[-1] if not name.startswith(".")] == kept == names(tmp_path)
