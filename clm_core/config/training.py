@@ -1,5 +1,6 @@
 """Options for training and evaluation."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,5 +69,16 @@ class RunOptions:
     save_strategy: Literal["no", "steps", "epoch"] = option("epoch", "when to write a checkpoint")
     save_steps: int = option(500, "steps between checkpoints, for save_strategy `steps`", check=at_least(1))
     save_total_limit: int | None = option(2, "checkpoints to keep; `none` keeps all", check=at_least(1))
+    check_disk: bool = option(
+        True, "make sure before the training that its checkpoints and its model will fit on the disk"
+    )
+    stop_on_loss_spike: float | None = option(
+        None,
+        "stop where the loss is more than this many times the running median of the last 50 losses, for "
+        "loss_spike_patience steps in a row",
+        metavar="FACTOR",
+        check=between(1, math.inf, open_low=True, open_high=True),
+    )
+    loss_spike_patience: int = option(3, "steps in a row that make a spike for stop_on_loss_spike", check=at_least(1))
     logging_steps: int = option(10, "steps between reports of the loss", check=at_least(1))
     report_to: Literal["none", "tensorboard"] = option("none", "also log curves for this tracker, under output_dir")

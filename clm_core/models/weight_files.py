@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,42 @@ class StoredWeights:
     def _add(self, file: Path) -> None:
         from safetensors import safe_open
 
-        opened: Any = safe_open(file, framework="np")  # It checks the whole header.
+        opened: Any = safe_open(file, framework="np")
         self.layout = self.layout or (opened.metadata() or {}).get("format")
-        with file.open("rb") as plain:
-            size = int.from_bytes(plain.read(8), "little")
-            header = json.loads(plain.read(size))
-        for name in opened.keys():  # noqa: SIM118  (it is no mapping)
-            tensor = header[name]
-            self.types[name], self.shapes[name] = tensor["dtype"], tuple(tensor["shape"])
-            self._where[name] = file, 8 + size + tensor["data_offsets"][0]
+        for name, entry in entries(file).items():
+            self.types[name], self.shapes[name] = entry.kind, entry.shape
+            self._where[name] = file, entry.start
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in a safetensors file, as its header describes it."""
+
+    kind: str
+    """What safetensors calls the type of its numbers."""
+    shape: tuple[int, ...]
+    start: int
+    """Where its bytes begin in the file."""
+
+
+def entries(file: Path) -> dict[str, Entry]:
+    """The tensors of a safetensors file by name, from its header alone.
+
+    Raises:
+        SafetensorError: the header is damaged, or does not fit the file.
+        OSError: it cannot be read.
+    """
+    from safetensors import safe_open
+
+    opened: Any = safe_open(file, framework="np")  # It checks the whole header.
+    with file.open("rb") as plain:
+        size = int.from_bytes(plain.read(8), "little")
+        header = json.loads(plain.read(size))
+    described = ((name, header[name]) for name in opened.keys())  # noqa: SIM118  (it is no mapping)
+    return {
+        name: Entry(tensor["dtype"], tuple(tensor["shape"]), 8 + size + tensor["data_offsets"][0])
+        for name, tensor in described
+    }
 
 
 def find(model: Model) -> list[Path]:

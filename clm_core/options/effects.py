@@ -49,6 +49,10 @@ def _limit(config: Any) -> str | None:
     return "has no effect with save_strategy no, which writes no checkpoints" if config.save_strategy == "no" else None
 
 
+def _patience(config: Any) -> str | None:
+    return "has no effect without stop_on_loss_spike" if config.stop_on_loss_spike is None else None
+
+
 def _of_validation(config: Any) -> str | None:
     if getattr(config, "eval_strategy", None) == "no":
         return "has no effect with eval_strategy no"
@@ -128,6 +132,7 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         "eval_steps": _with_steps("eval_strategy"),
         "save_steps": _with_steps("save_strategy"),
         "save_total_limit": _limit,
+        "loss_spike_patience": _patience,
         "per_device_eval_batch_size": _of_validation,
         "overwrite_output_dir": _overwriting,
         "hub_offline": _of_push,
