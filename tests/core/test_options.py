@@ -42,7 +42,13 @@ def read(tmp_path):
     return run
 
 
-NARROW = {"csv_delimiter": "~", "encoding": "cp1252", "shard": "2/3", "hub_license": "cc-by-4.0"}
+NARROW = {
+    "stop_on_loss_spike": 2.5,
+    "csv_delimiter": "~",
+    "encoding": "cp1252",
+    "shard": "2/3",
+    "hub_license": "cc-by-4.0",
+}
 """A value of each option that takes no text but of one form."""
 
 
