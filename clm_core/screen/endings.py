@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from clm_core.durable.disk_errors import chain, file_of, is_disk_full
+from clm_core.durable.disk_errors import file_of, is_disk_full
 from clm_core.errors import ClmError, StoppedError, first_line
 from clm_core.redaction import without_secrets
 from clm_core.screen.exit_codes import ExitCode, code_of, is_not_allowed, signal_of
