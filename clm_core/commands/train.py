@@ -23,6 +23,7 @@ from clm_core.durable import remove
 from clm_core.durable import replace as replace_file
 from clm_core.errors import ClmError, OptionError, StoppedError
 from clm_core.hub import publishing
+from clm_core.hub.pushing import command_for
 from clm_core.inputs import announce, check_type, model_to_train, open_whole, prepared_for
 from clm_core.installation import install_extra
 from clm_core.models import model_folder
@@ -39,6 +40,7 @@ from clm_core.runs.history import Recorder
 from clm_core.runs.start import Start, find_start, folder_of
 from clm_core.sample import PROMPT
 from clm_core.schedule import Schedule
+from clm_core.screen import signals
 from clm_core.screen.endings import of_run
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
@@ -142,15 +144,30 @@ def execute(
         remove(claim.folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
         replace_file(claim.folder / RUN_FILE, run_file.of_run(plan.request))
         stop = Stop(claim.folder / STOP_FILE, saves=config.save_on_signal)
-        recorder = _recorder(plan, claim, progress, stop)
-        with publisher.following(claim.folder, recorder) as report, output.staging(claim.folder) as model_dir:
-            with recorder.recording(), _explained(plan, recorder, claim.folder):
-                backend.train(_job(plan, claim.folder, model_dir, report, recorder))
-            model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
-        result = publisher.waiting(_result(plan, recorder, claim.folder))
-        write_results(claim.folder, result.to_dict())
+        with signals.passed_to(stop):
+            result = _trained(plan, publisher, progress, claim, stop)
     with of_run(claim.folder):
+        if stop.signum is not None:
+            upload = f"; to upload it: {command_for(claim.folder)}" if config.push_to_hub else ""
+            raise StoppedError(
+                f"{signal.Signals(stop.signum).name}: {claim.folder} is finished{upload}", signum=stop.signum
+            )
         return publisher.finish(result)
+
+
+def _trained(
+    plan: Plan, publisher: publishing.Publisher, progress: Progress, claim: output.Claim, stop: Stop
+) -> TrainingResult:
+    folder = claim.folder
+    recorder = _recorder(plan, claim, progress, stop)
+    with publisher.following(folder, recorder) as report, output.staging(folder) as model_dir:
+        with recorder.recording(), _explained(plan, recorder, folder):
+            plan.request.backend.train(_job(plan, folder, model_dir, report, recorder))
+        model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
+    result = publisher.waiting(_result(plan, recorder, folder))
+    write_results(folder, result.to_dict())
+    remove(folder / STOP_FILE)  # It came too late.
+    return result
 
 
 def check_output(request: Request[TrainConfig], progress: Progress) -> Start:
@@ -201,7 +218,8 @@ def _first_step(request: Request[TrainConfig], start: Start, schedule: Schedule,
         progress.say(
             f"{checkpoint} was written by backend {writer}: everything is resumed except dropout, which is drawn anew"
         )
-    progress.say(f"resuming {checkpoints.run_of(checkpoint)} at step {step:,} of {schedule.total_steps:,}")
+    left = "" if step < schedule.total_steps else ": only what follows the last one is left to do"
+    progress.say(f"resuming {checkpoints.run_of(checkpoint)} at step {step:,} of {schedule.total_steps:,}{left}")
     for line in lines(start.changed):
         progress.say(line)
     return step
