@@ -9,7 +9,7 @@ from clm_core.config import HubOptions
 from clm_core.data.manifest import documents_read
 from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
-from clm_core.options import list_options, to_flags
+from clm_core.options import list_options, shown, to_flags
 from clm_core.options.resolve import DATA
 from clm_core.record import CARD, CURVE, Record, read_configuration, read_options, read_results
 from clm_core.registry import list_backends
@@ -173,6 +173,10 @@ def _facts(results: Record, options: Record, license: str | None) -> Iterable[tu
     yield "licence of the data", license or ("Apache-2.0, that of clm" if _is_sample(options) else "not known")
     yield "trained", f"{results['steps']:,} steps, {results['epochs']:.2f} epochs, in {results['seconds']:,.0f} s"
     yield "tokens trained on", f"{results['tokens_trained']:,}, all epochs together"
+    for line in results["history"]:
+        if found := line.get("changed"):
+            said = "; ".join(f"{name} from {shown(was)} to {shown(now)}" for name, (was, now) in found.items())
+            yield f"changed after step {line['step']:,}", said
 
 
 def _dataset(options: Record) -> str | None:

@@ -146,3 +146,10 @@ def test_a_run_that_did_not_end_has_none(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(OutputError, match="not a finished run"):
         write_card(tmp_path / "run", "jane/fox", data=DatasetFacts())
+
+
+def test_what_changed_when_the_run_was_resumed_is_named_with_its_step(run):
+    clm.train(backend="bigram", resume_from_checkpoint=run.output_dir, num_train_epochs=2)
+    write_card(run.output_dir, "jane/fox", data=DatasetFacts())
+    text = ModelCard.load(run.output_dir / "README.md").text
+    assert f"| changed after step {run.steps} | num_train_epochs from 1 to 2 |" in text
