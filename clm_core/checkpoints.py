@@ -81,7 +81,7 @@ def save(job: TrainingJob, step: int, write: Callable[[Path], None]) -> None:
         if not (spare := _spare(job, step)):
             raise
         for path in spare:
-            remove(path)
+            _discard(path)
         with writing(job, step) as folder:
             write(folder)
 
@@ -272,6 +272,11 @@ def _prune(job: TrainingJob, step: int) -> None:
         for old in _until(job, step)[:-limit]:
             with disk_errors.writing(old):
                 remove(old)
+
+
+def _discard(checkpoint: Path) -> None:
+    """Remove a checkpoint under another name, so that a kill on the way leaves nothing that looks like one."""
+    remove(checkpoint.rename(checkpoint.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")))
 
 
 def _spare(job: TrainingJob, step: int) -> list[Path]:
