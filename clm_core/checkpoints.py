@@ -40,6 +40,7 @@ __all__ = [
     "has_sums",
     "list_complete",
     "newest_whole",
+    "prune",
     "read_moments",
     "run_of",
     "save",
@@ -110,7 +111,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
             final.rename(folder / "earlier")
         written.rename(final)
         sync_folder(job.output_dir)
-    _prune(job, step)
+    prune(job, step)
     job.report(Saved(step=step, path=final))
 
 
@@ -266,12 +267,12 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
     return step
 
 
-def _prune(job: TrainingJob, step: int) -> None:
+def prune(job: TrainingJob, step: int) -> None:
     """Remove the oldest checkpoints beyond `save_total_limit`; of one that is a link, only the link."""
     if limit := job.config.save_total_limit:
         for old in _until(job, step)[:-limit]:
             with disk_errors.writing(old):
-                remove(old)
+                _discard(old)
 
 
 def _discard(checkpoint: Path) -> None:
@@ -280,7 +281,7 @@ def _discard(checkpoint: Path) -> None:
 
 
 def _spare(job: TrainingJob, step: int) -> list[Path]:
-    """What `_prune` would remove once the checkpoint of this step is there, but never the last one that is whole."""
+    """What `prune` would remove once the checkpoint of this step is there, but never the last one that is whole."""
     limit = job.config.save_total_limit
     earlier = [path for path in _until(job, step) if _step_in(path) != step]
     return earlier[: -max(1, limit - 1)] if limit else []

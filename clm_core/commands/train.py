@@ -162,7 +162,10 @@ def _trained(
     recorder = _recorder(plan, claim, progress, stop)
     with publisher.following(folder, recorder) as report, output.staging(folder) as model_dir:
         with recorder.recording(), _explained(plan, recorder, folder):
-            plan.request.backend.train(_job(plan, folder, model_dir, report, recorder))
+            job = _job(plan, folder, model_dir, report, recorder)
+            if plan.resume_from:  # The process before may have ended just before it did so.
+                checkpoints.prune(job, plan.first_step)
+            plan.request.backend.train(job)
         model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
     result = publisher.waiting(_result(plan, recorder, folder))
     write_results(folder, result.to_dict())
