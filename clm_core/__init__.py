@@ -1,7 +1,7 @@
 """Causal language models: one recipe, every framework.
 
-The functions `train`, `evaluate`, `generate`, `prepare`, `push` and `parity`, with their options and results. Importing
-this package imports no framework, nor transformers or datasets; they are imported when a function needs them.
+The functions `train`, `evaluate`, `generate`, `prepare`, `verify`, `push` and `parity`, with their options and results.
+Importing this package imports no framework, nor transformers or datasets; they are imported when a function needs them.
 """
 
 from clm_core.lazy import lazy_names
@@ -14,6 +14,7 @@ _HOMES = {
     "parity": "api",
     "push": "api",
     "inspect": "api",
+    "verify": "api",
     "terminal_progress": "screen.progress",
     "Backend": "backend",
     "Model": "backend",

@@ -18,6 +18,7 @@ from clm_core.commands import generate as _generate
 from clm_core.commands import inspect as _inspect
 from clm_core.commands import prepare as _prepare
 from clm_core.commands import train as _train
+from clm_core.commands import verify as _verify
 from clm_core.commands.first_look import look
 from clm_core.comparison.compare import compare
 from clm_core.hub import pushing
@@ -31,6 +32,7 @@ from clm_core.results import (
     PreparationResult,
     Publication,
     TrainingResult,
+    VerificationResult,
 )
 from clm_core.screen.progress import Progress
 
@@ -124,6 +126,17 @@ def inspect(folder: str | Path, **options: Any) -> InspectionResult:
         ClmError: an option cannot be used as asked, or there are no prepared data in the folder.
     """
     return _inspect.inspect(Path(folder), resolve.inspection(from_arguments(options)))
+
+
+def verify(folder: str | Path, *, progress: Progress = SILENT) -> VerificationResult:
+    """Check every file of a run, a checkpoint or prepared data against its checksum.
+
+    What is damaged raises nothing; the returned `state` says so, and the `faults` of each part.
+
+    Raises:
+        ClmError: the folder is none of them.
+    """
+    return _verify.verify(Path(folder), progress)
 
 
 def push(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> Publication:

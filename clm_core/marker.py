@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ def mark(
 ) -> None:
     """Say that a checkpoint is whole, with the sums of its files as they are now, which are on the disk then."""
     listed = checksums.list_files(checkpoint, each=durable.sync_file) if files is None else files
+    durable.sync_names(checkpoint)
     record = checksums.seal({"step": step, "backend": backend, **identity, FILES: listed})
     durable.replace(checkpoint / MARKER, json.dumps(record, indent=2))
 
@@ -57,11 +59,10 @@ def faults(checkpoint: Path) -> list[str]:
     try:
         record = read(checkpoint)
     except ModelError as error:
-        return [str(error).removeprefix(f"{checkpoint / MARKER} ").removesuffix(AGAIN)]
+        return [str(error).removeprefix(f"{checkpoint}{os.sep}").removesuffix(AGAIN)]
     named = NAME.fullmatch(checkpoint.absolute().name)
-    if named and int(named[1]) != record["step"]:
-        return [f"{MARKER} is of step {record['step']}"]
-    return checksums.faults(checkpoint, record.get(FILES, {}))
+    misplaced = [f"{MARKER} is of step {record['step']}"] if named and int(named[1]) != record["step"] else []
+    return [*misplaced, *checksums.faults(checkpoint, record.get(FILES, {}))]
 
 
 def has_sums(checkpoint: Path) -> bool:

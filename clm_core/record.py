@@ -72,7 +72,7 @@ def faults(run: Path) -> list[str]:
         return [] if any(run.glob("model*.safetensors")) else ["model.safetensors is missing"]
     if not checksums.is_sealed(results):
         return [f"{RESULTS_FILE} has changed since it was written"]
-    return checksums.faults(run, results[FILES])
+    return checksums.faults(run, results.get(FILES))
 
 
 def read_configuration(run: Path) -> Record:
@@ -121,12 +121,14 @@ def _proved(run: Path) -> list[str]:
 
 def _read(run: Path, name: str) -> Record:
     try:
-        found: Record = json.loads((run / name).read_text(encoding="utf-8"))
+        found = json.loads((run / name).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError(f"it has {type(found).__name__} instead of names and values")
         return found
     except FileNotFoundError:
         why = f"it has no {name}" if run.is_dir() else "there is no such folder"
         raise OutputError(f"{run} is not a finished run: {why}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(f"{run / name} cannot be read: {error}") from None
 
 

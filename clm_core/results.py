@@ -12,6 +12,10 @@ from typing import Any, Literal
 Metrics = dict[str, float | int]
 """loss (nats), perplexity, accuracy, bits_per_byte, tokens_scored."""
 
+Kind = Literal["run", "checkpoint", "prepared data"]
+State = Literal["whole", "damaged", "unproved", "unfinished"]
+"""`unproved`: without checksums, because an earlier clm wrote it; `unfinished`: a run without results."""
+
 
 class Result:
     """Base of all results."""
@@ -125,6 +129,33 @@ class InspectionResult(Result):
     """For each split: shortest, median, mean and longest document in tokens, and a histogram."""
     block: dict[str, Any] | None
     """A block in pieces that end where documents end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedPart:
+    """A folder whose files were checked against one record."""
+
+    kind: Kind
+    folder: Path
+    state: State
+    files: int = 0
+    """How many files were proved to be as they were written."""
+    bytes: int = 0
+    """The size of these files."""
+    faults: tuple[str, ...] = ()
+    """What is damaged, a line for each file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationResult(Result):
+    """Whether a run, a checkpoint or prepared data is as it was written."""
+
+    folder: Path
+    kind: Kind
+    state: State
+    """`damaged` if a part is; otherwise `whole` if a part is proved to be whole, and the run is finished."""
+    parts: tuple[VerifiedPart, ...]
+    """The files of a run, then its checkpoints, oldest first; otherwise the one folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

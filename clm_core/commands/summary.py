@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.checkpoints import list_complete
+from clm_core.checkpoints import backend_of, list_complete
 from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
-from clm_core.data.manifest import documents_read
+from clm_core.data.manifest import AGAIN, documents_read
 from clm_core.hub.pushing import command_for
 from clm_core.options import resolve, shown
 from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE
@@ -20,6 +20,8 @@ from clm_core.results import (
     PreparationResult,
     Publication,
     TrainingResult,
+    VerificationResult,
+    VerifiedPart,
 )
 from clm_core.sample import PROMPT
 
@@ -149,6 +151,36 @@ def _block_lines(block: dict[str, Any]) -> list[str]:
         lines.append(f"--- document {piece['document']}")
         lines.append(piece["text"])
     return lines
+
+
+def of_verification(result: VerificationResult) -> str:
+    """Which parts are as they were written, and what to do about those that are not."""
+    return "\n".join([*(line for part in result.parts for line in _part_lines(part)), *_way_out(result)])
+
+
+def _part_lines(part: VerifiedPart) -> list[str]:
+    if part.faults:
+        return [f"damaged     {part.folder}: {part.faults[0]}", *(f"            {fault}" for fault in part.faults[1:])]
+    said = {
+        "whole": f"{part.files} file{'s' * (part.files != 1)}, {part.bytes:,} bytes, as they were written",
+        "unproved": "without checksums, because an earlier clm wrote it: not proved, and not known to be damaged",
+        "unfinished": "the training has not finished, and only its checkpoints have checksums",
+    }
+    return [f"{part.state:<11} {part.folder}: {said[part.state]}"]
+
+
+def _way_out(result: VerificationResult) -> list[str]:
+    """The command that replaces what is damaged, or ends what is unfinished."""
+    first, folder = result.parts[0], shlex.quote(str(result.folder))
+    if result.kind == "prepared data":
+        return [f"next        {AGAIN}"] if first.faults else []
+    left = [part.folder for part in result.parts[1:] if part.state in ("whole", "unproved")]
+    if result.kind == "checkpoint" or first.state in ("whole", "unproved"):
+        return []
+    if not left:
+        return [f"next        no checkpoint is left: train again, with --output-dir {folder} --overwrite-output-dir"]
+    command = f"{command_with(backend_of(left[-1]))} train --resume-from-checkpoint {folder}"
+    return [f"next        {command}   (from {left[-1].name})"]
 
 
 def on_sample(config: Any) -> bool:

@@ -137,6 +137,13 @@ COMMANDS = {
         reads_config=False,
         argument=("folder", "a folder written by `clm prepare`"),
     ),
+    "verify": Command(
+        None,
+        "check that every file of a run, a checkpoint or prepared data is as it was written",
+        with_backend=False,
+        reads_config=False,
+        argument=("folder", "the folder of a run or a checkpoint, or one written by `clm prepare`"),
+    ),
     "push": Command(
         PushConfig,
         "publish a run or prepared data on the Hub, or continue an upload that stopped",

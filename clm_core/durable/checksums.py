@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from clm_core.durable.files import files_in
+
 Listed = dict[str, dict[str, Any]]
-"""For each file, by its name: `size` in bytes, and `sha256`."""
+"""For each file, by its name, or its path with slashes if it is in a folder of the folder: `size`, and `sha256`."""
 
 SEAL = "sha256"
 """The key of a record's own digest."""
@@ -18,7 +20,7 @@ SIDE_BY_SIDE = 4
 def list_files(
     folder: Path, names: Iterable[str] | None = None, *, each: Callable[[Path], None] | None = None
 ) -> Listed:
-    """The sums of the files of these names in a folder, or of all of them but links, hidden files and folders.
+    """The sums of the files of these names in a folder, or of all in it and in its folders but links and hidden ones.
 
     `each` is called with every file while it is hashed, such as to sync it.
 
@@ -62,8 +64,8 @@ def is_sealed(record: Mapping[str, Any]) -> bool:
 
 
 def _shown(folder: Path) -> list[str]:
-    files = [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
-    return [path.name for path in files if not path.name.startswith(".")]
+    paths = [path.relative_to(folder) for path in files_in(folder)]
+    return [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
 
 
 def _listed(file: Path) -> dict[str, Any]:
@@ -71,15 +73,16 @@ def _listed(file: Path) -> dict[str, Any]:
 
 
 def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
-    path = folder / name
+    path, parts = folder / name, PurePath(name).parts
     try:
-        if PurePath(name).name != name:
-            return f"{name} is a path, not a file of the folder"
-        if path.is_symlink() and not links:
+        if not parts or PurePath(name).is_absolute() or ".." in parts:
+            return f"{name} is not in the folder"
+        if not links and any((folder / Path(*parts[:end])).is_symlink() for end in range(1, len(parts) + 1)):
             return f"{name} is a link, not the file that was written"
         if not path.is_file():
             return f"{name} is {'not a file' if path.exists() else 'missing'}"
-        return _difference(path, dict(entry))
+        how = _difference(path, dict(entry))
+        return None if how is None else f"{name} does not match its checksum{how}"
     except OSError as error:
         return f"{name} cannot be read: {error.strerror or error}"
     except (TypeError, ValueError, KeyError):
@@ -87,12 +90,11 @@ def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
 
 
 def _difference(path: Path, entry: dict[str, Any]) -> str | None:
-    """How a file differs from what was listed; its size says at once that something was cut off."""
+    """How a file differs from what was listed, if it does; its size says at once that something was cut off."""
     size, expected = path.stat().st_size, int(entry["size"])
-    if size == expected and _digest(path) == entry["sha256"]:
-        return None
-    how = f" ({size:,} bytes instead of {expected:,})" if size != expected else ""
-    return f"{path.name} does not match its checksum{how}"
+    if size != expected:
+        return f" ({size:,} bytes instead of {expected:,})"
+    return None if _digest(path) == entry["sha256"] else ""
 
 
 def _digest(file: Path) -> str:

@@ -1,6 +1,7 @@
 """Writes files whole or not at all: write, sync the file, sync the folder; and not through a link."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IMODE
@@ -71,11 +72,16 @@ def remove(path: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Wait until the files of a folder, and their names, are on the disk."""
-    for path in folder.iterdir():
-        if path.is_file() and not path.is_symlink():
-            sync_file(path)
-    sync_folder(folder)
+    """Wait until the files of a folder and of those in it, and their names, are on the disk."""
+    for path in files_in(folder):
+        sync_file(path)
+    sync_names(folder)
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the names in a folder and in those in it are on the disk."""
+    for inner, _, _ in os.walk(folder, topdown=False):
+        sync_folder(Path(inner))
 
 
 def sync_file(path: Path) -> None:
@@ -95,14 +101,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def share(folder: Path) -> None:
-    """Give the files of a folder the permissions that the user's umask gives a new file.
+    """Give the files of a folder and of those in it the permissions that the user's umask gives a new file.
 
     Some libraries write for the owner alone, safetensors among them.
     """
     mode = _mode_of_a_new_file(folder)
-    for path in folder.iterdir():
-        if path.is_file() and not path.is_symlink() and S_IMODE(path.stat().st_mode) != mode:
+    for path in files_in(folder):
+        if S_IMODE(path.stat().st_mode) != mode:
             path.chmod(mode)
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of the folders in it, but no links and nothing behind a link."""
+    for inner, _, names in os.walk(folder):
+        paths = (Path(inner) / name for name in names)
+        yield from (path for path in paths if path.is_file() and not path.is_symlink())
 
 
 def _mode_of_a_new_file(folder: Path) -> int:

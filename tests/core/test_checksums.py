@@ -46,7 +46,8 @@ def test_a_damaged_file_is_named_and_no_other(folder, damage):
 def test_a_file_outside_of_the_folder_is_not_one_of_it(folder):
     listed = list_files(folder)
     inner = folder / "logs"
-    assert faults(inner, {"../weights": listed["weights"]}) == ["../weights is a path, not a file of the folder"]
+    for name in ("../weights", str(folder / "weights"), "inner/../../weights", "", "."):
+        assert faults(inner, {name: listed["weights"]}) == [f"{name} is not in the folder"]
 
 
 def test_every_damaged_file_is_named_whatever_the_others_are(folder):
@@ -95,6 +96,17 @@ def test_what_each_file_needs_besides_is_done_and_what_fails_there_is_raised(fol
     assert sorted(seen) == [folder / "other", folder / "weights"]
     with pytest.raises(ZeroDivisionError):
         list_files(folder, each=lambda file: 1 / 0)
+
+
+def test_a_file_in_a_folder_of_the_folder_is_proved_too_and_not_through_a_link(folder):
+    (folder / "logs" / "state").write_bytes(b"moments")
+    listed = list_files(folder)
+    assert sorted(listed) == ["logs/state", "other", "weights"]
+    assert faults(folder, listed) == []
+    (folder / "logs").rename(folder / "moved")
+    (folder / "logs").symlink_to("moved")
+    assert faults(folder, listed) == ["logs/state is a link, not the file that was written"]
+    assert faults(folder, listed, links=True) == []
 
 
 records = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.booleans(), max_size=4)

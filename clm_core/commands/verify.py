@@ -1,0 +1,142 @@
+"""`clm verify`: check a run, a checkpoint or prepared data against the checksums in its record."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from clm_core import marker, record
+from clm_core.commands import summary
+from clm_core.commands.call import Call
+from clm_core.data import manifest
+from clm_core.data.prepared import Prepared
+from clm_core.durable.checksums import Listed
+from clm_core.errors import DataError, OptionError, OutputError
+from clm_core.paths import likely
+from clm_core.results import Kind, State, VerificationResult, VerifiedPart
+from clm_core.screen.exit_codes import ExitCode
+from clm_core.screen.progress import Progress
+
+OF_A_RUN = (record.RESULTS_FILE, record.RUN_FILE, record.HISTORY_FILE)
+OF_DATA = (manifest.MANIFEST, *(f"{split}.ends" for split in (manifest.TRAIN, manifest.VALIDATION)))
+"""Files by which a folder is recognized, even if its record is missing."""
+
+
+def run(call: Call) -> ExitCode:
+    """Carry out the command line."""
+    with call.progress() as progress:
+        result = verify(call.folder, progress)
+    call.print(result, lambda: summary.of_verification(result))
+    if result.state == "damaged":
+        return ExitCode.DIFFERENT
+    return ExitCode.DONE if any(part.state == "whole" for part in result.parts) else ExitCode.INPUT
+
+
+def verify(folder: Path, progress: Progress) -> VerificationResult:
+    """Check every file of a run and of its checkpoints, of a checkpoint, or of prepared data.
+
+    Raises:
+        OptionError: the folder is none of them.
+    """
+    looks = list(_looks(folder))
+    parts = []
+    with progress.bar("verifying", len(looks), "part") as bar:
+        for look, path in looks:
+            part = look(path)
+            # A training that is running may have removed a checkpoint in the meantime.
+            parts += [part] if path.exists() else []
+            bar.advance()
+    return VerificationResult(folder=folder, kind=parts[0].kind, state=_state(parts), parts=tuple(parts))
+
+
+def _state(parts: list[VerifiedPart]) -> State:
+    """The state of the whole, from that of its parts, of which the run itself is the first."""
+    states = [part.state for part in parts]
+    if "damaged" in states or states[0] == "unfinished":
+        return "damaged" if "damaged" in states else "unfinished"
+    return "whole" if "whole" in states else "unproved"
+
+
+def _looks(folder: Path) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]]:
+    """What to check, and how: the parts of a run, or what else is in the folder."""
+    if _is_checkpoint(folder):
+        yield _checkpoint, folder
+    elif _has(folder, *OF_DATA):
+        yield _data, folder
+    elif (found := _checkpoints_in(folder)) or _has(folder, *OF_A_RUN):
+        yield _run, folder
+        yield from ((_checkpoint, path) for path in found)
+    else:
+        raise OptionError(_nothing(folder))
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    named = marker.NAME.fullmatch(folder.absolute().name)
+    return folder.is_dir() and (bool(named) or _has(folder, marker.MARKER))
+
+
+def _has(folder: Path, *names: str) -> bool:
+    return any(os.path.lexists(folder / name) for name in names)
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first, also those that are not complete."""
+    found = [path for path in folder.iterdir() if marker.NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix(marker.PREFIX)))
+
+
+def _nothing(path: Path) -> str:
+    if path.is_file():
+        return f"{path} is a file: give the folder of a run, a checkpoint or prepared data, such as {path.parent}"
+    if not path.is_dir():
+        return f"there is no folder {path}{likely(str(path))}"
+    return (
+        f"there is nothing to verify in {path}: no {record.RESULTS_FILE} or {record.RUN_FILE} of a run, no "
+        f"{marker.MARKER} of a checkpoint, and no {manifest.MANIFEST} of prepared data"
+    )
+
+
+def _run(folder: Path) -> VerifiedPart:
+    """The files of a finished training, of which `results.json`, written last, has the sums."""
+    if not _has(folder, record.RESULTS_FILE):
+        return VerifiedPart(kind="run", folder=folder, state="unfinished")
+    try:
+        faults = [*_linked(folder, record.RESULTS_FILE), *record.faults(folder)]
+    except OutputError as error:
+        return _part("run", folder, [_without(error, folder)])
+    return _part("run", folder, faults, record.read_results(folder).get(record.FILES))
+
+
+def _checkpoint(folder: Path) -> VerifiedPart:
+    if not (folder / marker.MARKER).is_file():
+        return _part("checkpoint", folder, [f"{marker.MARKER} is missing: it is not complete, and is never used"])
+    faults = [*_linked(folder, marker.MARKER), *marker.faults(folder)]
+    return _part("checkpoint", folder, faults, None if faults else marker.read(folder).get(marker.FILES))
+
+
+def _data(folder: Path) -> VerifiedPart:
+    if not (folder / manifest.MANIFEST).is_file():
+        return _part("prepared data", folder, [f"{manifest.MANIFEST} is missing"])
+    try:
+        prepared = Prepared(folder=folder, manifest=manifest.read_manifest(folder))
+    except DataError as error:
+        return _part("prepared data", folder, [_without(error, folder).removesuffix(f": {manifest.AGAIN}")])
+    return _part("prepared data", folder, prepared.faults(), prepared.manifest.files)
+
+
+def _linked(folder: Path, name: str) -> list[str]:
+    """A record that is a link; what it lists says so of itself."""
+    return [f"{name} is a link, not the file that was written"] if (folder / name).is_symlink() else []
+
+
+def _without(error: Exception, folder: Path) -> str:
+    """An error about a file of a folder that is named already."""
+    return str(error).removeprefix(f"{folder}{os.sep}").removeprefix(f"{folder} ")
+
+
+def _part(kind: Kind, folder: Path, faults: list[str], listed: Listed | None = None) -> VerifiedPart:
+    if faults:
+        return VerifiedPart(kind=kind, folder=folder, state="damaged", faults=tuple(faults))
+    if not listed:
+        return VerifiedPart(kind=kind, folder=folder, state="unproved")
+    size = sum(entry["size"] for entry in listed.values())
+    return VerifiedPart(kind=kind, folder=folder, state="whole", files=len(listed), bytes=size)
