@@ -161,6 +161,15 @@ class Schedule:
                 return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
         raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
 
+    def seed_at(self, step: int) -> int:
+        """The seed of what the step after `step` steps draws at random, such as dropout: 63 bits.
+
+        A backend seeds by it before each step, so that a step draws the same whatever came before it, in this process or
+        in another. How many numbers it draws, and how, is its framework's.
+        """
+        found = np.random.SeedSequence(self.seed, spawn_key=(step,)).generate_state(1, np.uint64)
+        return int(found[0] >> np.uint64(1))
+
     def logs_at(self, step: int) -> bool:
         """Whether to report the loss after this many steps."""
         return step % self.logging_steps == 0 or step == self.total_steps

@@ -1,11 +1,24 @@
-"""Callbacks that make Trainer clip, evaluate and save where the options and the schedule say."""
+"""Callbacks that make Trainer draw dropout, clip, evaluate and save as the options and the schedule say."""
 
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainerCallback
 
 from clm_core.backend import TrainingJob
+from clm_core.schedule import Schedule
 from clm_pt.optimization import clip
+
+
+class Seeding(TrainerCallback):
+    """Seeds what each step draws at random, before its first batch; all of its batches draw on from there."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seed PyTorch, from which alone the models of texts draw."""
+        torch.manual_seed(self._schedule.seed_at(state.global_step))
 
 
 class Clipping(TrainerCallback):

@@ -7,19 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from clm_core import checkpoints
-from clm_core.errors import ModelError
+from clm_core.backend import TrainingJob
+from clm_core.errors import ModelError, first_line
 from clm_core.models.file_names import join, shapes_in_files, split
 
-STATE = (checkpoints.MOMENTS, TRAINER_STATE_NAME, "rng_state.pth")
-"""What a checkpoint contains besides the weights; Trainer would continue without it."""
+RANDOM = "random_state.safetensors"
+"""The generators, where a training is the guide's: its script seeds once, and draws one stream of numbers."""
 
 
 def write(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Write the moments as every backend reads them; the rest is Trainer's, or the schedule's at this step."""
+    """Write the moments as every backend reads them."""
     moments: dict[str, checkpoints.Moments | None] = {}
     for name, parameter in _trained(model).items():
         moments |= _in_files(name, parameter, _moments(optimizer.state.get(parameter)), model.config.model_type)
@@ -40,30 +43,42 @@ def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimiz
             optimizer.state[parameter] = _state(moments, parameter)
 
 
-def check_complete(folder: Path) -> None:
-    """Make sure that a checkpoint of this backend has its state, since Trainer would continue without it.
+def write_random(folder: Path, device: torch.device) -> None:
+    """Write the state of the generators that a training on a device draws from, as tensors."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    save_file(states, folder / RANDOM)
+
+
+def restore_random(folder: Path, device: torch.device) -> None:
+    """Set the generators to what a checkpoint of the guide's training has; another checkpoint has nothing of it.
 
     Raises:
-        ModelError: a file is missing.
+        ModelError: the file is damaged.
     """
-    if checkpoints.backend_of(folder) == "pt":
-        checkpoints.check_files(folder, STATE)
+    if not (file := folder / RANDOM).is_file():
+        return
+    try:
+        states = load_file(file)
+        torch.set_rng_state(states["cpu"])
+        if device.type in states.keys() - {"cpu"}:
+            torch.get_device_module(device).set_rng_state(states[device.type])
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read: {first_line(error)}") from error
 
 
 @contextmanager
-def readable(checkpoint: Path | None, trainer: Trainer) -> Iterator[str | None]:
-    """A checkpoint as Trainer reads it: with its own file for the step, which another backend does not write.
+def readable(job: TrainingJob, trainer: Trainer) -> Iterator[str | None]:
+    """What Trainer is to resume from, if the job resumes: a folder with the step in its own file, and nothing else.
 
-    That file goes into a folder of links: a checkpoint stays as it was written, and may lie where nobody can write.
+    All else it would read from a checkpoint, some of it pickled, it gets from the job or `restore`.
     """
-    if checkpoint is None or (checkpoint / TRAINER_STATE_NAME).is_file():
-        yield str(checkpoint) if checkpoint else None
+    if job.resume_from is None:
+        yield None
         return
     with tempfile.TemporaryDirectory(prefix="clm-checkpoint-") as folder:
-        for path in checkpoint.iterdir():
-            (Path(folder) / path.name).symlink_to(path.absolute())
-        size = trainer.args.per_device_train_batch_size
-        state = replace(trainer.state, global_step=checkpoints.step_of(checkpoint), train_batch_size=size)
+        state = replace(trainer.state, global_step=job.first_step, train_batch_size=job.schedule.batch_size)
         state.save_to_json(str(Path(folder) / TRAINER_STATE_NAME))
         yield folder
 

@@ -1,6 +1,7 @@
 """The guide's PyTorch tab as published, with Trainer's own block order, loss, decay and clipping."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from clm_core.backend import BatchScored, Evaluated, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.schedule import Schedule
+from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import IGNORED, BlockDataset
 from clm_pt.trainer import ScheduledTrainer
 
@@ -43,6 +45,15 @@ class GuideTrainer(ScheduledTrainer):
         loss = super().training_step(*args, **kwargs)
         self.losses.append(loss)
         return loss
+
+    def write_checkpoint(self, folder: Path) -> None:
+        """The state of the generators too, since the script seeds once."""
+        super().write_checkpoint(folder)
+        write_random(folder, self.args.device)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self.job.resume_from is not None:
+            restore_random(self.job.resume_from, self.args.device)
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take the norm of the gradient from Trainer, which clips."""

@@ -38,7 +38,6 @@ class ScheduledTrainer(Trainer):
         """Of each batch of the step: its share of the step's loss."""
         self.added: list[Any] = []
         """The same of what the model adds to the loss, such as for the balance of its experts."""
-        self._run_dir = job.output_dir
         model = _aligned(_trainable_as_new(load(job.source)))
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
@@ -87,8 +86,16 @@ class ScheduledTrainer(Trainer):
         """By the rule of every backend."""
         return decaying(model)
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        checkpoints.write(Path(output_dir), self._whole_model(), self.optimizer)
+    def write_checkpoint(self, folder: Path) -> None:
+        """Write the model and its optimizer into a folder; a step draws at random what its seed says, so that is all."""
+        with self.own_cache():
+            self._whole_model().save_pretrained(folder)
+        checkpoints.write(folder, self._whole_model(), self.optimizer)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint, in the format of all backends, where Trainer would write its own."""
+        with writing(self.job, self.state.global_step) as folder:
+            self.write_checkpoint(folder)
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the model has the checkpoint's weights already. Trainer would continue if some were missing.
@@ -97,21 +104,12 @@ class ScheduledTrainer(Trainer):
         """
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Take the moments from a checkpoint, and everything else from the job."""
-        if checkpoint is not None:
-            checkpoints.restore(Path(checkpoint), self._whole_model(), self.optimizer)
+        """Take the moments from the job's checkpoint, and everything else from the job."""
+        if checkpoint is not None and self.job.resume_from is not None:
+            checkpoints.restore(self.job.resume_from, self._whole_model(), self.optimizer)
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint that is not in its place until all of it is on disk."""
-        with writing(self.job, self.state.global_step) as folder:
-            self._run_dir = folder.parent
-            super()._save_checkpoint(*args, **kwargs)
-            # A pickle that may contain a token; resuming does not read it.
-            (folder / "training_args.bin").unlink(missing_ok=True)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        """Where Trainer puts a folder for the checkpoint."""
-        return str(self._run_dir)
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing: what a step draws at random follows from the seed and the step."""
 
     def _validation(self) -> Blocks:
         if self.job.validation is None:

@@ -5,7 +5,7 @@ from transformers import PrinterCallback
 from clm_core.backend import TrainingJob
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
-from clm_pt.callbacks import Clipping, FollowSchedule
+from clm_pt.callbacks import Clipping, FollowSchedule, Seeding
 from clm_pt.guide import GuideTrainer
 from clm_pt.modeling import save
 from clm_pt.trainer import ScheduledTrainer
@@ -20,13 +20,11 @@ def train(job: TrainingJob) -> None:
         OptionError: the hardware does not support an option, or the training was started as several processes.
         OutputError: the weights on disk are not those of the model.
     """
-    if job.resume_from is not None:
-        checkpoints.check_complete(job.resume_from)
     trainer = create_trainer(job)
     if job.evaluates_at(job.first_step):
         trainer.evaluate()
     if job.schedule.total_steps:
-        with checkpoints.readable(job.resume_from, trainer) as checkpoint:
+        with checkpoints.readable(job, trainer) as checkpoint:
             trainer.train(resume_from_checkpoint=checkpoint)
     with trainer.own_cache():
         save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
@@ -44,5 +42,6 @@ def create_trainer(job: TrainingJob) -> ScheduledTrainer:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(FollowSchedule(job))
     if not job.options.guide:
+        trainer.add_callback(Seeding(job.schedule))
         trainer.add_callback(Clipping(trainer))
     return trainer

@@ -18,6 +18,7 @@ _HOMES = {
     "ScheduledLearningRate": "optimization",
     "StepCallback": "callbacks",
     "StepReport": "callbacks",
+    "StepSeeds": "callbacks",
     "TensorFlowBackend": "backend",
     "TensorFlowOptions": "backend",
     "create_optimizer": "optimization",

@@ -1,4 +1,4 @@
-"""Keras callbacks that make `model.fit` report, evaluate and save where the schedule says.
+"""Keras callbacks that make `model.fit` seed, report, evaluate and save as the schedule says.
 
 At a step they act in the order in which `fit` gets them.
 """
@@ -6,12 +6,19 @@ At a step they act in the order in which `fit` gets them.
 import tf_keras as keras
 
 from clm_tf import checkpoints
+from clm_tf.modeling import seeder
 from clm_tf.scoring import scorer
-from clm_tf.steps import EvaluatesSteps, OnSteps, ReportsSteps, SavesSteps
+from clm_tf.steps import EvaluatesSteps, OnSteps, ReportsSteps, SavesSteps, SeedsSteps
 
 
 class StepCallback(OnSteps, keras.callbacks.Callback):
     """Calls `on_step_end(step)` after each step; Keras itself counts batches."""
+
+
+class StepSeeds(SeedsSteps, StepCallback):
+    """Seeds the dropout of each step by the schedule's seed and the step."""
+
+    seeder = staticmethod(seeder)
 
 
 class StepReport(ReportsSteps, StepCallback):

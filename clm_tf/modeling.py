@@ -40,7 +40,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
 
     From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed.
     The loss that it computes from `labels` is float32 too, and each of its dropout layers draws from
-    a separate generator, seeded with `model.seed`.
+    a separate generator, seeded with `model.seed`; `StepSeeds` seeds them anew before each step.
 
     Raises:
         ModelError: there is no TensorFlow class, it ignores a field, or the weights are not readable or not all used.
@@ -51,9 +51,8 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     keras.utils.set_random_seed(model.seed)
     with _own_random_generators():
         built = _build(model)
-    for index, generator in enumerate(dropout_generators(built)):
-        # A separate key for each: with equal keys and different counters, layers would repeat each other's numbers.
-        key = np.random.SeedSequence([model.seed, index]).generate_state(1, np.uint64).astype(np.int64)[0]
+    generators = _dropout_generators(built)
+    for generator, key in zip(generators, _keys(model.seed, len(generators)), strict=True):
         generator.reset_from_key_counter(key, [0, 0])
     if model.name_or_path is None:
         weights.draw(built, model.seed)
@@ -83,12 +82,18 @@ def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: An
         complete(folder, tokenizer, model.config)
 
 
-def dropout_generators(model: TFPreTrainedModel) -> list[tf.random.Generator]:
-    """The generators that a model loaded here draws its dropout from, in the order of its layers."""
-    wrappers = [layer._random_generator for layer in model._flatten_layers() if hasattr(layer, "_random_generator")]
-    for wrapper in wrappers:
-        wrapper._maybe_init()
-    return [wrapper._generator for wrapper in wrappers]
+def seeder(model: TFPreTrainedModel) -> Callable[[int], None]:
+    """A function that seeds all dropout of a model loaded here, whatever its generators have drawn before."""
+    states = [generator.state for generator in _dropout_generators(model)]
+    keys = np.array(_keys(0, len(states)), np.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.int64)])
+    def seed_all(seed: tf.Tensor) -> None:
+        # Philox: two words of its counter, of which drawing counts up the first, and the key.
+        for state, key in zip(states, keys, strict=True):
+            state.assign(tf.stack([tf.zeros_like(seed), seed, tf.constant(key)]))
+
+    return lambda seed: seed_all(tf.constant(seed, tf.int64))
 
 
 @contextlib.contextmanager
@@ -105,6 +110,20 @@ def precision(bf16: bool) -> Iterator[None]:
     finally:
         keras.mixed_precision.set_global_policy(before)
         tf.config.experimental.enable_tensor_float_32_execution(rounds)
+
+
+def _dropout_generators(model: TFPreTrainedModel) -> list[tf.random.Generator]:
+    """The generators that a model loaded here draws its dropout from, in the order of its layers."""
+    wrappers = [layer._random_generator for layer in model._flatten_layers() if hasattr(layer, "_random_generator")]
+    for wrapper in wrappers:
+        wrapper._maybe_init()
+    return [wrapper._generator for wrapper in wrappers]
+
+
+def _keys(seed: int, count: int) -> list[int]:
+    """A key for each layer: with equal ones and different counters, layers would repeat each other's numbers."""
+    sequences = (np.random.SeedSequence([seed, index]) for index in range(count))
+    return [int(sequence.generate_state(1, np.uint64).astype(np.int64)[0]) for sequence in sequences]
 
 
 def _build(model: Model) -> TFPreTrainedModel:

@@ -1,4 +1,4 @@
-"""What callbacks of either Keras do at a step: report, evaluate, save. Each package mixes them into its Keras' own."""
+"""What callbacks of either Keras do at a step: seed, report, evaluate, save. Each package mixes them into its own."""
 
 import math
 import operator
@@ -30,6 +30,27 @@ class OnSteps:
     def on_step_end(self, step: int) -> None:
         """What to do after step number `step`."""
         raise NotImplementedError
+
+
+class SeedsSteps(OnSteps):
+    """Seeds the dropout of each step before it, so that it does not depend on what was drawn before."""
+
+    seeder: Callable[[Any], Callable[[int], None]]
+    """Makes the function that seeds the dropout of a model."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self._schedule = schedule
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Seed the first step."""
+        super().on_train_begin(logs)
+        self._seed = self.seeder(self.model)
+        self.on_step_end(self.step)
+
+    def on_step_end(self, step: int) -> None:
+        """Seed the step that follows; all of its batches draw on from there."""
+        self._seed(self._schedule.seed_at(step))
 
 
 class ReportsSteps(OnSteps):

@@ -6,7 +6,7 @@ from clm_core.backend import TrainingJob
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
 from clm_tf import checkpoints, guide, modeling
-from clm_tf.callbacks import Checkpoints, Evaluation, StepReport
+from clm_tf.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.datasets import training_dataset
 from clm_tf.optimization import create_optimizer
 
@@ -38,7 +38,7 @@ def train(job: TrainingJob) -> None:
 
 def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
     """In the order in which they act at a step."""
-    callbacks: list[keras.callbacks.Callback] = [StepReport(job.schedule, job.report)]
+    callbacks: list[keras.callbacks.Callback] = [StepSeeds(job.schedule), StepReport(job.schedule, job.report)]
     if job.validation is not None:
         size = job.config.per_device_eval_batch_size
         callbacks.append(Evaluation(job.schedule, job.validation, size, job.report))

@@ -23,6 +23,7 @@ _HOMES = {
     "ScheduledLearningRate": "optimization",
     "StepCallback": "callbacks",
     "StepReport": "callbacks",
+    "StepSeeds": "callbacks",
     "create_optimizer": "optimization",
     "evaluation_dataset": "datasets",
     "generate": "generation",

@@ -30,7 +30,7 @@ class Context:
     at: Any
     """The position of the first token, int32."""
     batch: Any
-    """The number of the batch in training, for dropout, int32; None outside of training."""
+    """What dropout is drawn from in training, a number for each batch, int64; None outside of training."""
 
 
 class Attention(keras.layers.Layer):

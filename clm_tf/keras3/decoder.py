@@ -37,7 +37,7 @@ class Decoder(keras.Model):
 
     Args:
         fields: all fields of a transformers configuration, as `families.fields_of` returns them.
-        seed: of the dropout masks, which follow from it, the number of the batch and the place.
+        seed: of the dropout masks, which follow from it, the place, and the number of the batch or what `StepSeeds` sets.
         recompute: whether the backward pass computes the activations of a layer again, to save memory.
 
     Raises:
@@ -73,8 +73,8 @@ class Decoder(keras.Model):
             self.head = dense(narrow, layout.vocabulary, layout.head_bias, "head")
         elif layout.head_bias:
             self.head_bias = self.add_weight(name="bias", shape=(layout.vocabulary,), initializer="zeros")
-        self.batches = self.add_weight(name="batches", shape=(), dtype="int32", initializer="zeros", trainable=False)
-        """How many batches it has been trained on: what dropout is drawn from."""
+        self.batches = self.add_weight(name="batches", shape=(), dtype="int64", initializer="zeros", trainable=False)
+        """What the dropout of the next batch is drawn from; it counts up with each, from 0 or what `StepSeeds` sets."""
         self._seed = seed_of(seed, layout.layers, 0)
         if layout.balance_weight:
             self.auxiliary_loss = keras.metrics.Mean(name="auxiliary_loss")

@@ -1,4 +1,4 @@
-"""Dropout whose masks follow from the seed, the batch and the place: a checkpoint holds no random state."""
+"""Dropout whose masks follow from the seed of a step and the place: a checkpoint holds no random state."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def seed_of(seed: int, *place: int) -> int:
 def drop(inputs: Any, rate: float, seed: int, batch: Any) -> Any:
     """Set a share of the inputs to 0, and scale the rest so that the mean stays.
 
-    `batch` is the number of the batch, an int32 scalar, or None outside of training, where nothing is dropped.
+    `batch` is a number for each batch, an int64 scalar, or None outside of training, where nothing is dropped.
     """
     if batch is None or not rate:
         return inputs
-    return tf.nn.experimental.stateless_dropout(inputs, rate, seed=tf.stack([seed, batch]), rng_alg="philox")
+    return tf.nn.experimental.stateless_dropout(inputs, rate, seed=tf.stack([tf.constant(seed, tf.int64), batch]), rng_alg="philox")

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ def save(model: Decoder, folder: str | os.PathLike[str], tokenizer: Any = None) 
     save_weights(weights.exported(model), config, folder, generation_config=model.generation_config)
     if tokenizer is not None:
         complete(folder, tokenizer, config)
+
+
+def seeder(model: Decoder) -> Callable[[int], None]:
+    """A function that seeds all dropout of a model, whatever it was trained on before."""
+    return model.batches.assign
 
 
 def configuration(model: Decoder) -> Any:

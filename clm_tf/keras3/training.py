@@ -5,9 +5,8 @@ import keras
 from clm_core.backend import TrainingJob
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
-from clm_tf.blocks import batches_before
 from clm_tf.keras3 import checkpoints, modeling
-from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport
+from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.keras3.datasets import training_dataset
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.families import layout
@@ -37,7 +36,6 @@ def train(job: TrainingJob) -> None:
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
-        model.batches.assign(batches_before(job.schedule, job.first_step))
         model.compile(optimizer=optimizer, loss=NextToken(), jit_compile=_compiles(job, model))
         if job.first_step < job.schedule.total_steps:
             # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
@@ -56,7 +54,7 @@ def _compiles(job: TrainingJob, model: Decoder) -> bool:
 
 def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
     """In the order in which they act at a step."""
-    callbacks: list[keras.callbacks.Callback] = [StepReport(job.schedule, job.report)]
+    callbacks: list[keras.callbacks.Callback] = [StepSeeds(job.schedule), StepReport(job.schedule, job.report)]
     if job.validation is not None:
         size = job.config.per_device_eval_batch_size
         callbacks.append(Evaluation(job.schedule, job.validation, size, job.report))

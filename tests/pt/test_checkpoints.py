@@ -12,8 +12,6 @@ from clm_core.backend import Model, Saved, StepDone
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.models.causality import make_causal
 from clm_core.models.file_names import IN_FILES
-from clm_pt.checkpoints import STATE
-from clm_pt.trainer import ScheduledTrainer
 from clm_pt.training import train
 
 SAVING = {"save_strategy": "steps", "save_steps": 3}
@@ -105,11 +103,20 @@ def test_a_continued_training_uses_the_options_that_it_is_given(new_job, stopped
     assert any((weights(job)[name] - tensor).abs().max() > 1e-4 for name, tensor in weights(before).items())
 
 
-@pytest.mark.parametrize("missing", STATE)
-def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_job, stopped, missing):
-    (stopped[1] / missing).unlink()
-    with pytest.raises(ModelError, match=rf"checkpoint-3 lacks {missing}: use another checkpoint"):
+def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_job, stopped):
+    (stopped[1] / checkpoints.MOMENTS).unlink()
+    with pytest.raises(ModelError, match=r"checkpoint-3 lacks optimizer\.safetensors: use another checkpoint"):
         train(new_job(max_steps=8, resume_from=stopped[1]))
+
+
+def test_nothing_but_weights_and_moments_is_read_from_a_checkpoint(new_job, stopped):
+    before, checkpoint = stopped
+    for name in ("rng_state.pth", "scaler.pt", "scheduler.pt", "optimizer.pt", "training_args.bin"):
+        (checkpoint / name).write_bytes(b"\x80\x04cos\nabort\n(tR.")  # A pickle that ends the process.
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 7, "max_steps": 1}')
+    job = new_job(max_steps=8, weight_decay=0.1, resume_from=checkpoint)
+    assert [event.step for event in run(job)] == [4, 5, 6, 7, 8]
+    assert all((weights(job)[name] == tensor).all() for name, tensor in weights(before).items())
 
 
 @pytest.mark.parametrize("file", ["optimizer.safetensors", "model.safetensors"])
@@ -134,11 +141,11 @@ def test_a_checkpoint_holds_the_weights_of_its_step(new_job, stopped, by_hand):
 
 
 def test_a_checkpoint_that_is_written_again_stays_the_one_before_until_it_is_whole(new_job, stopped, monkeypatch):
-    def crash(self, folder):
+    def crash(*args):
         raise OSError("no space left on device")
 
     before = {path.name: path.read_bytes() for path in stopped[1].iterdir()}
-    monkeypatch.setattr(ScheduledTrainer, "_save_rng_state", crash)
+    monkeypatch.setattr(checkpoints, "write_moments", crash)
     job = new_job(max_steps=8, output_dir=stopped[0].output_dir, **SAVING)
     with pytest.raises(DiskFullError, match=r"the disk is full: .*checkpoint-3 "):
         train(job)
@@ -162,12 +169,8 @@ def test_all_files_are_on_the_disk_before_the_marker(new_job, monkeypatch):
     steps = [event.step for event in run(job) if isinstance(event, StepDone)]
     ((name, files),) = order
     assert (name, steps) == ("checkpoint-3", [1, 2, 3])
-    assert {*STATE, "model.safetensors"} <= {file.name for file in files}
+    assert {checkpoints.MOMENTS, "model.safetensors"} <= {file.name for file in files}
     assert checkpoints.MARKER not in {file.name for file in files}
-
-
-def test_the_arguments_in_which_a_token_may_be_are_not_kept(stopped):
-    assert [path.name for path in stopped[1].glob("*args*")] == []
 
 
 @pytest.mark.parametrize("kind", sorted(IN_FILES))

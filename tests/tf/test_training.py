@@ -133,7 +133,7 @@ def test_what_no_class_would_add_to_the_loss_is_refused_by_the_name_of_the_field
 
 def test_dropout_differs_from_step_to_step_and_depends_on_the_seed(new_job, new_model):
     first, again, other = (
-        losses(run(new_job(max_steps=2, model=new_model(dropout=0.5, seed=seed), learning_rate=1e-12)))
+        losses(run(new_job(max_steps=2, model=new_model(dropout=0.5), seed=seed, learning_rate=1e-12)))
         for seed in (1, 1, 2)
     )
     assert first == again != other
@@ -160,11 +160,10 @@ def test_a_damaged_checkpoint_is_refused(new_job, saved, damage, tmp_path):
         run(new_job(max_steps=2, resume_from=checkpoint))
 
 
-@pytest.mark.parametrize("missing", ["optimizer.safetensors", "dropout.safetensors"])
-def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_job, saved, missing, tmp_path):
+def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_job, saved, tmp_path):
     checkpoint = shutil.copytree(saved.output_dir / "checkpoint-2", tmp_path / "checkpoint-2")
-    (checkpoint / missing).unlink()
-    with pytest.raises(ModelError, match=rf"checkpoint-2 lacks {missing}: use another checkpoint"):
+    (checkpoint / "optimizer.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"checkpoint-2 lacks optimizer\.safetensors: use another checkpoint"):
         run(new_job(max_steps=2, resume_from=checkpoint))
 
 
