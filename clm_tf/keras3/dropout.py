@@ -18,4 +18,6 @@ def drop(inputs: Any, rate: float, seed: int, batch: Any) -> Any:
     """
     if batch is None or not rate:
         return inputs
-    return tf.nn.experimental.stateless_dropout(inputs, rate, seed=tf.stack([tf.constant(seed, tf.int64), batch]), rng_alg="philox")
+    return tf.nn.experimental.stateless_dropout(
+        inputs, rate, seed=tf.stack([tf.constant(seed, tf.int64), batch]), rng_alg="philox"
+    )

@@ -204,3 +204,12 @@ def test_no_batch_is_short_where_the_last_one_is_left_out(blocks, batch, accumul
     assert len(batches) == schedule.batches_per_epoch == blocks // schedule.batch_size
     assert schedule.steps_per_epoch == -(-len(batches) // accumulation)
     assert schedule.blocks_per_epoch == len(batches) * schedule.batch_size
+
+
+def test_a_step_draws_by_the_seed_and_its_number_alone_whatever_the_machine():
+    one, other = (schedule(seed=seed) for seed in (1, 2))
+    drawn = [each.seed_at(step) for each in (one, other) for step in range(50)]
+    assert len(set(drawn)) == 100
+    assert all(0 <= seed < 2**63 for seed in drawn)
+    assert one.seed_at(3) == schedule(seed=1, max_steps=99, gradient_accumulation_steps=4).seed_at(3)
+    assert one.seed_at(3) == 5220146013781160048
