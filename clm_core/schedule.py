@@ -164,8 +164,8 @@ class Schedule:
     def seed_at(self, step: int) -> int:
         """The seed of what the step after `step` steps draws at random, such as dropout: 63 bits.
 
-        A backend seeds by it before each step, so that a step draws the same whatever came before it, in this process or
-        in another. How many numbers it draws, and how, is its framework's.
+        A backend seeds by it before each step, so that a step draws the same whatever came before it, in this process
+        or in another. How many numbers it draws, and how, is its framework's.
         """
         found = np.random.SeedSequence(self.seed, spawn_key=(step,)).generate_state(1, np.uint64)
         return int(found[0] >> np.uint64(1))

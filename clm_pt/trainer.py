@@ -87,7 +87,7 @@ class ScheduledTrainer(Trainer):
         return decaying(model)
 
     def write_checkpoint(self, folder: Path) -> None:
-        """Write the model and its optimizer into a folder; a step draws at random what its seed says, so that is all."""
+        """Write the model and its optimizer into a folder."""
         with self.own_cache():
             self._whole_model().save_pretrained(folder)
         checkpoints.write(folder, self._whole_model(), self.optimizer)

@@ -37,7 +37,8 @@ class Decoder(keras.Model):
 
     Args:
         fields: all fields of a transformers configuration, as `families.fields_of` returns them.
-        seed: of the dropout masks, which follow from it, the place, and the number of the batch or what `StepSeeds` sets.
+        seed: of the dropout masks, which follow from it, the place, and the number of the batch, or what `StepSeeds`
+            sets in its stead.
         recompute: whether the backward pass computes the activations of a layer again, to save memory.
 
     Raises:
