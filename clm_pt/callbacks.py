@@ -1,11 +1,10 @@
-"""Callbacks that make Trainer draw dropout, clip, evaluate and save as the options and the schedule say."""
+"""Callbacks that make Trainer seed, clip and report each step, as the options and the schedule say."""
 
 from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback
 
-from clm_core.backend import TrainingJob
 from clm_core.schedule import Schedule
 from clm_pt.optimization import clip
 
@@ -32,14 +31,9 @@ class Clipping(TrainerCallback):
         self._trainer.grad_norm = clip(self._trainer.model.parameters(), self._trainer.job.config.max_grad_norm)
 
 
-class FollowSchedule(TrainerCallback):
-    """Tells Trainer when to evaluate and save."""
-
-    def __init__(self, job: TrainingJob) -> None:
-        self._job = job
+class LoggingSteps(TrainerCallback):
+    """Makes Trainer log each step: `ScheduledTrainer.log` reports it, and says whether to evaluate and save then."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log each step; evaluate and save if it is time."""
+        """Log."""
         control.should_log = True
-        control.should_evaluate = self._job.evaluates_at(state.global_step)
-        control.should_save = self._job.schedule.saves_at(state.global_step)

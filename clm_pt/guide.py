@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from transformers import DataCollatorForLanguageModeling, EvalPrediction, Trainer
 
-from clm_core.backend import BatchScored, Evaluated, Score, TrainingJob
+from clm_core.backend import BatchScored, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.schedule import Schedule
+from clm_core.stopping import EvaluationAbandonedError
 from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import IGNORED, BlockDataset
 from clm_pt.trainer import ScheduledTrainer
@@ -54,21 +55,30 @@ class GuideTrainer(ScheduledTrainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if self.job.resume_from is not None:
             restore_random(self.job.resume_from, self.args.device)
+        if self.job.evaluation_due:  # It was made before Trainer began; within a training, its loader draws a number.
+            next(iter(self.get_eval_dataloader(BlockDataset(self._validation()))))
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take the norm of the gradient from Trainer, which clips."""
         self.grad_norm = logs.get("grad_norm")
         super().log(logs, *args, **kwargs)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Report Trainer's evaluation; the one before the first step is not in the guide, and draws no numbers."""
-        step = self.state.global_step
-        with nullcontext() if step else torch.random.fork_rng(devices=[]):
-            metrics: dict[str, float] = Trainer.evaluate(self, BlockDataset(self._validation()))
-        tokens = int(metrics["eval_tokens"])
-        found = Score(loss_sum=metrics["eval_loss"] * tokens, correct=int(metrics["eval_correct"]), tokens=tokens)
-        self.job.report(Evaluated(step=step, score=found))
-        return metrics
+    def score(self) -> Score:
+        """Trainer's evaluation; the one before the first step is not in the guide, and draws no numbers."""
+        before = torch.get_rng_state()
+        with nullcontext() if self.is_in_train else torch.random.fork_rng(devices=[]):
+            try:
+                self._metrics = Trainer.evaluate(self, BlockDataset(self._validation()))
+            except EvaluationAbandonedError:  # It will be made again.
+                torch.set_rng_state(before)
+                raise
+        tokens = int(self._metrics["eval_tokens"])
+        loss_sum, correct = self._metrics["eval_loss"] * tokens, int(self._metrics["eval_correct"])
+        return Score(loss_sum=loss_sum, correct=correct, tokens=tokens)
+
+    def tell(self, found: Score) -> dict[str, float]:
+        """Nothing more: Trainer has told its callbacks."""
+        return self._metrics
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         """Report each batch."""

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from clm_core.backend import Blocks, Evaluated, StepDone, TrainingJob
-from clm_core.checkpoints import writing
+from clm_core.backend import Blocks, Evaluated, Score, StepDone, TrainingJob
+from clm_core.checkpoints import save
 from clm_pt import checkpoints
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
@@ -47,6 +47,7 @@ class ScheduledTrainer(Trainer):
             train_dataset=BlockDataset(job.train),
             **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
         )
+        self.state.global_step = job.first_step
 
     @contextmanager
     def own_cache(self) -> Iterator[None]:
@@ -94,8 +95,7 @@ class ScheduledTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, in the format of all backends, where Trainer would write its own."""
-        with writing(self.job, self.state.global_step) as folder:
-            self.write_checkpoint(folder)
+        save(self.job, self.state.global_step, self.write_checkpoint)
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the model has the checkpoint's weights already. Trainer would continue if some were missing.
@@ -150,19 +150,40 @@ class ScheduledTrainer(Trainer):
         self.added.clear()
         logs["grad_norm"] = self.grad_norm
         self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=self.grad_norm, auxiliary_loss=added))
+        # Now that it is known whether the training is to stop.
+        self.control.should_evaluate, self.control.should_save = self.job.evaluates_at(step), self.job.saves_at(step)
         if self.job.schedule.logs_at(step):
             super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation split, each token counting once; Trainer's own score is a mean of means."""
+        found = self.score()
+        self.job.report(Evaluated(step=self.state.global_step, score=found))
+        return self.tell(found)
+
+    def evaluate_if_due(self) -> dict[str, float]:
+        """The same where the job says so; it may be abandoned, and a checkpoint be due, if the training is to stop."""
+        found = self.job.evaluate(self.state.global_step, self.score)
+        self.control.should_evaluate = False
+        self.control.should_save = self.job.saves_at(self.state.global_step)
+        return self.tell(found) if found else {}
+
+    def score(self) -> Score:
+        """The score of the model on the validation split; the job hears of each batch."""
         model, config = self.accelerator.unwrap_model(self.model), self.job.config
         with precision(config.bf16):
-            found = score(model, self._validation(), config.per_device_eval_batch_size, self.job.report)
-        self.job.report(Evaluated(step=self.state.global_step, score=found))
+            return score(model, self._validation(), config.per_device_eval_batch_size, self.job.report)
+
+    def tell(self, found: Score) -> dict[str, float]:
+        """Tell Trainer's callbacks a score, and return it as Trainer would."""
         metrics = {"eval_loss": found.loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """What Trainer calls within a training."""
+        return self.evaluate_if_due()
 
 
 def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:

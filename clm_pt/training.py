@@ -5,7 +5,7 @@ from transformers import PrinterCallback
 from clm_core.backend import TrainingJob
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
-from clm_pt.callbacks import Clipping, FollowSchedule, Seeding
+from clm_pt.callbacks import Clipping, LoggingSteps, Seeding
 from clm_pt.guide import GuideTrainer
 from clm_pt.modeling import save
 from clm_pt.trainer import ScheduledTrainer
@@ -21,9 +21,8 @@ def train(job: TrainingJob) -> None:
         OutputError: the weights on disk are not those of the model.
     """
     trainer = create_trainer(job)
-    if job.evaluates_at(job.first_step):
-        trainer.evaluate()
-    if job.schedule.total_steps:
+    trainer.evaluate_if_due()
+    if job.first_step < job.schedule.total_steps:
         with checkpoints.readable(job, trainer) as checkpoint:
             trainer.train(resume_from_checkpoint=checkpoint)
     with trainer.own_cache():
@@ -40,7 +39,7 @@ def create_trainer(job: TrainingJob) -> ScheduledTrainer:
     """
     trainer = GuideTrainer(job) if job.options.guide else ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(FollowSchedule(job))
+    trainer.add_callback(LoggingSteps)
     if not job.options.guide:
         trainer.add_callback(Seeding(job.schedule))
         trainer.add_callback(Clipping(trainer))

@@ -26,12 +26,12 @@ class StepReport(ReportsSteps, StepCallback):
 
 
 class Evaluation(EvaluatesSteps, StepCallback):
-    """Evaluates where `schedule.evaluates_at(step)`, before the first step too."""
+    """Evaluates where `schedule.evaluates_at(step)`, before the first step too; or where a `job` says so."""
 
     scorer = staticmethod(scorer)
 
 
 class Checkpoints(SavesSteps, StepCallback):
-    """Writes a checkpoint where `job.schedule.saves_at(step)`."""
+    """Writes a checkpoint where `job.saves_at(step)`."""
 
     write = staticmethod(checkpoints.write)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.backend import Blocks, Evaluated, Report, Score, StepDone, TrainingJob
-from clm_core.checkpoints import writing
+from clm_core.checkpoints import save
 from clm_core.schedule import Schedule
 
 
@@ -99,33 +99,41 @@ class ReportsSteps(OnSteps):
 
 
 class EvaluatesSteps(OnSteps):
-    """Evaluates where `schedule.evaluates_at(step)`, before the first step too."""
+    """Evaluates where `schedule.evaluates_at(step)`, before the first step too; or where a `job` says so."""
 
     scorer: Callable[[Any], Callable[[Blocks, int, Report], Score]]
     """Makes the function that scores a model."""
 
-    def __init__(self, schedule: Schedule, blocks: Blocks, batch_size: int, report: Report) -> None:
+    def __init__(
+        self, schedule: Schedule, blocks: Blocks, batch_size: int, report: Report, *, job: TrainingJob | None = None
+    ) -> None:
         super().__init__()
         self._schedule = schedule
         self._blocks = blocks
         self._batch_size = batch_size
         self._report = report
+        self._job = job
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Score what the training starts from, unless it is resumed."""
+        """Score what the training starts from, unless it is resumed and the job has that score."""
         super().on_train_begin(logs)
-        self._score = self.scorer(self.model)
-        if self.step == 0:
-            self.on_step_end(0)
+        self._scorer = self.scorer(self.model)
+        if self.step == 0 or self._job:
+            self.on_step_end(self.step)
 
     def on_step_end(self, step: int) -> None:
-        """Evaluate at this step if scheduled."""
-        if self._schedule.evaluates_at(step):
-            self._report(Evaluated(step=step, score=self._score(self._blocks, self._batch_size, self._report)))
+        """Evaluate at this step if it is time."""
+        if self._job:
+            self._job.evaluate(step, self._score)
+        elif self._schedule.evaluates_at(step):
+            self._report(Evaluated(step=step, score=self._score()))
+
+    def _score(self) -> Score:
+        return self._scorer(self._blocks, self._batch_size, self._report)
 
 
 class SavesSteps(OnSteps):
-    """Writes a checkpoint where `job.schedule.saves_at(step)`."""
+    """Writes a checkpoint where `job.saves_at(step)`."""
 
     write: Callable[[Path, Any, Any], None]
     """Writes a model and its optimizer into a folder."""
@@ -135,8 +143,6 @@ class SavesSteps(OnSteps):
         self._job = job
 
     def on_step_end(self, step: int) -> None:
-        """Save at this step if scheduled."""
-        if not self._job.schedule.saves_at(step):
-            return
-        with writing(self._job, step) as folder:
-            self.write(folder, self.model, self.model.optimizer)
+        """Save at this step if it is time."""
+        if self._job.saves_at(step):
+            save(self._job, step, lambda folder: self.write(folder, self.model, self.model.optimizer))

@@ -9,6 +9,7 @@ from clm_tf import checkpoints, guide, modeling
 from clm_tf.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.datasets import training_dataset
 from clm_tf.optimization import create_optimizer
+from clm_tf.scoring import score
 
 
 def train(job: TrainingJob) -> None:
@@ -33,6 +34,9 @@ def train(job: TrainingJob) -> None:
             # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
             dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
             model.fit(dataset, verbose=0, callbacks=_callbacks(job))
+        elif (blocks := job.validation) is not None:
+            size = job.config.per_device_eval_batch_size
+            job.evaluate(job.first_step, lambda: score(model, blocks, size, job.report))
         modeling.save(model, job.model_dir)
 
 
@@ -41,5 +45,5 @@ def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = [StepSeeds(job.schedule), StepReport(job.schedule, job.report)]
     if job.validation is not None:
         size = job.config.per_device_eval_batch_size
-        callbacks.append(Evaluation(job.schedule, job.validation, size, job.report))
+        callbacks.append(Evaluation(job.schedule, job.validation, size, job.report, job=job))
     return [*callbacks, Checkpoints(job)]

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from clm_core import checkpoints
-from clm_core.backend import Backend, Evaluated, Event, Saved, StepDone
+from clm_core.backend import Backend, BatchScored, Evaluated, Event, Saved, StepDone
 from clm_core.config import EvaluateConfig
 from clm_core.errors import ModelError
 from clm_core.testing import chances, hub_cache, masks, probes, recorded
@@ -37,6 +37,12 @@ from clm_core.testing.tiny import (
     write_model,
 )
 from clm_core.testing.trace import PROMPT, evaluate, expected, generate, logits, losses, reported, run
+
+KEPT = {
+    *(checkpoints.MARKER, checkpoints.MOMENTS, FROM_THE_CORE),
+    *("model.safetensors", "config.json", "generation_config.json"),
+}
+"""All that may be in a checkpoint of the tiny model."""
 
 
 class BackendContract:
@@ -160,6 +166,35 @@ class BackendContract:
         assert reported(rest.events) == expected(rest.job)
         assert rest.of(StepDone) == whole.of(StepDone)[start:]
         assert rest.of(Evaluated) == [event for event in whole.of(Evaluated) if event.step > start]
+
+    def test_a_checkpoint_has_no_random_state_and_no_pickle(self, shared: Shared) -> None:
+        names = {path.name for event in shared.baseline.of(Saved)[-1:] for path in event.path.iterdir()}
+        assert names <= KEPT
+
+    @takes("save_strategy", "save_steps")
+    def test_a_training_that_is_to_stop_saves_after_its_step_and_abandons_an_evaluation(self, shared: Shared) -> None:
+        first, second, *_ = shared.in_parts
+        assert reported(first.events)[-2:] == [("BatchScored", 4), ("Saved", 4)]
+        assert reported(second.events)[-2:] == [("StepDone", 5), ("Saved", 5)]
+        for part in shared.in_parts[:-1]:
+            checkpoints.check_whole(part.of(Saved)[-1].path)
+            assert list(part.job.model_dir.iterdir()) == []
+
+    @takes("save_strategy", "save_steps")
+    def test_parts_of_a_training_make_the_steps_and_evaluations_of_the_whole(self, shared: Shared) -> None:
+        for kind in (StepDone, Evaluated):
+            assert [event for part in shared.in_parts for event in part.of(kind)] == shared.baseline.of(kind)
+
+    @takes("save_strategy", "save_steps")
+    def test_a_training_without_a_step_to_make_evaluates_if_it_is_time_and_writes_its_weights(
+        self, shared: Shared
+    ) -> None:
+        rest = shared.in_parts[-1]
+        assert [type(event) for event in rest.events] == [BatchScored, BatchScored, Evaluated]
+        wanted, written = (read_weights(run.job.model_dir) for run in (shared.baseline, rest))
+        assert {name: array.tobytes() for name, array in written.items()} == {
+            name: array.tobytes() for name, array in wanted.items()
+        }
 
     @where(probes.is_resumed)
     def test_a_training_goes_on_from_a_checkpoint_of_another_backend(self, shared: Shared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from clm_core.backend import Backend, Event, Score, StepDone, TrainingJob
-from clm_core.errors import TrainingError
+from clm_core.backend import Backend, BatchScored, Evaluated, Event, Saved, Score, StepDone, TrainingJob
+from clm_core.errors import StoppedError, TrainingError
+from clm_core.stopping import EvaluationAbandonedError, Stop
 from clm_core.testing import recorded
 from clm_core.testing.probes import scheduled
 from clm_core.testing.tiny import tiny_model, training_job
@@ -52,6 +54,14 @@ class Shared:
         """A run like the baseline, but of no steps."""
         return self._once("untrained", self._untrained)
 
+    @property
+    def in_parts(self) -> list[Trace]:
+        """The baseline in four parts: asked to stop in an evaluation, in a step, in the last evaluation, and the rest.
+
+        The rest has no step to make.
+        """
+        return self._once("in parts", self._in_parts)
+
     def run(self, **options: Any) -> Trace:
         """A run with these options besides those of the baseline."""
         return self._once(_key("run", options), lambda: self.run_again(**options))
@@ -91,6 +101,37 @@ class Shared:
 
         job = replace(self._job(), report=refuse)
         with pytest.raises(TrainingError, match="enough"):
+            self.backend.train(job)
+        return Trace(job, events)
+
+    def _in_parts(self) -> list[Trace]:
+        in_evaluation = [event.step for event in self.baseline.of(Evaluated)[1:]]
+        first = self._until_stopped(in_evaluation[0], in_evaluation=True)
+        second = self._until_stopped(in_evaluation[0] + 1, resume_from=first.of(Saved)[-1].path, evaluation_due=True)
+        third = self._until_stopped(in_evaluation[-1], in_evaluation=True, resume_from=second.of(Saved)[-1].path)
+        job = replace(self._job(resume_from=third.of(Saved)[-1].path), evaluation_due=True)
+        return [first, second, third, train(self.backend, job)]
+
+    def _until_stopped(
+        self, at: int, *, in_evaluation: bool = False, resume_from: Path | None = None, evaluation_due: bool = False
+    ) -> Trace:
+        """A run that is asked to stop at a step, or in its evaluation, and is treated as clm treats it then."""
+        events: list[Event] = []
+        stop = Stop()
+
+        def report(event: Event) -> None:
+            if isinstance(event, BatchScored) and stop.requested:
+                raise EvaluationAbandonedError
+            events.append(event)
+            is_there = [each.step for each in events if isinstance(each, StepDone)][-1:] == [at]
+            if is_there and isinstance(event, BatchScored if in_evaluation else StepDone):
+                stop.ask(signal.SIGTERM)
+            if isinstance(event, Saved) and stop.requested:
+                raise StoppedError("enough")
+
+        job = self._job(resume_from=resume_from)
+        job = replace(job, report=report, stop=stop, evaluation_due=evaluation_due)
+        with pytest.raises(StoppedError, match="enough"):
             self.backend.train(job)
         return Trace(job, events)
 

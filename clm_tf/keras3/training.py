@@ -11,6 +11,7 @@ from clm_tf.keras3.datasets import training_dataset
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.families import layout
 from clm_tf.keras3.optimization import NextToken, create_optimizer
+from clm_tf.keras3.scoring import score
 
 PAYS_FROM = 1e13
 """Operations of a training, 6 for each parameter and token, from which XLA pays.
@@ -41,6 +42,9 @@ def train(job: TrainingJob) -> None:
             # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
             dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
             model.fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
+        elif (blocks := job.validation) is not None:
+            size = job.config.per_device_eval_batch_size
+            job.evaluate(job.first_step, lambda: score(model, blocks, size, job.report))
         modeling.save(model, job.model_dir)
 
 
@@ -57,5 +61,5 @@ def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = [StepSeeds(job.schedule), StepReport(job.schedule, job.report)]
     if job.validation is not None:
         size = job.config.per_device_eval_batch_size
-        callbacks.append(Evaluation(job.schedule, job.validation, size, job.report))
+        callbacks.append(Evaluation(job.schedule, job.validation, size, job.report, job=job))
     return [*callbacks, Checkpoints(job)]

@@ -9,6 +9,7 @@ by step in the order that clm decides; "checkpoints" and "weights" are those cou
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from clm_core import checkpoints
-from clm_core.backend import Backend, Evaluated, EvaluationJob, GenerationJob, Model, Score, StepDone, TrainingJob
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Model, Score, StepDone, TrainingJob
 from clm_core.errors import ModelError
 from clm_core.sampling import choose
 from clm_core.scoring import score_in_batches
@@ -96,16 +97,16 @@ class BigramBackend(Backend):
     def train(self, job: TrainingJob) -> None:
         """Add the counts of every step's blocks."""
         bigrams = _start(job.source)
-        self._evaluate(job, bigrams, job.first_step)
+        score = partial(_score, bigrams, job.validation, job.config, job.report)
+        job.evaluate(job.first_step, score)
         for step, batches in job.schedule.steps(job.first_step):
             blocks = job.train[np.concatenate(batches)].astype(np.int64)
             loss = bigrams.score(blocks).loss
             bigrams.add(blocks)
             job.report(StepDone(step=step, loss=loss))
-            self._evaluate(job, bigrams, step)
-            if job.schedule.saves_at(step):
-                with checkpoints.writing(job, step) as folder:
-                    _save(bigrams, job, folder)
+            job.evaluate(step, score)
+            if job.saves_at(step):
+                checkpoints.save(job, step, lambda folder: _save(bigrams, job, folder))
         _save(bigrams, job, job.model_dir)
 
     def evaluate(self, job: EvaluationJob) -> Score:
@@ -122,11 +123,6 @@ class BigramBackend(Backend):
             if ids[-1] in job.eos_token_ids:
                 break
         return ids[len(job.prompt) :]
-
-    def _evaluate(self, job: TrainingJob, bigrams: Bigrams, step: int) -> None:
-        if job.evaluates_at(step):
-            score = _score(bigrams, job.validation, job.config, job.report)
-            job.report(Evaluated(step=step, score=score))
 
 
 def _start(model: Model) -> Bigrams:
