@@ -22,6 +22,7 @@ from clm_core.backend import Saved, TrainingJob
 from clm_core.durable import disk_errors, remove, share, sync_folder
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
+from clm_core.models.finite import check_finite
 from clm_core.paths import likely
 from clm_core.schedule import Schedule
 
@@ -96,14 +97,16 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
 
     Raises:
         DiskError: the disk does not take it.
+        TrainingError: a weight is not finite.
     """
     final = job.output_dir / f"{PREFIX}{step}"
     with disk_errors.writing(final), _temporary(job.output_dir) as folder:
         written = folder / final.name
         written.mkdir()  # A temporary folder itself is for its owner alone.
-        with disk_errors.writing(final, temporary=written, like=_newest(job)):
+        with disk_errors.writing(final, needs=_size_of_newest(job), temporary=written):
             yield written
             job.add_to_checkpoint(written)
+            check_finite(written)
             share(written)
             # The marker is the last, after all else is synced: what has it is whole, wherever the power fails.
             mark(written, step=step, backend=job.backend, identity=job.schedule.identity())
@@ -292,9 +295,9 @@ def _until(job: TrainingJob, step: int) -> list[Path]:
     return [path for path in list_complete(job.output_dir) if _step_in(path) <= step]
 
 
-def _newest(job: TrainingJob) -> Path | None:
-    """The complete checkpoint of most steps; the next one is about as large."""
-    return next(reversed(list_complete(job.output_dir)), None)
+def _size_of_newest(job: TrainingJob) -> int:
+    """The bytes of the complete checkpoint of most steps, if there is one; the next one has about as many."""
+    return sum(map(disk_errors.size_of, list_complete(job.output_dir)[-1:]))
 
 
 @contextmanager

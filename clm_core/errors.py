@@ -33,6 +33,15 @@ class TrainingError(ClmError):
     """The training cannot continue, for example because the loss is no longer a number."""
 
 
+class DivergedError(TrainingError):
+    """The training has diverged: its loss, or what follows from it, is no longer a number, or far too high."""
+
+    def __init__(self, message: str = "", *, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+        """The first step of which that was seen; what was saved before is from before."""
+
+
 class StoppedError(TrainingError):
     """The training has stopped because it was asked to: by a signal, or by the file `stop` in its folder."""
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +17,7 @@ from clm_core.data.fetching import fetch
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.durable import remove
 from clm_core.durable import replace as replace_file
+from clm_core.durable.disk_errors import writing
 from clm_core.errors import ClmError, OptionError, StoppedError
 from clm_core.hub import publishing
 from clm_core.hub.pushing import command_for
@@ -37,14 +34,16 @@ from clm_core.runs import output, run_file
 from clm_core.runs.changes import lines
 from clm_core.runs.curves import CurveWriter
 from clm_core.runs.history import Recorder
+from clm_core.runs.spikes import Spikes
 from clm_core.runs.start import Start, find_start, folder_of
+from clm_core.runs.way_on import WayOn
 from clm_core.sample import PROMPT
 from clm_core.schedule import Schedule
 from clm_core.screen import signals
 from clm_core.screen.endings import of_run
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
-from clm_core.stopping import STOP_FILE, EvaluationAbandonedError, Stop
+from clm_core.stopping import STOP_FILE, Stop
 
 
 def run(call: Call) -> ExitCode:
@@ -141,8 +140,6 @@ def execute(
     """Carry out a plan in the folder of its run, which `is_held` if it was locked before; publish what came of it."""
     config, backend = plan.config, plan.request.backend
     with output.claimed(config, backend.name, plan.resume_from, is_held=is_held) as claim:
-        remove(claim.folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
-        replace_file(claim.folder / RUN_FILE, run_file.of_run(plan.request))
         stop = Stop(claim.folder / STOP_FILE, saves=config.save_on_signal)
         with signals.passed_to(stop):
             result = _trained(plan, publisher, progress, claim, stop)
@@ -160,16 +157,21 @@ def _trained(
 ) -> TrainingResult:
     folder = claim.folder
     recorder = _recorder(plan, claim, progress, stop)
-    with publisher.following(folder, recorder) as report, output.staging(folder) as model_dir:
-        with recorder.recording(), _explained(plan, recorder, folder):
-            job = _job(plan, folder, model_dir, report, recorder)
-            if plan.resume_from:  # The process before may have ended just before it did so.
-                checkpoints.prune(job, plan.first_step)
-            plan.request.backend.train(job)
-        model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
-    result = publisher.waiting(_result(plan, recorder, folder))
-    write_results(folder, result.to_dict())
-    remove(folder / STOP_FILE)  # It came too late.
+    with _way_on(plan, folder, recorder).shown():
+        remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
+        with writing(folder / RUN_FILE):
+            replace_file(folder / RUN_FILE, run_file.of_run(plan.request))
+        with publisher.following(folder, recorder) as report, output.staging(folder) as model_dir:
+            with recorder.recording():
+                job = _job(plan, folder, model_dir, report, recorder)
+                if plan.resume_from:  # The process before may have ended just before it did so.
+                    checkpoints.prune(job, plan.first_step)
+                plan.request.backend.train(job)
+            model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
+        result = publisher.waiting(_result(plan, recorder, folder))
+        with writing(folder / RESULTS_FILE):
+            write_results(folder, result.to_dict())
+        remove(folder / STOP_FILE)  # It came too late.
     return result
 
 
@@ -244,21 +246,14 @@ def _recorder(plan: Plan, claim: output.Claim, progress: Progress, stop: Stop) -
         changed=plan.start.changed,
         stop=stop,
         begin=claim.begin,
+        spikes=Spikes(config.stop_on_loss_spike, config.loss_spike_patience),
     )
 
 
-@contextmanager
-def _explained(plan: Plan, recorder: Recorder, folder: Path) -> Iterator[None]:
-    """Say of a training that was asked to stop what there is of it, and which command resumes it."""
-    try:
-        yield
-    except (StoppedError, EvaluationAbandonedError) as error:
-        by = signal.Signals(recorder.stop.signum).name if recorder.stop.signum else f"the file {folder / STOP_FILE}"
-        where = f"at step {recorder.step:,} of {plan.schedule.total_steps:,}"
-        kept = f"{recorder.checkpoint} is complete" if recorder.checkpoint else "there is no checkpoint"
-        command = f"clm --backend {plan.request.backend.name} train --resume-from-checkpoint {shlex.quote(str(folder))}"
-        said = f"{where}: {kept}; to go on: {command}" if recorder.step else "before its first step: nothing is kept"
-        raise StoppedError(f"stopped by {by} {said}", signum=recorder.stop.signum) from error
+def _way_on(plan: Plan, folder: Path, recorder: Recorder) -> WayOn:
+    backend = plan.request.backend
+    rate = None if "learning_rate" in backend.unsupported else plan.config.learning_rate
+    return WayOn(folder=folder, recorder=recorder, backend=backend.name, learning_rate=rate)
 
 
 def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Recorder) -> TrainingJob:

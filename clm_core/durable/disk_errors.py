@@ -48,11 +48,11 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def writing(path: Path, *, temporary: Path | None = None, like: Path | None = None) -> Iterator[None]:
-    """Explain an error of the disk while the file or folder at `path` is written, or another beside it.
+def writing(path: Path, *, within: Path | None = None, needs: int = 0, temporary: Path | None = None) -> Iterator[None]:
+    """Explain an error of the disk while the file or folder at `path` is written, or something else `within` a folder.
 
-    `temporary` is the folder that it is written in, which is removed after an error. `like` is an earlier one that was
-    about as large.
+    That is the folder of `path`, if none is given. `needs` are the bytes that it will have, as far as known.
+    `temporary` is a folder that it is written in, and that is removed after an error.
 
     Raises:
         DiskError: the disk did not take it; the message has the path, what was needed and what is free.
@@ -62,12 +62,13 @@ def writing(path: Path, *, temporary: Path | None = None, like: Path | None = No
     except DiskError:
         raise
     except Exception as error:
-        number = _number(error, OF_DISK if path.parent.is_dir() else (*OF_DISK, *GONE))
-        if number is None or not _is_about(error, number, path):
+        within = within or path.parent
+        number = _number(error, OF_DISK if within.is_dir() else (*OF_DISK, *GONE))
+        if number is None or not _is_about(error, number, within):
             raise
-        so_far = size_of(temporary) if temporary else 0
-        needed = max(so_far, size_of(like) if like else 0)
-        raise _explained(error, number, path, needed, so_far) from error
+        if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
+            path, needs, temporary = file_of(error) or path, 0, None
+        raise _explained(number, path, needs, size_of(temporary) if temporary else 0) from error
 
 
 def size_of(path: Path) -> int:
@@ -125,32 +126,31 @@ def _said(text: str) -> int | None:
     return next((number for words, number in WORDS.items() if words in text), None)
 
 
-def _is_about(error: BaseException, number: int, path: Path) -> bool:
+def _is_about(error: BaseException, number: int, within: Path) -> bool:
     """Whether an error is about what is written, and not about something that is read meanwhile."""
     if number in FULL:
         return True
-    explained = isinstance(error, ClmError) and not isinstance(error, OutputError)
-    return not explained and not _is_elsewhere(error, path)
+    is_explained = isinstance(error, ClmError) and not isinstance(error, OutputError)
+    return not is_explained and not _is_elsewhere(error, within)
 
 
-def _is_elsewhere(error: BaseException, path: Path) -> bool:
+def _is_elsewhere(error: BaseException, within: Path) -> bool:
     named = file_of(error)
-    return named is not None and not named.resolve().is_relative_to(path.parent.resolve())
+    return named is not None and not named.resolve().is_relative_to(within.resolve())
 
 
-def _explained(error: BaseException, number: int, path: Path, needed: int, so_far: int) -> DiskError:
-    if _is_elsewhere(error, path):  # Such as in the folder for temporary files: what was needed there is not known.
-        path, needed, so_far = file_of(error) or path, 0, 0
-    sizes = _sizes(path, number, needed, so_far)
+def _explained(number: int, path: Path, needs: int, so_far: int) -> DiskError:
+    sizes = _sizes(number, path, needs, so_far)
     if number in FULL:
-        return DiskFullError(f"the disk is full: {path}{sizes}: free some space, or choose a folder on another disk")
+        return DiskFullError(f"the disk is full: {path}: free some space, or choose a folder on another disk{sizes}")
     remedy = "make it writable" if number in REFUSED else "its disk fails, or is not there any more"
-    return DiskError(f"{path} cannot be written: {os.strerror(number)}{sizes}: {remedy}")
+    return DiskError(f"{path} cannot be written: {os.strerror(number)}: {remedy}{sizes}")
 
 
-def _sizes(path: Path, number: int, needed: int, so_far: int) -> str:
+def _sizes(number: int, path: Path, needs: int, so_far: int) -> str:
     said = ["your quota is used up"] * (number == errno.EDQUOT)
-    said += [f"{shown(needed)} or more are needed"] * (needed > 0)
+    if needs or so_far:
+        said.append(f"{shown(needs)} are needed" if needs > so_far else f"more than {shown(so_far)} are needed")
     with suppress(OSError):
         said.append(f"{shown(free_at(path) + so_far)} are free")
     return f" ({', '.join(said)})" if said else ""

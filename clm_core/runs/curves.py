@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clm_core.durable.disk_errors import writing
+
 
 class CurveWriter:
     """Writes scalars under the names that Trainer gives them: `train/loss`, `eval/loss` and so on."""
@@ -11,7 +13,8 @@ class CurveWriter:
     def __init__(self, folder: Path) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer = EventFileWriter(str(folder))
+        with writing(folder):
+            self._writer = EventFileWriter(str(folder))
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line of the history to the curves."""

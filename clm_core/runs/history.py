@@ -11,10 +11,12 @@ from typing import Any
 from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
 from clm_core.checkpoints import run_of
 from clm_core.durable import append, replace
-from clm_core.errors import ModelError, OutputError, StoppedError, TrainingError
+from clm_core.durable.disk_errors import writing
+from clm_core.errors import DivergedError, ModelError, OutputError, StoppedError
 from clm_core.record import HISTORY_FILE, RUN_FILE
 from clm_core.results import Metrics
 from clm_core.runs.changes import Changes
+from clm_core.runs.spikes import Spikes
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Bar, Progress
 from clm_core.stopping import EvaluationAbandonedError, Stop
@@ -41,6 +43,7 @@ class Recorder:
         changed: Changes | None = None,
         stop: Stop | None = None,
         begin: Callable[[], None] = lambda: None,
+        spikes: Spikes | None = None,
     ) -> None:
         """`changed` goes into the history of a resumed run; `begin` is called once a step is done."""
         self.schedule, self.progress, self.curves = schedule, progress, curves
@@ -56,6 +59,8 @@ class Recorder:
         self.pending_auxiliary: list[float] = kept["auxiliary_loss"]
         self.evaluation_due: bool = kept["evaluation_due"]
         """Whether the evaluation at the first step was abandoned, and is to be made when the run is resumed."""
+        self.spikes = spikes or Spikes()
+        self.spikes.restore(kept["spikes"])
         self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
         self._reported, self._reported_at = start_step, 0.0
@@ -73,7 +78,8 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator["Recorder"]:
         """Show a bar, and add to the history file, for as long as the training takes."""
-        replace(self._file, self._text())
+        with writing(self._file, needs=len(self._text())):
+            replace(self._file, self._text())
         with self.progress.bar("training", self.schedule.total_steps, "step") as self._bar:
             self._bar.advance(self.start_step)
             self.started = time.monotonic()
@@ -86,7 +92,8 @@ class Recorder:
         """Handle an event.
 
         Raises:
-            TrainingError: the loss of a step is no longer a number.
+            DivergedError: the loss of a step is no longer a number, or completes a spike.
+            DiskError: the history cannot be written.
             StoppedError: the training was asked to stop, and has saved what it is to save.
         """
         match event:
@@ -104,7 +111,12 @@ class Recorder:
     def add_to_checkpoint(self, folder: Path) -> None:
         """Write the history so far, and what its next line needs."""
         due = self.validation_blocks > 0 and self.schedule.evaluates_at(self.step) and not self._metrics_at(self.step)
-        pending = {"loss": self.pending, "auxiliary_loss": self.pending_auxiliary, "evaluation_due": due}
+        pending = {
+            "loss": self.pending,
+            "auxiliary_loss": self.pending_auxiliary,
+            "evaluation_due": due,
+            "spikes": self.spikes.to_keep(),
+        }
         (folder / PENDING_FILE).write_text(json.dumps(pending), encoding="utf-8")
         (folder / HISTORY_FILE).write_text(self._text(), encoding="utf-8")
 
@@ -134,6 +146,8 @@ class Recorder:
         if event.auxiliary_loss is not None:
             self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
             self.pending_auxiliary.append(event.auxiliary_loss)
+        if self.spikes.add(event.loss):
+            raise self._spike(event)
         self._bar.advance()
         if self.schedule.logs_at(event.step):
             self._log(event)
@@ -198,12 +212,29 @@ class Recorder:
         self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
 
     def _check_finite(self, name: str, value: float, step: int) -> None:
-        if not math.isfinite(value):
-            rate = self.schedule.learning_rate_at(max(0, step - 1))
-            raise TrainingError(
-                f"the {name} is {value} at step {step}, where the learning rate was {rate:g}: a lower "
-                "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite"
-            )
+        if math.isfinite(value):
+            return
+        if step == 0:
+            raise DivergedError(f"the {name} is {value} before the first step: this model cannot be trained", step=0)
+        raise DivergedError(
+            f"the {name} is {value} at step {step}, where the learning rate was {self._rate_of(step):g}: a lower "
+            "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite",
+            step=step,
+        )
+
+    def _spike(self, event: StepDone) -> DivergedError:
+        spikes, step = self.spikes, event.step
+        return DivergedError(
+            f"stop_on_loss_spike {spikes.factor:g}: the loss is {event.loss:.4g} at step {step}, and was more than "
+            f"that many times {spikes.median:.4g}, the median of those before, for {spikes.in_a_row} "
+            f"step{'s' * (spikes.in_a_row > 1)} in a row, where the learning rate was {self._rate_of(step):g}: a lower "
+            "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it down",
+            step=step - spikes.in_a_row + 1,
+        )
+
+    def _rate_of(self, step: int) -> float:
+        """The learning rate of a step."""
+        return self.schedule.learning_rate_at(step - 1)
 
     def _metrics(self, score: Score) -> Metrics:
         from clm_core.metrics import compute
@@ -219,7 +250,8 @@ class Recorder:
 
     def _record(self, line: dict[str, Any]) -> None:
         self.history.append(line)
-        append(self._file, json.dumps(line))
+        with writing(self._file, needs=len(json.dumps(line)) + 1):
+            append(self._file, json.dumps(line))
         if self.curves:
             self.curves.write(line)
 
@@ -271,7 +303,7 @@ def _pending(checkpoint: Path | None) -> dict[str, Any]:
         ModelError: it cannot be read.
     """
     file = checkpoint / PENDING_FILE if checkpoint else None
-    nothing = {"loss": [], "auxiliary_loss": [], "evaluation_due": False}
+    nothing = {"loss": [], "auxiliary_loss": [], "evaluation_due": False, "spikes": None}
     if file is None or not file.is_file():
         return nothing
     try:

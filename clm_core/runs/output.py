@@ -13,8 +13,10 @@ from clm_core.checkpoints import list_complete, run_of
 from clm_core.config import TrainConfig
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
+from clm_core.durable.disk_errors import writing
 from clm_core.durable.lock import LOCK, HeldError, locked
 from clm_core.errors import OutputError
+from clm_core.models.finite import check_finite
 from clm_core.record import RUN_FILE
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
@@ -93,7 +95,8 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None, *, is_h
             if claim.begun or _is_resumed(folder, resume_from):
                 mark(error, folder)
             else:
-                leftovers.take_back(folder)
+                with writing(folder, within=folder):
+                    leftovers.take_back(folder)
                 lock.close()
                 with suppress(OSError):  # Fails if there is something else in it.
                     folder.rmdir()
@@ -114,9 +117,18 @@ def has_run(folder: Path) -> bool:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A folder in which a model is written; its files move into the run's when the block ends well."""
-    with tempfile.TemporaryDirectory(prefix=leftovers.MODEL, dir=folder, ignore_cleanup_errors=True) as temporary:
+    """A folder in which a model is written; its files move into the run's when the block ends well.
+
+    Raises:
+        DiskError: the disk does not take them.
+        TrainingError: a weight is not finite.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix=leftovers.MODEL, dir=folder, ignore_cleanup_errors=True) as temporary,
+        writing(folder, within=folder, temporary=Path(temporary)),
+    ):
         yield Path(temporary)
+        check_finite(Path(temporary))
         share(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
             path.replace(folder / path.name)

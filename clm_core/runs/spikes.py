@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from clm_core.config import TrainConfig
-
 WINDOW = 50
 """Losses that the median is of."""
 
@@ -18,19 +16,12 @@ class Spikes:
     The median is of the last `WINDOW` losses before them, so that a long spike does not count as usual.
     """
 
-    factor: float | None
+    factor: float | None = None
     """How many times the median a loss must exceed; None if no loss is too high."""
-    patience: int
+    patience: int = 1
     """How many in a row make a spike."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     in_a_row: int = 0
-
-    @classmethod
-    def of(cls, config: TrainConfig, kept: Any = None) -> "Spikes":
-        """For a training with these options; `kept` is what `to_keep` returned before it was interrupted."""
-        found = kept or {"losses": [], "in_a_row": 0}
-        losses = deque(map(float, found["losses"]), maxlen=WINDOW)
-        return cls(config.stop_on_loss_spike, config.loss_spike_patience, losses, int(found["in_a_row"]))
 
     @property
     def median(self) -> float:
@@ -49,3 +40,9 @@ class Spikes:
     def to_keep(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that a resumed training decides the same."""
         return {"losses": list(self.losses), "in_a_row": self.in_a_row}
+
+    def restore(self, kept: Any) -> None:
+        """Go on from what `to_keep` returned; from nothing, if an earlier clm kept nothing."""
+        if kept:
+            self.losses.extend(map(float, kept["losses"]))
+            self.in_a_row = int(kept["in_a_row"])

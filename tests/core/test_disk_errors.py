@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 
 import pytest
 from safetensors import SafetensorError
@@ -53,13 +54,13 @@ def explained(error, *given, **more):
 
 
 def test_a_full_disk_is_explained_with_what_was_needed_and_what_is_free(tmp_path):
-    for name, size in (("checkpoint-2", 2500), ("new", 1000)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").write_bytes(bytes(size))
-    error = explained(FULL[2], tmp_path / "checkpoint-4", temporary=tmp_path / "new", like=tmp_path / "checkpoint-2")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "model.safetensors").write_bytes(bytes(1000))
+    error = explained(FULL[2], tmp_path / "checkpoint-4", temporary=tmp_path / "new", needs=2500)
     assert isinstance(error, DiskFullError)
-    assert f"the disk is full: {tmp_path / 'checkpoint-4'} (2.5 kB or more are needed, " in str(error)
-    assert " are free): free some space" in str(error)
+    assert f"the disk is full: {tmp_path / 'checkpoint-4'}: free some space" in str(error)
+    assert re.search(r" \(2\.5 kB are needed, [\d.]+ [kMGTP]B are free\)$", str(error))
+    assert "(more than 1 kB are needed, " in str(explained(FULL[0], tmp_path / "x", temporary=tmp_path / "new"))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,9 @@ def test_each_error_of_a_disk_says_what_to_do(tmp_path, number, says):
 
 
 def test_a_file_elsewhere_is_named_where_its_disk_is_full(tmp_path):
-    assert "the disk is full: /elsewhere/x (" in str(explained(of_system(errno.ENOSPC, "/elsewhere/x"), tmp_path / "y"))
+    assert "the disk is full: /elsewhere/x: free" in str(
+        explained(of_system(errno.ENOSPC, "/elsewhere/x"), tmp_path / "y")
+    )
 
 
 @pytest.mark.parametrize("error", [of_system(errno.EACCES, "/elsewhere/x"), ModelError("it cannot be read"), *NONE])

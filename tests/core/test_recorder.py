@@ -6,8 +6,9 @@ import pytest
 
 from clm_core.backend import StepDone
 from clm_core.config import TrainConfig
-from clm_core.errors import TrainingError
+from clm_core.errors import DivergedError, TrainingError
 from clm_core.runs.history import PENDING_FILE, Recorder
+from clm_core.runs.spikes import Spikes
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Progress
 
@@ -51,6 +52,21 @@ def test_the_mean_goes_on_over_an_interruption(new_recorder, tmp_path, auxiliary
 def test_the_list_of_losses_of_an_earlier_clm_is_read(new_recorder, tmp_path):
     (tmp_path / PENDING_FILE).write_text("[3.0]")
     assert follow(new_recorder(resume_from=tmp_path, start_step=3), [4], False)[-1]["loss"] == 3.5
+
+
+def test_a_spike_ends_the_training_and_begins_before_an_interruption(new_recorder, tmp_path):
+    recorder = new_recorder(spikes=Spikes(2.0, 2))
+    with recorder.recording():
+        for step, loss in ((1, 2.0), (2, 4.1)):
+            recorder(StepDone(step=step, loss=loss))
+    recorder.add_to_checkpoint(tmp_path)
+    resumed = new_recorder(spikes=Spikes(2.0, 2), resume_from=tmp_path, start_step=2)
+    with (
+        pytest.raises(DivergedError, match=r"stop_on_loss_spike 2: .* 2 steps in a row") as caught,
+        resumed.recording(),
+    ):
+        resumed(StepDone(step=3, loss=4.2))
+    assert caught.value.step == 2
 
 
 def test_what_is_added_ends_the_training_where_it_is_no_number(new_recorder):

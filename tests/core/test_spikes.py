@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clm_core.config import TrainConfig
 from clm_core.runs.spikes import WINDOW, Spikes
 
 LOSSES = st.lists(st.floats(0, 100) | st.sampled_from([1.0, 50.0]), max_size=80)
 
 
 def spikes(factor, patience=3):
-    return Spikes.of(TrainConfig(stop_on_loss_spike=factor, loss_spike_patience=patience))
+    return Spikes(factor, patience)
 
 
 def first_stop(losses, followed):
@@ -46,11 +45,10 @@ def test_the_median_is_of_the_last_losses_alone():
 
 @given(LOSSES, st.integers(0, 80))
 def test_a_resumed_training_decides_the_same(losses, cut):
-    config = TrainConfig(stop_on_loss_spike=3.0, loss_spike_patience=2)
-    whole = [followed.add(loss) for followed in [Spikes.of(config)] for loss in losses]
-    first = Spikes.of(config)
+    unbroken, first, second = spikes(3.0, 2), spikes(3.0, 2), spikes(3.0, 2)
+    whole = [unbroken.add(loss) for loss in losses]
     parts = [first.add(loss) for loss in losses[:cut]]
-    second = Spikes.of(config, json.loads(json.dumps(first.to_keep())))
+    second.restore(json.loads(json.dumps(first.to_keep())))
     assert parts + [second.add(loss) for loss in losses[cut:]] == whole
 
 

@@ -1,0 +1,85 @@
+"""The way on after what ended a training: the checkpoint that there is, and the command that resumes the run."""
+
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clm_core.checkpoints import list_complete, step_of
+from clm_core.durable.disk_errors import writing
+from clm_core.errors import DiskError, DivergedError, ModelError, StoppedError, TrainingError
+from clm_core.runs.history import Recorder
+from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WayOn:
+    """What can be said of a run whose training ends before its last step."""
+
+    folder: Path
+    recorder: Recorder
+    backend: str
+    learning_rate: float | None
+    """What it trains with; None if the backend has no learning rate."""
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Say with the error that ends a training what there is of it, and which command resumes it.
+
+        Raises:
+            StoppedError: it was asked to stop.
+            DiskError: the disk did not take something that was written into the folder of the run.
+            TrainingError: it cannot continue as it is.
+        """
+        try:
+            with writing(self.folder, within=self.folder):
+                yield
+        except (StoppedError, EvaluationAbandonedError) as error:
+            raise StoppedError(self._stopped(), signum=self.recorder.stop.signum) from error
+        except DiskError as error:
+            raise type(error)(f"{error}; {self._from(self._newest())}") from error
+        except TrainingError as error:
+            wrong = error.step if isinstance(error, DivergedError) else self.recorder.step + 1
+            raise TrainingError(f"{error}; {self._slower(self._newest(before=wrong))}") from error
+
+    def _stopped(self) -> str:
+        recorder, signum = self.recorder, self.recorder.stop.signum
+        by = signal.Signals(signum).name if signum else f"the file {self.folder / STOP_FILE}"
+        if not recorder.step:
+            return f"stopped by {by} before its first step: nothing is kept"
+        where = f"at step {recorder.step:,} of {recorder.schedule.total_steps:,}"
+        return f"stopped by {by} {where}: {self._from(recorder.checkpoint)}"
+
+    def _from(self, checkpoint: Path | None) -> str:
+        """How to resume the run, or start it again."""
+        if checkpoint is None:
+            return "there is no checkpoint"
+        is_newest = checkpoint.parent == self.folder
+        return f"{checkpoint} is complete; to go on: {self._command(self.folder if is_newest else checkpoint)}"
+
+    def _slower(self, checkpoint: Path | None) -> str:
+        """How to resume the run at half of its learning rate."""
+        if checkpoint is None:
+            return "there is no checkpoint from before"
+        rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
+        return f"{checkpoint} is from before; to go on: {self._command(checkpoint)}{rate}"
+
+    def _command(self, path: Path) -> str:
+        return f"clm --backend {self.backend} train --resume-from-checkpoint {shlex.quote(str(path))}"
+
+    def _newest(self, before: int | None = None) -> Path | None:
+        """The checkpoint to resume from: the newest one, or the newest from before a step."""
+        found = list_complete(self.folder) if self.folder.is_dir() else []
+        if (start := self.recorder.checkpoint) and start not in found and start.is_dir():
+            found.insert(0, start)
+        return next((path for path in reversed(found) if _is_from(path, before)), None)
+
+
+def _is_from(checkpoint: Path, before: int | None) -> bool:
+    """Whether a checkpoint can be resumed from, and is from before a step."""
+    try:
+        return before is None or step_of(checkpoint) < before
+    except ModelError:
+        return False
