@@ -93,7 +93,7 @@ def read_options(run: Path) -> Record:
     import yaml
 
     try:
-        found = dict(yaml.safe_load((run / RUN_FILE).read_text(encoding="utf-8")) or {})
+        found = dict(yaml.safe_load(_text(run / RUN_FILE)) or {})
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise OutputError(f"{run / RUN_FILE} cannot be read: {error}") from None
     return without_folders(found)
@@ -105,8 +105,17 @@ def without_folders(options: Record) -> Record:
 
 
 def shared_files(folder: Path) -> list[Path]:
-    """The files of a run, or of a checkpoint, that are worth sharing: the model, its tokenizer and their record."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_shared(path.name)]
+    """The files of a run, or of a checkpoint, that are worth sharing: the model, its tokenizer and their record.
+
+    Links are not among them: what they lead to may be anything on this machine.
+    """
+    return [path for path in shared_names(folder) if not path.is_symlink()]
+
+
+def shared_names(folder: Path) -> list[Path]:
+    """The same, and the links in place of such files."""
+    found = [path for path in sorted(folder.iterdir()) if is_shared(path.name)]
+    return [path for path in found if path.is_file() or path.is_symlink()]
 
 
 def is_shared(name: str) -> bool:
@@ -121,7 +130,7 @@ def _proved(run: Path) -> list[str]:
 
 def _read(run: Path, name: str) -> Record:
     try:
-        found = json.loads((run / name).read_text(encoding="utf-8"))
+        found = json.loads(_text(run / name))
         if not isinstance(found, dict):
             raise TypeError(f"it has {type(found).__name__} instead of names and values")
         return found
@@ -130,6 +139,12 @@ def _read(run: Path, name: str) -> Record:
         raise OutputError(f"{run} is not a finished run: {why}") from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(f"{run / name} cannot be read: {error}") from None
+
+
+def _text(file: Path) -> str:
+    if file.exists() and not file.is_file():  # To read a pipe would wait for its writer.
+        raise OSError("it is not a file")
+    return file.read_text(encoding="utf-8")
 
 
 def _without_folder(value: Any) -> Any:

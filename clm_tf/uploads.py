@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clm_core.durable import copy, remove
 from clm_core.errors import HubError
 from clm_core.hub.account import MODEL, Hub, Repository
 from clm_core.hub.background import Background
@@ -26,7 +27,7 @@ class _State:
     folder: Path
     message: str
 
-    def files(self) -> Files:
+    def files(self) -> dict[str, Path]:
         """The files for a repository."""
         return {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
 
@@ -158,10 +159,10 @@ class UploadsFit:
             (state.folder / "README.md").write_text(self.card(), encoding="utf-8")
         for path, source in state.files().items():
             target = self.output_dir / path
+            if target.parent.is_symlink() and target.parent != self.output_dir:
+                remove(target.parent)  # Such as `checkpoint`, which would be written to where the link leads.
             target.parent.mkdir(exist_ok=True)
-            whole = target.with_name(f".{target.name}.new")
-            shutil.copyfile(source, whole)
-            whole.replace(target)
+            copy(source, target)
             self._saved.add(path)
 
     def _submit(self, state: _State) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clm_core import options
+from clm_core import durable, options
 from clm_core.comparison.side import ARCHITECTURE, RECORD, REQUEST, train_config
 from clm_core.config import ParityConfig
 from clm_core.data.manifest import TRAIN
@@ -118,7 +118,7 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
         prepared=str(prepared.folder.absolute()),
         model_name_or_path=str(Path(name).absolute()) if name and Path(name).exists() else name,
     )
-    (folder / REQUEST).write_text(options.to_yaml(shared, request.options), encoding="utf-8")
+    durable.replace(folder / REQUEST, options.to_yaml(shared, request.options))
     return dropout
 
 

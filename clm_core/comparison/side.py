@@ -7,7 +7,6 @@ one line on standard error; an unexpected one is its traceback, which `clm parit
 
 import json
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from clm_core import options
+from clm_core import durable, options
 from clm_core.backend import Backend, Blocks, Evaluated, EvaluationJob, Event, Model, Saved, StepDone, TrainingJob
 from clm_core.config import ParityConfig, TrainConfig
 from clm_core.data.manifest import TRAIN, VALIDATION
@@ -75,7 +74,7 @@ def run(backend: Backend, folder: Path, progress: Progress) -> None:
     for step, checkpoint in {0: folder / START, **recorder.saved}.items():
         np.save(job.output_dir / f"logits-{step}.npy", _logits(backend, job, checkpoint, probe))
     record = {"steps": recorder.steps, "evaluations": recorder.evaluations, "versions": versions(backend.requires)}
-    (job.output_dir / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    durable.replace(job.output_dir / RECORD, json.dumps(record))
 
 
 def train_config(config: ParityConfig) -> TrainConfig:
@@ -141,8 +140,7 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
 
 def _begin(backend: Backend, job: TrainingJob, config: ParityConfig, folder: Path) -> None:
     """Write what both sides start from: the weights of a checkpoint, or new ones."""
-    unfinished = folder / f".{START}"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = folder / f".{START}-{os.urandom(8).hex()}"
     unfinished.mkdir()
     model = replace(_model(folder, config.model_name_or_path, config), revision=config.model_revision)
     schedule = replace(job.schedule, total_steps=0, eval_every=None, save_every=None)

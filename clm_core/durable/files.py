@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE
+from typing import BinaryIO
 
 from clm_core.errors import OutputError
 
@@ -30,24 +31,26 @@ def write(path: Path, text: str) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: str | bytes) -> None:
     """Write a file in one step, in place of an existing one, or of a link of its name.
 
     Raises:
         OSError: it cannot be written; what was there still is.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
-    try:
-        with os.fdopen(os.open(temporary, NEW, 0o666), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with _replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a file in one step, in place of an existing one, or of a link of its name.
+
+    Raises:
+        OSError: it cannot be copied; what was there still is.
+    """
+    from shutil import copyfileobj
+
+    with source.open("rb") as whole, _replacing(path) as file:
+        copyfileobj(whole, file)
 
 
 def append(path: Path, line: str) -> None:
@@ -116,6 +119,23 @@ def files_in(folder: Path) -> Iterator[Path]:
     for inner, _, names in os.walk(folder):
         paths = (Path(inner) / name for name in names)
         yield from (path for path in paths if path.is_file() and not path.is_symlink())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path`, which takes its place, on the disk, when the block ends well."""
+    temporary = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
+    try:
+        with os.fdopen(os.open(temporary, NEW, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def _mode_of_a_new_file(folder: Path) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clm_core import durable
 from clm_core.config import HubOptions
 from clm_core.data.manifest import documents_read
 from clm_core.errors import OutputError
@@ -48,7 +49,7 @@ def write_card(run: Path, repository: str, *, data: DatasetFacts, license: str |
     metadata = _metadata(results, options, repository, data)
     uses = ways_to_open(results["backend"], read_configuration(run).get("model_type", ""), repository)
     text = f"---\n{metadata}\n---\n\n{_body(results, options, uses, repository, data.license)}"
-    (run / CARD).write_text(text, encoding="utf-8")
+    durable.replace(run / CARD, text)
 
 
 def set_license(run: Path, license: str) -> None:
@@ -69,7 +70,7 @@ def set_license(run: Path, license: str) -> None:
 def remove_card(run: Path) -> None:
     """Remove the card of a run that is resumed, because it will no longer be true."""
     for name in (CARD, CURVE):
-        (run / name).unlink(missing_ok=True)
+        durable.remove(run / name)
 
 
 def training_options(options: Record) -> Record:

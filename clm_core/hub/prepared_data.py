@@ -8,15 +8,25 @@ from typing import Any
 
 from clm_core.data.manifest import MANIFEST, Manifest, to_text
 from clm_core.data.prepared import FILES, PUBLICATION, Prepared
-from clm_core.hub.upload import Files
+from clm_core.hub.upload import Files, refuse_link
 
 
 def files(prepared: Prepared, repository: str, *, license: str | None = None) -> Files:
     """The files of prepared data in a repository, with a card."""
-    found: dict[str, Path | bytes] = {name: prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})}
-    found = {name: path for name, path in found.items() if isinstance(path, Path) and path.is_file()}
+    paths = [prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})]
+    found = {path.name: path for path in paths if path.is_file() or path.is_symlink()}
     card = _card(prepared, repository, license).encode()
     return {**found, MANIFEST: _manifest(prepared), "README.md": card}
+
+
+def check_no_links(prepared: Prepared) -> None:
+    """Make sure that the data is in the folder itself: a link is not uploaded, and data that lacks a file is none.
+
+    Raises:
+        OutputError: the manifest, or a file that it lists, is a link.
+    """
+    for name in (MANIFEST, *prepared.manifest.files):
+        refuse_link(prepared.folder / name)
 
 
 def is_ours(path: str) -> bool:

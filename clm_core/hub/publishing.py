@@ -155,7 +155,9 @@ class _State:
         """The checkpoint that was just saved."""
         folder = Path(tempfile.mkdtemp(prefix=UPLOADING, dir=run))
         for path in event.path.iterdir():
-            if path.is_file():
+            if path.is_symlink():  # Stays a link, and as such is left out of the upload.
+                (folder / path.name).symlink_to(path.readlink())
+            elif path.is_file():
                 _link(path, folder / path.name)
         return cls(event.step, folder)
 

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import os
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 
 from clm_core.config import PrepareConfig, PushConfig
@@ -15,9 +16,9 @@ from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import account, prepared_data, run_files
 from clm_core.hub.account import DatasetFacts, Hub, Repository
 from clm_core.hub.card import set_license, write_card
-from clm_core.hub.upload import upload
-from clm_core.record import CARD, RESULTS_FILE, Record, read_options, read_results, write_results
-from clm_core.results import Publication
+from clm_core.hub.upload import refuse_link, upload
+from clm_core.record import CARD, RESULTS_FILE, RUN_FILE, Record, read_options, read_results, write_results
+from clm_core.results import Publication, TrainingResult
 from clm_core.screen.endings import of_run
 from clm_core.screen.progress import Progress
 
@@ -29,7 +30,7 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
 
     Raises:
         OptionError: an option belongs to the other of the two.
-        OutputError: the folder does not contain a finished run.
+        OutputError: the folder does not contain a finished run, or what names the upload is a link.
     """
     if (run / MANIFEST).is_file():
         if config.hub_model_id:
@@ -37,7 +38,7 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
         return push_data(Prepared.open(run), _with_names_of(run, config), progress)
     if config.hub_dataset_id:
         raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} contains no prepared data: give hub_model_id")
-    results, options = read_results(run), read_options(run)
+    results, options = _record(run)
     earlier = results.get("hub") or {}
     repository = Repository(
         id=config.hub_model_id or earlier.get("repository") or options.get("hub_model_id") or name_of(run),
@@ -86,6 +87,7 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
     command += f" --hub-revision {shlex.quote(config.hub_revision)}" if config.hub_revision else ""
     command += f" --hub-license {shlex.quote(config.hub_license)}" if config.hub_license else ""
     try:
+        prepared_data.check_no_links(prepared)
         prepared.verify()
         hub = Hub.connect(progress.say)
         repository = _data_repository(config, prepared.folder, hub)
@@ -134,6 +136,7 @@ def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
 def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
     """The options of an upload; what is not given is as given when the data was prepared."""
     file = folder / PUBLICATION
+    refuse_link(file)
     if not file.is_file():
         return config
     try:
@@ -161,14 +164,26 @@ def _write_outcome(run: Path, results: Record, publication: Publication) -> None
         raise OutputError(f"cannot write {run / RESULTS_FILE}: {error.strerror}") from error
 
 
+def _record(run: Path) -> tuple[Record, Record]:
+    """The results and the options of a finished run, of which parts are uploaded."""
+    for name in (RESULTS_FILE, RUN_FILE):
+        refuse_link(run / name)
+    results = read_results(run)
+    needed = (each.name for each in fields(TrainingResult) if each.default is MISSING)
+    if lacking := [name for name in needed if name not in results]:
+        raise OutputError(f"{run / RESULTS_FILE} is not complete: it has no {', '.join(lacking)}")
+    return results, read_options(run)
+
+
 def _uploaded(run: Path, repository: Repository, progress: Progress, hub: Hub, license: str | None) -> Publication:
     repository = replace(repository, id=hub.full_name(repository.id))
-    results, options = read_results(run), read_options(run)
-    if not (run / CARD).exists():
+    results, options = _record(run)
+    if not os.path.lexists(run / CARD):
         dataset = options.get("dataset_name")
         known = account.dataset_facts(dataset, options.get("revision")) if dataset else DatasetFacts()
         write_card(run, repository.id, data=known, license=license)
     elif license:
+        refuse_link(run / CARD)
         set_license(run, license)
     progress.say(f"uploading {run} to {repository.id}")
     message = f"Upload a model trained with clm, {results['steps']} steps"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from clm_core.checkpoints import NAME
 from clm_core.hub.card import training_options
 from clm_core.hub.upload import Files
 from clm_core.record import (
@@ -12,7 +13,7 @@ from clm_core.record import (
     Record,
     is_shared,
     read_options,
-    shared_files,
+    shared_names,
     without_sums,
 )
 
@@ -28,19 +29,21 @@ OF_THIS_MACHINE = ("output_dir", "checkpoint", "hub")
 
 def of_run(run: Path, results: Record, options: Record) -> Files:
     """The files of a finished run for a repository, as the run's options say."""
-    files: dict[str, Path | bytes] = {path.name: path for path in shared_files(run)}
+    files: dict[str, Path | bytes] = {path.name: path for path in shared_names(run)}
     files |= {RUN_FILE: _run_file(options), RESULTS_FILE: _results_file(results)}
-    checkpoint = results["checkpoint"]
-    if options.get("hub_strategy") == "checkpoint" and checkpoint:
-        files |= _whole(run / Path(checkpoint).name)
+    checkpoint = Path(results["checkpoint"] or "").name
+    if options.get("hub_strategy") == "checkpoint" and NAME.fullmatch(checkpoint):  # Such as `..` is none of the run's.
+        files |= _whole(run / checkpoint)
     return files
 
 
 def of_checkpoint(checkpoint: Path, *, with_state: bool) -> Files:
     """The files of a run in training for a repository: a checkpoint, and what resuming needs."""
     run = checkpoint.parent
-    files: dict[str, Path | bytes] = {path.name: path for path in shared_files(checkpoint)}
-    files |= {RUN_FILE: _run_file(read_options(run)), HISTORY_FILE: (run / HISTORY_FILE).read_bytes()}
+    files: dict[str, Path | bytes] = {path.name: path for path in shared_names(checkpoint)}
+    history = run / HISTORY_FILE
+    # Read at once, for the training goes on and adds to it.
+    files |= {RUN_FILE: _run_file(read_options(run)), HISTORY_FILE: _content(history)}
     return {**files, **(_whole(checkpoint) if with_state else {})}
 
 
@@ -50,8 +53,19 @@ def is_ours(path: str) -> bool:
 
 
 def _whole(checkpoint: Path) -> Files:
+    if checkpoint.is_symlink():
+        return {LAST: checkpoint}
     files = checkpoint.iterdir() if checkpoint.is_dir() else ()
-    return {f"{LAST}/{path.name}": path for path in files if path.is_file() and path.name != SECRET}
+    return {f"{LAST}/{path.name}": path for path in files if _is_offered(path)}
+
+
+def _is_offered(path: Path) -> bool:
+    return path.name != SECRET and (path.is_file() or path.is_symlink())
+
+
+def _content(file: Path) -> Path | bytes:
+    """What a file has now; a link as it is."""
+    return file if file.is_symlink() else file.read_bytes()
 
 
 def _run_file(options: Record) -> bytes:

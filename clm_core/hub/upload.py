@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clm_core.errors import OutputError
 from clm_core.hub.account import Hub, Repository
 from clm_core.hub_requests import LONGEST_WAIT, persist
 
 SLOWEST = 50_000
 """Bytes per second. A slower upload hangs, as it may in Xet's code, where some requests have no timeout."""
+
+NO_LINKS = "links are not uploaded"
 
 Files = Mapping[str, Path | bytes]
 """The desired content of a repository: for each path, a local file or bytes."""
@@ -42,20 +45,28 @@ def upload(
 ) -> Uploaded:
     """Upload what differs, and remove `owned` paths that are not among the files; touches nothing else.
 
-    The repository and its branch are created if missing.
+    The repository and its branch are created if missing. A link is never followed, for it may lead to anything on this
+    machine: it is named and left out, and what the repository has in its place stays.
 
     Raises:
         HubError: it failed, and would fail again now.
     """
+    linked = {path for path, source in files.items() if isinstance(source, Path) and source.is_symlink()}
+    if linked:
+        hub.say(f"left out, because {NO_LINKS}: {', '.join(str(files[path]) for path in sorted(linked))}")
+    files = {path: source for path, source in files.items() if path not in linked}
+
+    def is_stale(path: str) -> bool:
+        return owned(path) and not any(path == link or path.startswith(f"{link}/") for link in linked)
 
     def attempt() -> Uploaded:
         url = hub.make_once(repository)
         head, remote = _remote(hub.api, repository, repository.revision)
-        changes = _changes(files, remote, owned)
+        changes = _changes(files, remote, is_stale)
         if changes:
             head = _commit(hub.api, repository, changes, message, head)
             _, remote = _remote(hub.api, repository, head)
-            if left := _changes(files, remote, owned):
+            if left := _changes(files, remote, is_stale):
                 raise ConnectionError(
                     f"{repository.id} does not have what was uploaded (first missing: {next(iter(left))})"
                 )
@@ -64,6 +75,16 @@ def upload(
     sizes = [len(source) if isinstance(source, bytes) else source.stat().st_size for source in files.values()]
     limit = LONGEST_WAIT + sum(sizes) / SLOWEST
     return persist(attempt, patience=hub.patience, say=hub.say, stopped=stopped, limit=limit)
+
+
+def refuse_link(file: Path) -> None:
+    """Make sure that what an upload cannot do without is no link.
+
+    Raises:
+        OutputError: it is.
+    """
+    if file.is_symlink():
+        raise OutputError(f"{file} is a link, and {NO_LINKS}: put the file itself there")
 
 
 @contextmanager

@@ -1,20 +1,30 @@
 """Curves for TensorBoard, written from the history, so that every backend has the same."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from clm_core.durable.disk_errors import writing
+from clm_core.errors import OutputError
 
 
 class CurveWriter:
     """Writes scalars under the names that Trainer gives them: `train/loss`, `eval/loss` and so on."""
 
     def __init__(self, folder: Path) -> None:
+        """Begin a file in this folder.
+
+        Raises:
+            OutputError: the folder is a link, which may lead out of the run.
+        """
+        if folder.is_symlink():
+            raise OutputError(f"{folder} is a link, and a run is written into its own folder: remove it")
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        # The rest of the name can be foreseen, and with it a link of that name.
         with writing(folder):
-            self._writer = EventFileWriter(str(folder))
+            self._writer = EventFileWriter(str(folder), filename_suffix=f".{os.urandom(8).hex()}")
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line of the history to the curves."""

@@ -1,8 +1,11 @@
 """Draws losses over steps as a picture."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from clm_core.durable import replace
 
 STYLES = ("-", "--", ":", "-.")
 """Lines that lie on top of each other can still be told apart."""
@@ -22,4 +25,6 @@ def draw_losses(file: Path, lines: Mapping[str, Sequence[tuple[int, float]]]) ->
     axes.grid(alpha=0.3)
     axes.legend()
     # Without the version of the library, so that the same losses make the same file.
-    figure.savefig(file, format="png", metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    replace(file, picture.getvalue())

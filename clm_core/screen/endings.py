@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+from clm_core.durable import replace
 from clm_core.durable.disk_errors import file_of, is_disk_full
 from clm_core.errors import ClmError, StoppedError, first_line
 from clm_core.redaction import without_secrets
@@ -115,7 +116,7 @@ def _kept(log: str, run: Path | None) -> str:
 
 def _write(log: str, run: Path | None) -> Path:
     if run is not None:
-        (run / ERROR_LOG).write_text(log, encoding="utf-8", errors="backslashreplace")
+        replace(run / ERROR_LOG, log.encode(errors="backslashreplace"))
         return run / ERROR_LOG
     with tempfile.NamedTemporaryFile(
         "w", prefix="clm-error-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
