@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ OTHER_HEADS = ("summary", "classifier")
 """Prefixes of settings for heads that a causal language model does not have."""
 
 PICTURE = "losses.png"
+
+LONGEST_END = 10.0
+"""Seconds that a side may take to end when it is told to."""
 
 
 class SideError(RuntimeError):
@@ -91,8 +94,16 @@ def _folder(config: ParityConfig) -> Iterator[Path]:
     if config.output_dir:
         folder = Path(config.output_dir)
         output.check(folder, overwrite=False, resume_from=None)
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder.absolute()
+        try:
+            yield folder.absolute()
+        except BaseException:  # What there is of a comparison is of no use, and would be in the way of the next one.
+            for path in folder.iterdir():
+                durable.remove(path)
+            if is_new:
+                folder.rmdir()
+            raise
     else:
         with tempfile.TemporaryDirectory(prefix="clm-parity-") as temporary:
             yield Path(temporary)
@@ -127,16 +138,31 @@ def _run_side(name: str, python: str, folder: Path, progress: Progress) -> None:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
             )
         except OSError as error:
             raise OptionError(f"--python-{name} {python} cannot be run: {error.strerror or error}") from None
-        with process:
+        with _ended_with_block(process):
             for line in process.stdout or ():
                 progress.say(f"{name}: {line.rstrip()}")
         errors.seek(0)
         if process.returncode:
             raise _failure(name, python, process.returncode, errors.read())
+
+
+@contextmanager
+def _ended_with_block(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Wait for a side; if the block is left early, have it end, which it does when its standard input is closed."""
+    with process:
+        try:
+            yield
+        except BaseException:
+            if process.stdin:
+                process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LONGEST_END)
+            process.kill()
+            raise
 
 
 def _failure(name: str, python: str, code: int, said: str) -> Exception:

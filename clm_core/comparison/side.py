@@ -2,7 +2,8 @@
 
 It trains on what the folder contains, and writes what is compared there: `BACKEND/record.json` and, for the start and
 the compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`. An error is
-one line on standard error; an unexpected one is its traceback, which `clm parity` keeps.
+one line on standard error; an unexpected one is its traceback, which `clm parity` keeps. It ends when standard input does,
+so that it does not outlive `clm parity`.
 """
 
 import json
@@ -27,7 +28,7 @@ from clm_core.options import resolve
 from clm_core.registry import get_backend
 from clm_core.results import versions
 from clm_core.schedule import Schedule
-from clm_core.screen import quiet
+from clm_core.screen import quiet, signals
 from clm_core.screen.endings import line_of
 from clm_core.screen.exit_codes import ExitCode, code_of
 from clm_core.screen.progress import PlainProgress, Progress
@@ -45,10 +46,14 @@ def main(argv: Sequence[str]) -> int:
     name, folder = argv
     open_closed()
     try:
-        with escaped_output(), _lines() as out, quiet.hushed(verbose=False):
+        with signals.handled(), escaped_output(), _lines() as out, quiet.hushed(verbose=False):
+            signals.end_with_parent()
             backend = get_backend(name)
             backend.start(verbose=False)
             run(backend, Path(folder), PlainProgress(out))
+    except KeyboardInterrupt as error:
+        complain(line_of(error))
+        return code_of(error)
     except Exception as error:
         code = code_of(error)
         complain("".join(traceback.format_exception(error)) if code == ExitCode.CRASHED else line_of(error))
@@ -165,4 +170,7 @@ def _logits(backend: Backend, job: TrainingJob, checkpoint: Path, blocks: Blocks
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    with signals.taken():
+        code = main(sys.argv[1:])
+        signals.leave(code)
+    raise SystemExit(code)

@@ -50,10 +50,8 @@ def end(error: BaseException, argv: list[str], *, verbose: bool) -> int:
     if code == ExitCode.PIPE_CLOSED:
         abandon(sys.stdout)
         abandon(sys.stderr)
-    elif isinstance(error, StoppedError):
+    elif isinstance(error, StoppedError) or signal_of(error) is not None:
         complain(f"clm: {without_secrets(line_of(error))}")
-    elif (signum := signal_of(error)) is not None:
-        complain(ended_by(signum) + (f": {without_secrets(line_of(error))}" if isinstance(error, ClmError) else ""))
     else:
         line = without_secrets(line_of(error))
         if code == ExitCode.CRASHED:
@@ -67,8 +65,12 @@ def end(error: BaseException, argv: list[str], *, verbose: bool) -> int:
 
 def line_of(error: BaseException) -> str:
     """What ended a command, in a line."""
+    signum = None if isinstance(error, StoppedError) else signal_of(error)
     if isinstance(error, ClmError):
-        return " ".join(str(error).splitlines())
+        said = " ".join(str(error).splitlines())
+        return said if signum is None else f"{ended_by(signum)}: {said}"  # It was raised while the command was ending.
+    if signum is not None:
+        return ended_by(signum)
     if is_disk_full(error):
         return f"the disk is full: {_full_path(error)}: free some space, or choose a folder on another disk"
     if is_not_allowed(error):

@@ -80,6 +80,21 @@ def passed_to(stop: Stop) -> Iterator[None]:
         yield
 
 
+def end_with_parent() -> None:
+    """Have the end of standard input, at whose other end is the parent, end the command as SIGTERM does.
+
+    Unless there was a signal before: Ctrl-C is sent to all processes of a terminal.
+    """
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        if _taken and _taken.received is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="clm-parent", daemon=True).start()
+
+
 def leave(code: int) -> None:
     """After a signal, end the process with this code, without taking apart what it imported: that may take seconds.
 
@@ -94,8 +109,8 @@ def leave(code: int) -> None:
 
 
 def ended_by(number: int) -> str:
-    """The line that says which signal ended a command."""
-    return "clm: interrupted" if number == signal.SIGINT else f"clm: ended by {signal.Signals(number).name}"
+    """What is said of a command that a signal ended."""
+    return "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
 
 
 @dataclass
@@ -167,7 +182,7 @@ def _watch(reading: int, numbers: set[int]) -> None:
 
 
 def _end_at_once(number: int) -> None:
-    _tell(ended_by(number))
+    _tell(f"clm: {ended_by(number)}")
     os._exit(128 + number)
 
 
