@@ -2,8 +2,8 @@
 
 It trains on what the folder contains, and writes what is compared there: `BACKEND/record.json` and, for the start and
 the compared steps, weights and logits. Progress goes to standard output. The exit codes are those of `clm`. An error is
-one line on standard error; an unexpected one is its traceback, which `clm parity` keeps. It ends when standard input does,
-so that it does not outlive `clm parity`.
+one line on standard error; an unexpected one is its traceback, which `clm parity` keeps. It ends when standard input
+ends, so that it does not outlive `clm parity`.
 """
 
 import json

@@ -178,6 +178,10 @@ def _move(folder: Path, target: Path) -> None:
             raise
         # Moved aside in one step, so that nobody sees it half deleted.
         aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
-        target.rename(aside / target.name)
-        folder.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            target.rename(aside / target.name)
+            folder.rename(target)
+        finally:
+            if not target.exists():
+                (aside / target.name).rename(target)
+            shutil.rmtree(aside, ignore_errors=True)

@@ -11,7 +11,8 @@ T = TypeVar("T")
 class Background(Generic[T]):
     """Works on one item at a time in a thread; of the items waiting, all but the newest are dropped.
 
-    `work` gets an event that tells it to stop; `discard` is called for every item that was finished or dropped.
+    `work` gets an event that tells it to stop; `discard` is called for every item that was finished, dropped, or given
+    up.
     """
 
     def __init__(self, work: Callable[[T, threading.Event], None], discard: Callable[[T], None]) -> None:
@@ -19,6 +20,7 @@ class Background(Generic[T]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._waiting: list[T] = []
+        self._current: list[T] = []
         self._stopped = threading.Event()
 
     def submit(self, item: T) -> None:
@@ -43,7 +45,7 @@ class Background(Generic[T]):
         self.stop()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Drop what waits, and return when the current item is finished, or after `timeout` seconds."""
+        """Drop what waits, and return when the current item is finished, or is given up after `timeout` seconds."""
         self._stopped.set()
         with self._lock:
             dropped, self._waiting = self._waiting, []
@@ -52,17 +54,20 @@ class Background(Generic[T]):
             self._discard(old)
         if thread:
             thread.join(timeout)
+            for given_up in self._current:  # The thread may end with the process, and not come to it.
+                self._discard(given_up)
 
     def _run(self) -> None:
         while item := self._next():
             try:
                 self._work(item[0], self._stopped)
             finally:
+                self._current = []
                 self._discard(item[0])
 
     def _next(self) -> list[T]:
         with self._lock:
-            item, self._waiting = self._waiting, []
-            if not item:
+            self._current, self._waiting = self._waiting, []
+            if not self._current:
                 self._thread = None
-            return item
+            return self._current

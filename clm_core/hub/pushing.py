@@ -96,6 +96,9 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
         done = upload(hub, repository, files, owned=prepared_data.is_ours, message="Upload data prepared with clm")
     except (ClmError, OSError) as error:
         return replace(outcome, error=str(error), command=command)
+    except KeyboardInterrupt:
+        progress.say(f"not uploaded; the data is on disk: {command}")
+        raise
     return replace(outcome, repository=repository.id, state="uploaded", url=done.url, commit=done.commit)
 
 

@@ -54,6 +54,16 @@ def test_an_error_is_not_held_up_by_work_that_hangs(background):
     assert background.begun == []
 
 
+def test_what_hangs_at_an_error_is_given_up_and_discarded(background, monkeypatch):
+    stop = background.stop
+    monkeypatch.setattr(background, "stop", lambda timeout=None: stop(0.01))
+    background.submit(1)
+    wait_until(lambda: background.begun)
+    with pytest.raises(KeyboardInterrupt), background.stopped_at_end():
+        raise KeyboardInterrupt
+    assert (background.done, background.discarded) == ([], [1])
+
+
 def test_work_goes_on_after_a_pause(background, gate):
     gate.set()
     for item in (1, 2):

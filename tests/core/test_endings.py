@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,9 +14,9 @@ from clm_bigram import BigramBackend
 from safetensors import SafetensorError
 
 from clm_core import cli, durable, options, record
-from clm_core.errors import HubError, OptionError, OutputError, first_line
+from clm_core.errors import HubError, Interrupted, OptionError, OutputError, StoppedError, first_line
 from clm_core.redaction import without_secrets
-from clm_core.screen.endings import ERROR_LOG
+from clm_core.screen.endings import ERROR_LOG, end, line_of
 from clm_core.screen.exit_codes import ExitCode, code_of
 
 TRAIN = ["--backend", "bigram", "train", "--max-steps", "4", "--save-strategy", "steps", "--save-steps", "2"]
@@ -107,12 +108,26 @@ def test_a_log_goes_when_the_run_goes_on_and_is_never_published(crash):
         (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "x: Permission denied"),
         (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), 2, "set TMPDIR"),
         (KeyboardInterrupt(), 130, "clm: interrupted"),
+        (Interrupted(signal.SIGUSR2), 140, "clm: ended by SIGUSR2"),
         (HubError("nobody is logged in"), 2, "nobody is logged in"),
     ],
 )
 def test_every_error_has_its_code_and_its_line(crash, error, code, says):
     found, lines = crash(error)
     assert (found, says in lines[-1]) == (code, True), lines
+
+
+@pytest.mark.parametrize(("signum", "code"), [(None, 5), (signal.SIGTERM, 143)])
+def test_a_training_that_was_stopped_is_no_error(capsys, signum, code):
+    assert end(StoppedError("stopped at step 2", signum=signum), [], verbose=False) == code
+    assert capsys.readouterr().err == "clm: stopped at step 2\n"
+
+
+def test_an_error_while_a_signal_ends_a_command_is_said_with_it(crash):
+    error = OutputError("run cannot be put back")
+    error.__context__ = Interrupted(signal.SIGTERM)
+    assert crash(error)[0] == 143
+    assert line_of(error) == "ended by SIGTERM: run cannot be put back"
 
 
 def test_a_full_disk_is_found_under_an_error_of_ours():

@@ -177,14 +177,15 @@ def test_offline_a_training_asks_the_hub_nothing_and_is_queued(clm, hub, trainin
     assert_equal(hub, tmp_path / "run")
 
 
-def test_ctrl_c_ends_an_upload_at_once_and_says_how_to_go_on(new_clm, environment, hub, training, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_upload_at_once_and_says_how_to_go_on(new_clm, environment, hub, training, tmp_path, number):
     clm = new_clm(environment)  # Whose threads go with it.
     free = threading.Event()
     hub.faults = [Fault(PUT, act=held(free))]
     clm.start(*training)
     hub.wait_for(PUT)
-    clm.process.send_signal(signal.SIGINT)
-    assert clm.wait() == 130
+    clm.process.send_signal(number)
+    assert clm.wait() == 128 + number
     free.set()
     assert "not uploaded; the run is on disk: clm push run" in clm.err
     assert json.loads((tmp_path / "run" / "results.json").read_text())["hub"]["state"] == "queued"
