@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.config import TrainConfig
+from clm_core.config.values import FLOAT32
 from clm_core.errors import DataError, OptionError
 
 Rows = npt.NDArray[np.int64]
@@ -59,8 +60,9 @@ class Schedule:
 
         Raises:
             DataError: there are fewer blocks than a batch has.
-            OptionError: the warmup is given twice, or is longer than the training.
+            OptionError: the warmup is given twice, or is longer than the training; or updates are beyond float32.
         """
+        _check_updates(config)
         step_blocks = config.train_batch_size or config.per_device_train_batch_size * config.gradient_accumulation_steps
         batch = min(config.per_device_train_batch_size, step_blocks)
         if blocks < batch:
@@ -196,6 +198,17 @@ class Schedule:
 def _blocks_per_epoch(blocks: int, step_blocks: int, batch_size: int, *, drop_last: bool) -> int:
     last_step = blocks % step_blocks
     return blocks - last_step % batch_size if drop_last else blocks
+
+
+def _check_updates(config: TrainConfig) -> None:
+    """The first update is the largest: AdamW multiplies it by 1 / (1 - adam_beta1)."""
+    factors = {"adam_beta1": 1 / (1 - config.adam_beta1), "weight_decay": config.weight_decay}
+    for name, factor in factors.items():
+        if config.learning_rate * factor > FLOAT32:
+            raise OptionError(
+                f"learning_rate {config.learning_rate:g} with {name} {getattr(config, name):g} makes updates beyond "
+                "float32: use a lower learning rate"
+            )
 
 
 def _warmup_steps(config: TrainConfig, total: int) -> int:

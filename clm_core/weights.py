@@ -16,6 +16,7 @@ import numpy.typing as npt
 from clm_core.backend import Model
 from clm_core.durable import sync
 from clm_core.errors import ModelError, OutputError
+from clm_core.models.faults import check_finite
 from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.unused_weights import check_unused
@@ -44,7 +45,7 @@ def tensors(
 
     Raises:
         ModelError: the weights cannot be found or read, are pickled, quantized, incomplete, of other shapes, or more
-            than the model has; or they are to be drawn, and the core has no rules for this architecture.
+            than the model has, or not finite; or they are to be drawn, and the core has no rules for this architecture.
     """
     if model.name_or_path is None:
         yield from ((name, _drawn(model, name, shape)) for name, shape in shapes.items())
@@ -61,7 +62,9 @@ def tensors(
         lambda: stored.get_tensor(names[input_embeddings]),
     )
     for name, found in names.items():
-        yield name, stored.get_tensor(found).astype(np.float32, copy=False)
+        array = stored.get_tensor(found).astype(np.float32, copy=False)
+        check_finite(model, name, *((array.min(), array.max()) if array.size else ()))
+        yield name, array
 
 
 def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generation_config: Any = None) -> None:

@@ -26,7 +26,7 @@ from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt.repairs import repair
-from clm_pt.weights import check_all_used
+from clm_pt.weights import check_all_finite, check_all_used
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
 """The quantization methods that transformers reads; for any other it takes the numbers as they are."""
@@ -39,14 +39,16 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
 
     Raises:
         ModelError: transformers has no causal language model of this architecture, its class ignores a field, or the
-            weights cannot be read, are incomplete, or belong to another architecture.
+            weights cannot be read, are incomplete, not finite, or belong to another architecture.
     """
     model = existing_model(model)
     set_seed(model.seed)
     check_quantization(model.architecture, "pt", METHODS)
     if needed := attention(model.architecture, "pt"):
         model.architecture._attn_implementation = needed
-    loaded = _from_pretrained(model) if model.name_or_path else _new(model)
+    loaded = _new(model) if model.name_or_path is None else _from_pretrained(model)
+    if model.name_or_path is not None:
+        check_all_finite(model, loaded)
     if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
         raise ModelError(
             f"model type {model.architecture.model_type}: transformers turns it into a {loaded.config.model_type}, "

@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from clm_core.backend import Model
+from clm_core.models.faults import check_finite
 from clm_core.models.quantization import check_types
 from clm_core.models.unused_weights import check_tied, check_unused
 from clm_core.models.weight_files import StoredWeights
@@ -32,6 +33,17 @@ def check_all_used(model: Model, stored: StoredWeights, loaded: PreTrainedModel,
     for first, *others in _tied(loaded, stored):
         for name in others:
             check_tied(model, name, stored.get_tensor(name), first, stored.get_tensor(first))
+
+
+def check_all_finite(model: Model, loaded: PreTrainedModel) -> None:
+    """Make sure that the parameters of a loaded model are finite numbers.
+
+    Raises:
+        ModelError: one has a number that is not.
+    """
+    for name, parameter in loaded.named_parameters():
+        if parameter.is_floating_point() and parameter.numel():
+            check_finite(model, name, *map(float, parameter.detach().aminmax()))
 
 
 def _tied(loaded: PreTrainedModel, stored: StoredWeights) -> Iterable[list[str]]:

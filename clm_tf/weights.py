@@ -19,7 +19,7 @@ from transformers.modeling_tf_pytorch_utils import (
 
 from clm_core.backend import Model
 from clm_core.errors import ModelError
-from clm_core.models.faults import cannot_load
+from clm_core.models.faults import cannot_load, check_finite
 from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_types
 from clm_core.models.unused_weights import OUTPUT, check_unused
@@ -33,7 +33,8 @@ def fill(model: TFPreTrainedModel, source: Model) -> None:
     """Set the variables of a built model from the checkpoint in a folder or on the Hub.
 
     Raises:
-        ModelError: the weights cannot be read, do not fit, are not all there, or are more than the model has.
+        ModelError: the weights cannot be read, do not fit, are not all there or not finite, or are more than the model
+            has.
     """
     files = find(source)
     stored = StoredWeights(source, files) if files else None
@@ -41,6 +42,9 @@ def fill(model: TFPreTrainedModel, source: Model) -> None:
         _fill_from_tensorflow(model, source, stored)
     else:
         _fill_from_pytorch(model, source, stored)
+    for name, variable in pytorch_names(model).items():
+        array = variable.numpy()
+        check_finite(source, name, *((array.min(), array.max()) if array.size else ()))
 
 
 def draw(model: TFPreTrainedModel, seed: int) -> None:

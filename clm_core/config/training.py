@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clm_core.config.declaration import option
-from clm_core.config.values import at_least, between, not_negative, positive, positive_or_unlimited
+from clm_core.config.values import at_least, between, in_float32, not_negative, positive, positive_or_unlimited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +31,21 @@ class OptimizationOptions:
     )
     gradient_accumulation_steps: int = option(1, "batches per step", check=at_least(1))
     dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch if it is not full")
-    learning_rate: float = option(2e-5, "the learning rate after warmup", check=positive)
+    learning_rate: float = option(2e-5, "the learning rate after warmup", check=in_float32(positive))
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = option(
         "linear", "learning-rate schedule after warmup"
     )
     warmup_steps: int = option(0, "steps over which the learning rate rises from 0", check=at_least(0))
     warmup_ratio: float = option(0.0, "the same, as a fraction of all steps", check=between(0, 1, open_high=True))
-    weight_decay: float = option(0.01, "decoupled weight decay; not applied to norms and biases", check=not_negative)
+    weight_decay: float = option(
+        0.01, "decoupled weight decay; not applied to norms and biases", check=in_float32(not_negative)
+    )
     adam_beta1: float = option(0.9, "AdamW's decay of the first moment", check=between(0, 1, open_high=True))
     adam_beta2: float = option(0.999, "AdamW's decay of the second moment", check=between(0, 1, open_high=True))
-    adam_epsilon: float = option(1e-8, "AdamW's epsilon, added outside the square root", check=positive)
-    max_grad_norm: float = option(1.0, "clip gradients to this global norm; 0 disables clipping", check=not_negative)
+    adam_epsilon: float = option(1e-8, "AdamW's epsilon, added outside the square root", check=in_float32(positive))
+    max_grad_norm: float = option(
+        1.0, "clip gradients to this global norm; 0 disables clipping", check=in_float32(not_negative)
+    )
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory")
 
 

@@ -11,6 +11,9 @@ from clm_core.shards import Shard
 Check = Callable[[Any], str | None]
 """Takes a value and says what it must be, or None if it is that."""
 
+FLOAT32 = 3.4028234663852886e38
+"""The largest number of float32."""
+
 
 def at_least(least: int) -> Check:
     """The value is a number no smaller than `least`."""
@@ -39,6 +42,11 @@ def positive(value: float) -> str | None:
 def not_negative(value: float) -> str | None:
     """The value is a finite number, zero or above."""
     return None if math.isfinite(value) and value >= 0 else "a finite number, 0 or above"
+
+
+def in_float32(check: Check) -> Check:
+    """The value passes another check, and is not beyond the numbers of weights, gradients and updates."""
+    return lambda value: check(value) or (None if value <= FLOAT32 else f"at most {FLOAT32:g}")
 
 
 def positive_or_unlimited(value: int) -> str | None:

@@ -1,5 +1,6 @@
 """Errors that any backend may raise about a model, in the same words."""
 
+import math
 from typing import Any
 
 from clm_core.backend import Model
@@ -15,6 +16,21 @@ def cannot_build(architecture: Any, error: Exception) -> ModelError:
 def cannot_load(model: Model, error: Exception) -> ModelError:
     """A library failed with weights that could be found and read."""
     return ModelError(f"cannot load the weights of {model.name_or_path}: {first_line(error)}")
+
+
+def check_finite(model: Model, name: str, *extremes: float) -> None:
+    """Make sure that a weight that was loaded is finite, by its smallest and its largest number.
+
+    Each is NaN where one of the numbers is. What is no weight, such as a mask, may be infinite, and does not come here.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if wrong := [value for value in extremes if not math.isfinite(value)]:
+        raise ModelError(
+            f"{model.name_or_path}: the weight {name} has the value {wrong[0]}: the training that wrote it diverged, "
+            "or the file was damaged; use an earlier checkpoint, or another model"
+        )
 
 
 def cannot_add_to_loss(asked: str, what: str) -> ModelError:

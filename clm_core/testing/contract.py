@@ -269,6 +269,18 @@ class BackendContract:
             evaluate(self.backend, model=write_model(tmp_path, tiny_gpt2(), weights))
 
     @comparable
+    @pytest.mark.parametrize("value", [math.nan, -math.inf])
+    def test_weights_that_are_not_finite_are_refused_by_name(self, value: float, tmp_path: Path) -> None:
+        weights = first_weights(tiny_gpt2(), seed=1)
+        weights["transformer.h.1.mlp.c_fc.weight"][3, 2] = value
+        model = write_model(tmp_path / "model", tiny_gpt2(), weights)
+        for use in (evaluate, generate):
+            with pytest.raises(ModelError, match=rf"h\.1\.mlp\.c_fc\.weight has the value {value}"):
+                use(self.backend, model=model)
+        with pytest.raises(ModelError, match=r"h\.1\.mlp\.c_fc\.weight"):
+            run(self.backend, tmp_path / "run", model=model)
+
+    @comparable
     def test_weights_that_break_off_are_refused(self, tmp_path: Path) -> None:
         model = recorded.write_checkpoint(tmp_path)
         file = tmp_path / "model.safetensors"

@@ -102,7 +102,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 @given(
     text=TEXT,
     files=st.lists(TEXT, max_size=3),
-    rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    rate=st.floats(0, 3.4e38, exclude_min=True),
     seed=st.integers(0, 2**32 - 1),
     limit=st.none() | st.integers(1),
     strategy=st.sampled_from(["no", "steps", "epoch"]),
@@ -196,6 +196,7 @@ def test_what_python_code_has_at_hand_is_taken(name, given, value):
         ("learning_rate", None, "a finite number"),
         ("learning_rate", 10**400, "a finite number"),
         ("weight_decay", -0.1, "a finite number, 0 or above"),
+        *((name, 3.5e38, "at most 3.40282e+38") for name in ("learning_rate", "weight_decay", "adam_epsilon")),
         ("block_size", "1", "at least 2"),
         ("block_size", "12.5", "a whole number"),
         ("block_size", "", "a whole number"),

@@ -206,6 +206,14 @@ def test_no_batch_is_short_where_the_last_one_is_left_out(blocks, batch, accumul
     assert schedule.blocks_per_epoch == len(batches) * schedule.batch_size
 
 
+@pytest.mark.parametrize(
+    "options", [{"learning_rate": 1e38}, {"learning_rate": 1e30, "weight_decay": 1e9}, {"adam_beta1": 1 - 1e-16}]
+)
+def test_an_update_beyond_float32_is_refused(options):
+    with pytest.raises(OptionError, match="makes updates beyond float32: use a lower learning rate"):
+        schedule(**{"learning_rate": 1e25, **options})
+
+
 def test_a_step_draws_by_the_seed_and_its_number_alone_whatever_the_machine():
     one, other = (schedule(seed=seed) for seed in (1, 2))
     drawn = [each.seed_at(step) for each in (one, other) for step in range(50)]
