@@ -9,19 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from clm_core.errors import Interrupted
+from clm_core.stopping import Stop
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """The signals that are taken over, where the system has them."""
-
-
-class Stop(Protocol):
-    """Something that can be asked to stop."""
-
-    def ask(self, signum: int) -> None:
-        """Stop as soon as nothing is lost by it, because of this signal."""
 
 
 @contextmanager
@@ -73,7 +67,8 @@ def passed_to(stop: Stop) -> Iterator[None]:
 
     def ask(number: int) -> None:
         stop.ask(number)
-        _tell(f"{signal.Signals(number).name}: finishing the step and saving; again to end at once")
+        way = "finishing the step and saving" if stop.saves else "finishing the step"
+        _tell(f"{signal.Signals(number).name}: {way}; again to end at once")
 
     _check()
     with _at_first(ask):

@@ -26,6 +26,7 @@ PROMPT = "prompt (end with Ctrl-D):"
 
 WITHIN = """import os, signal, sys, time, threading
 from clm_core.screen import signals
+from clm_core.stopping import Stop
 def send(number): os.kill(os.getpid(), number)
 """
 
@@ -110,24 +111,21 @@ with signals.handled():
     assert run(program) == (143, "", LINES[signal.SIGTERM])
 
 
-def test_a_training_is_asked_to_stop_and_is_not_ended():
-    program = """
-class Stop:
-    def ask(self, signum): print("asked", signum)
-with signals.handled(), signals.passed_to(Stop()):
+@pytest.mark.parametrize(("saves", "way"), [(True, "finishing the step and saving"), (False, "finishing the step")])
+def test_a_training_is_asked_to_stop_and_is_not_ended(saves, way):
+    program = f"""
+stop = Stop(saves={saves})
+with signals.handled(), signals.passed_to(stop):
     send(signal.SIGUSR1)
-    print("saved")
+    assert stop.requested and stop.signum == signal.SIGUSR1
     send(signal.SIGTERM)
     time.sleep(60)"""
     code, _, err = run(program)
     assert code == 143
-    assert err.splitlines() == [
-        "SIGUSR1: finishing the step and saving; again to end at once",
-        "clm: ended by SIGTERM",
-    ]
+    assert err.splitlines() == [f"SIGUSR1: {way}; again to end at once", "clm: ended by SIGTERM"]
 
 
-@pytest.mark.parametrize("then", ["", "with signals.passed_to(None): print('trained')"])
+@pytest.mark.parametrize("then", ["", "with signals.passed_to(Stop()): print('trained')"])
 def test_a_signal_whose_error_a_library_caught_is_not_lost(then):
     program = f"""
 with signals.handled():
