@@ -162,7 +162,7 @@ def _trained(
         remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
         with writing(folder / RUN_FILE):
             replace_file(folder / RUN_FILE, run_file.of_run(plan.request))
-        with publisher.following(folder, recorder) as report, output.staging(folder) as model_dir:
+        with publisher.following(folder, recorder, stop) as report, output.staging(folder) as model_dir:
             with recorder.recording():
                 job = _job(plan, folder, model_dir, report, recorder)
                 if plan.resume_from:  # The process before may have ended just before it did so.

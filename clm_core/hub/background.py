@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+OFTEN, BRIEFLY = 0.1, 5.0
+"""Seconds: how long a wait may take no notice of a hurry, and how long it takes in one."""
+
 
 class Background(Generic[T]):
     """Works on one item at a time in a thread; of the items waiting, all but the newest are dropped.
@@ -35,17 +38,17 @@ class Background(Generic[T]):
             self._discard(old)
 
     @contextmanager
-    def stopped_at_end(self) -> Iterator[None]:
-        """Stop at the end of the block; if an error ends it, wait only briefly for the current item."""
+    def stopped_at_end(self, is_hurried: Callable[[], bool]) -> Iterator[None]:
+        """Stop at the end of the block; if an error ends it, or there `is_hurried`, wait only briefly."""
         try:
             yield
         except BaseException:
-            self.stop(timeout=5.0)
+            self.stop(lambda: True)
             raise
-        self.stop()
+        self.stop(is_hurried)
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Drop what waits, and return when the current item is finished, or is given up after `timeout` seconds."""
+    def stop(self, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Drop what waits, and return when the current item is finished; if there `is_hurried`, give it up soon."""
         self._stopped.set()
         with self._lock:
             dropped, self._waiting = self._waiting, []
@@ -53,7 +56,9 @@ class Background(Generic[T]):
         for old in dropped:
             self._discard(old)
         if thread:
-            thread.join(timeout)
+            while thread.is_alive() and not is_hurried():
+                thread.join(OFTEN)
+            thread.join(BRIEFLY)
             for given_up in self._current:  # The thread may end with the process, and not come to it.
                 self._discard(given_up)
 

@@ -26,6 +26,7 @@ from clm_core.hub.upload import upload, without_bars
 from clm_core.record import UPLOADING, read_results, write_results
 from clm_core.results import TrainingResult
 from clm_core.screen.progress import Progress
+from clm_core.stopping import Stop
 
 
 def publisher(config: TrainConfig, progress: Progress) -> "Publisher":
@@ -47,8 +48,8 @@ class Publisher:
     """Publishes nothing; the interface of those that do."""
 
     @contextmanager
-    def following(self, folder: Path, report: Report) -> Iterator[Report]:
-        """During the training of the run in this folder: the `report` for its job."""
+    def following(self, folder: Path, report: Report, stop: Stop) -> Iterator[Report]:
+        """During the training of the run in this folder, which `stop` may end: the `report` for its job."""
         remove_card(folder)
         yield report
 
@@ -87,7 +88,7 @@ class _Live(Publisher):
             ) from None
 
     @contextmanager
-    def following(self, folder: Path, report: Report) -> Iterator[Report]:
+    def following(self, folder: Path, report: Report, stop: Stop) -> Iterator[Report]:
         remove_card(folder)
         self.repository = self.repository or self._make(folder)
         if self.config.hub_strategy == "end":
@@ -103,7 +104,7 @@ class _Live(Publisher):
                 except OSError as error:  # Such as a full disk, which should not end the training.
                     self.progress.say(f"the checkpoint of step {event.step} is not uploaded: {error}")
 
-        with without_bars(), background.stopped_at_end():
+        with without_bars(), background.stopped_at_end(lambda: stop.requested):
             yield follow
 
     def waiting(self, result: TrainingResult) -> TrainingResult:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clm_core.errors import Interrupted
+from clm_core.screen.standard_streams import clearing
 from clm_core.stopping import Stop
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -187,8 +188,7 @@ def _tell(line: str) -> None:
         descriptor = sys.stderr.fileno()
         if os.name == "posix" and not select.select([], [descriptor], [], 0)[1]:
             return
-        clear = "\r\x1b[K" if os.isatty(descriptor) else ""  # Of a bar, which draws itself again.
-        os.write(descriptor, f"{clear}{line}\n".encode())
+        os.write(descriptor, f"{clearing(sys.stderr)}{line}\n".encode())  # A bar draws itself again.
 
 
 def _put_back() -> None:

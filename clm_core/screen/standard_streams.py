@@ -43,11 +43,17 @@ def show(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print on standard error, where that is possible."""
+    """Print on standard error, where that is possible, on a line without what a bar or Ctrl-C left there."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(clearing(sys.stderr) + text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         abandon(sys.stderr)
+
+
+def clearing(stream: TextIO) -> str:
+    """What makes the line empty that the cursor is in, if it is a terminal's that understands it."""
+    understands = os.name == "posix" and os.environ.get("TERM") not in (None, "dumb")
+    return "\r\x1b[K" if understands and stream.isatty() else ""
 
 
 def abandon(stream: TextIO) -> None:

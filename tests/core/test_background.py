@@ -1,6 +1,7 @@
 """Work beside a training: one item at a time, the newest of those that wait, and every one let go of."""
 
 import threading
+from contextlib import suppress
 
 import pytest
 from support.waiting import wait_until
@@ -49,19 +50,22 @@ def test_stopping_drops_what_waits_and_waits_for_what_is_under_way(background, g
 
 
 def test_an_error_is_not_held_up_by_work_that_hangs(background):
-    with pytest.raises(KeyboardInterrupt), background.stopped_at_end():
+    with pytest.raises(KeyboardInterrupt), background.stopped_at_end(lambda: False):
         raise KeyboardInterrupt
     assert background.begun == []
 
 
-def test_what_hangs_at_an_error_is_given_up_and_discarded(background, monkeypatch):
-    stop = background.stop
-    monkeypatch.setattr(background, "stop", lambda timeout=None: stop(0.01))
+@pytest.mark.parametrize("error", [KeyboardInterrupt, None])
+def test_what_hangs_at_an_error_or_in_a_hurry_is_given_up_and_discarded(background, monkeypatch, error):
+    monkeypatch.setattr("clm_core.hub.background.BRIEFLY", 0.01)
     background.submit(1)
     wait_until(lambda: background.begun)
-    with pytest.raises(KeyboardInterrupt), background.stopped_at_end():
-        raise KeyboardInterrupt
+    answers = iter([False, True])
+    with suppress(KeyboardInterrupt), background.stopped_at_end(lambda: next(answers)):
+        if error:
+            raise error
     assert (background.done, background.discarded) == ([], [1])
+    assert next(answers, None) is (False if error else None)
 
 
 def test_work_goes_on_after_a_pause(background, gate):

@@ -194,6 +194,19 @@ def test_a_signal_ends_an_upload_at_once_and_says_how_to_go_on(new_clm, environm
     assert_equal(hub, tmp_path / "run")
 
 
+def test_a_signal_ends_the_wait_for_the_upload_of_a_checkpoint(new_clm, environment, hub, training, tmp_path):
+    clm, run, free = new_clm(environment), tmp_path / "run", threading.Event()
+    hub.faults = [Fault(PUT, act=held(free))]
+    clm.start(*training, "--hub-strategy", "every_save", "--save-strategy", "steps", "--save-steps", "18")
+    hub.wait_for(PUT)
+    wait_until((run / "model.safetensors").exists)
+    clm.process.send_signal(signal.SIGTERM)
+    assert clm.wait() == 143
+    free.set()
+    assert "run is finished; to upload it: clm push run" in clm.err
+    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_run_that_was_not_to_be_published_can_be(clm, hub, training, tmp_path):
     training.remove("--push-to-hub")
     assert clm(*training) == 0
