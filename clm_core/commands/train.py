@@ -34,6 +34,7 @@ from clm_core.results import GenerationResult, TrainingResult, versions
 from clm_core.runs import output, run_file
 from clm_core.runs.changes import lines
 from clm_core.runs.curves import CurveWriter
+from clm_core.runs.disk import check_room
 from clm_core.runs.history import Recorder
 from clm_core.runs.spikes import Spikes
 from clm_core.runs.start import Start, find_start, folder_of
@@ -124,6 +125,14 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress) -> Pla
         validation=prepared.has(VALIDATION),
     )
     first_step = _first_step(request, start, schedule, progress) if start.resume_from else 0
+    check_room(
+        config,
+        schedule,
+        model,
+        resume_from=start.resume_from,
+        first_step=first_step,
+        is_transformer=backend.incomparable is None,
+    )
     return Plan(
         request=request,
         tokenizer=tokenizer,

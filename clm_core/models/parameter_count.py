@@ -1,0 +1,84 @@
+"""How many parameters a model has: from the headers of its files or, if it is new, from its configuration."""
+
+import math
+from typing import Any
+
+from clm_core.backend import Model
+from clm_core.errors import ModelError
+from clm_core.models.weight_files import StoredWeights
+
+GATED = frozenset(
+    (
+        *("cohere", "cohere2", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt_oss", "granite"),
+        *("helium", "llama", "ministral", "mistral", "mixtral", "olmo", "olmo2", "olmo3", "olmoe", "phi3", "qwen2"),
+        *("qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm"),
+    )
+)
+"""The model types whose feed-forward branch has a gate: three matrices instead of two."""
+
+PLAIN = frozenset(
+    (
+        *("arcee", "bert", "bloom", "camembert", "codegen", "ctrl", "falcon", "gpt2", "gpt_neo", "gpt_neox", "gptj"),
+        *("mpt", "nemotron", "openai-gpt", "opt", "phi", "roberta", "roberta-prelayernorm", "starcoder2", "xglm"),
+        *("xlm", "xlm-roberta"),
+    )
+)
+
+TABLES = frozenset(("bert", "camembert", "gpt2", "gpt_neo", "openai-gpt", "opt", "roberta", "roberta-prelayernorm"))
+TABLES |= {"xlm", "xlm-roberta"}
+"""The model types that learn a vector for each position."""
+
+INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "dff")
+"""What configurations call the width of the feed-forward branch; without any, it is four times that of the model."""
+
+
+def count_parameters(model: Model) -> int | None:
+    """The numbers in the weights that a training starts from, without biases and norms of a new one; None if unknown.
+
+    Nothing but headers is read, but files on the Hub are downloaded, as the training does.
+    """
+    try:
+        if model.name_or_path is None:
+            return _count_new(model.architecture)
+        return sum(math.prod(shape) for shape in StoredWeights.of(model).shapes.values())
+    except (ModelError, AttributeError, TypeError, ZeroDivisionError):  # The training says what is wrong with it.
+        return None
+
+
+def _count_new(architecture: Any) -> int | None:
+    kind, width = architecture.model_type, architecture.hidden_size
+    if kind not in GATED | PLAIN or _is_mixed(architecture):
+        return None
+    embeddings = architecture.vocab_size * (1 if architecture.tie_word_embeddings else 2)
+    positions = architecture.max_position_embeddings if kind in TABLES else 0
+    layer = _count_attention(architecture) + _count_feed_forward(architecture)
+    return int(width * (embeddings + positions) + architecture.num_hidden_layers * layer)
+
+
+def _is_mixed(architecture: Any) -> bool:
+    """Whether some layers of a mixture have no experts."""
+    every = getattr(architecture, "decoder_sparse_step", 1)
+    return every != 1 or bool(getattr(architecture, "mlp_only_layers", None))
+
+
+def _count_attention(architecture: Any) -> int:
+    width, heads = architecture.hidden_size, architecture.num_attention_heads
+    size = getattr(architecture, "head_dim", None) or width // heads
+    return int(2 * width * size * (heads + _key_value_heads(architecture)))
+
+
+def _key_value_heads(architecture: Any) -> int:
+    """The heads of keys and values, which several of queries may share."""
+    if architecture.model_type == "falcon":
+        if architecture.new_decoder_architecture:
+            return int(architecture.num_kv_heads)
+        return 1 if architecture.multi_query else int(architecture.num_attention_heads)
+    return int(getattr(architecture, "num_key_value_heads", None) or architecture.num_attention_heads)
+
+
+def _count_feed_forward(architecture: Any) -> int:
+    width, matrices = architecture.hidden_size, 3 if architecture.model_type in GATED else 2
+    inner = next((size for name in INNER if (size := getattr(architecture, name, None))), 4 * width)
+    experts = next((n for name in ("num_local_experts", "num_experts") if (n := getattr(architecture, name, None))), 1)
+    shared = getattr(architecture, "shared_expert_intermediate_size", 0)
+    return int(matrices * width * (inner * experts + shared))

@@ -1,0 +1,113 @@
+"""Whether a run will fit on its disk: the checkpoints that it keeps, one more while it is written, and the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clm_core.backend import Model
+from clm_core.checkpoints import list_complete, run_of
+from clm_core.config import TrainConfig
+from clm_core.durable.disk_errors import free_at, shown, size_of
+from clm_core.errors import DiskFullError
+from clm_core.models.finite import MODELS
+from clm_core.models.parameter_count import count_parameters
+from clm_core.schedule import Schedule
+
+WEIGHT, MOMENTS = 4, 8
+"""Bytes of a parameter in a model, and what a checkpoint has besides: everything is float32."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The bytes of what a run writes."""
+
+    checkpoint: int
+    model: int
+
+
+def check_room(
+    config: TrainConfig,
+    schedule: Schedule,
+    model: Model,
+    *,
+    resume_from: Path | None,
+    first_step: int,
+    is_transformer: bool,
+) -> None:
+    """Make sure that a training will not fill its disk, as far as is known before it.
+
+    A run that resumes has checkpoints as large as the one that it resumes from. A new one of a backend that
+    `is_transformer` has AdamW's moments beside the weights; of another, or of a model whose parameters cannot be
+    counted without a framework, nothing is known.
+
+    Raises:
+        DiskFullError: less is free than the training needs.
+    """
+    sizes = _sizes(model, resume_from, is_transformer=is_transformer) if config.check_disk else None
+    if sizes is None:
+        return
+    folder = Path(config.output_dir or "runs")
+    saves, earlier = _saves(schedule, first_step), list_complete(folder) if folder.is_dir() else []
+    if resume_from and run_of(resume_from).resolve() == folder.resolve():
+        needed, freed = _peak(sizes, saves, config.save_total_limit, [_bytes_of(each) for each in earlier]), 0
+    else:  # What an earlier run left goes when the first step is made.
+        freed = sum(map(_bytes_of, earlier)) + sum(map(_bytes_of, folder.glob(MODELS)))
+        needed = _peak(sizes, saves, config.save_total_limit, [])
+    try:
+        free = free_at(folder) + freed
+    except OSError:  # There are file systems that do not say.
+        return
+    if needed > free:
+        raise DiskFullError(
+            f"output_dir {folder}: this training needs about {shown(needed)}, for {_parts(config, sizes, saves)}, but "
+            f"{shown(free)} are free on the disk: {_ways_out(config, saves)}"
+        )
+
+
+def _sizes(model: Model, resume_from: Path | None, *, is_transformer: bool) -> Sizes | None:
+    if resume_from:
+        return Sizes(size_of(resume_from), sum(map(size_of, resume_from.glob(MODELS))))
+    count = count_parameters(model) if is_transformer else None
+    return None if count is None else Sizes(count * (WEIGHT + MOMENTS), count * WEIGHT)
+
+
+def _saves(schedule: Schedule, first_step: int) -> int:
+    """How many checkpoints the steps after the first ones write."""
+    if schedule.save_every is None or first_step >= schedule.total_steps:
+        return 0
+    regular = schedule.total_steps // schedule.save_every - first_step // schedule.save_every
+    return regular + (schedule.total_steps % schedule.save_every > 0)
+
+
+def _bytes_of(path: Path) -> int:
+    """What is freed when it is removed: of a link, next to nothing."""
+    return 0 if path.is_symlink() else size_of(path)
+
+
+def _peak(sizes: Sizes, saves: int, limit: int | None, kept: list[int]) -> int:
+    """The most bytes that are used at a time, beside what is used now; `kept` are the checkpoints that are there."""
+    if limit is None:
+        return saves * sizes.checkpoint + sizes.model
+    used = peak = 0
+    for _ in range(min(saves, len(kept) + limit + 1)):  # From then on, as many go as come.
+        used += sizes.checkpoint
+        peak = max(peak, used)
+        kept = [*kept, sizes.checkpoint]
+        used -= sum(kept[:-limit])
+        kept = kept[-limit:]
+    return max(peak, used + sizes.model)
+
+
+def _parts(config: TrainConfig, sizes: Sizes, saves: int) -> str:
+    model = f"the model of {shown(sizes.model)}"
+    if not saves:
+        return model
+    limit = config.save_total_limit
+    if limit is None or saves <= limit:
+        return f"{saves} checkpoint{'s' * (saves > 1)} of {shown(sizes.checkpoint)} and {model}"
+    return f"checkpoints of {shown(sizes.checkpoint)}, of which it keeps {limit} while it writes another, and {model}"
+
+
+def _ways_out(config: TrainConfig, saves: int) -> str:
+    limit = config.save_total_limit
+    fewer = "" if not saves or limit == 1 else f"lower --save-total-limit {'none' if limit is None else limit}, "
+    return f"{fewer}choose a folder on another disk with --output-dir, or start all the same with --no-check-disk"
