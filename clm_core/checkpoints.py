@@ -103,7 +103,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
     with disk_errors.writing(final), _temporary(job.output_dir) as folder:
         written = folder / final.name
         written.mkdir()  # A temporary folder itself is for its owner alone.
-        with disk_errors.writing(final, needs=_size_of_newest(job), temporary=written):
+        with disk_errors.writing(final, needs=lambda: _size_of_newest(job), temporary=written):
             yield written
             job.add_to_checkpoint(written)
             check_finite(written)

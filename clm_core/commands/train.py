@@ -169,8 +169,9 @@ def _trained(
     recorder = _recorder(plan, claim, progress, stop)
     with _way_on(plan, folder, recorder).shown():
         remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
-        with writing(folder / RUN_FILE):
-            replace_file(folder / RUN_FILE, run_file.of_run(plan.request))
+        text = run_file.of_run(plan.request)
+        with writing(folder / RUN_FILE, needs=lambda: len(text)):
+            replace_file(folder / RUN_FILE, text)
         with publisher.following(folder, recorder, stop) as report, output.staging(folder) as model_dir:
             with recorder.recording():
                 job = _job(plan, folder, model_dir, report, recorder)

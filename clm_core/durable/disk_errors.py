@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,11 +48,17 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def writing(path: Path, *, within: Path | None = None, needs: int = 0, temporary: Path | None = None) -> Iterator[None]:
+def writing(
+    path: Path,
+    *,
+    within: Path | None = None,
+    needs: Callable[[], int] = lambda: 0,
+    temporary: Path | None = None,
+) -> Iterator[None]:
     """Explain an error of the disk while the file or folder at `path` is written, or something else `within` a folder.
 
-    That is the folder of `path`, if none is given. `needs` are the bytes that it will have, as far as known.
-    `temporary` is a folder that it is written in, and that is removed after an error.
+    That is the folder of `path`, if none is given. `needs` returns the bytes that it is to have, or 0 if that is not
+    known. `temporary` is a folder that it is written in, and that is removed after an error.
 
     Raises:
         DiskError: the disk did not take it; the message has the path, what was needed and what is free.
@@ -67,8 +73,8 @@ def writing(path: Path, *, within: Path | None = None, needs: int = 0, temporary
         if number is None or not _is_about(error, number, within):
             raise
         if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
-            path, needs, temporary = file_of(error) or path, 0, None
-        raise _explained(number, path, needs, size_of(temporary) if temporary else 0) from error
+            raise _explained(number, file_of(error) or path, 0, 0) from error
+        raise _explained(number, path, needs(), size_of(temporary) if temporary else 0) from error
 
 
 def size_of(path: Path) -> int:
@@ -150,7 +156,7 @@ def _explained(number: int, path: Path, needs: int, so_far: int) -> DiskError:
 def _sizes(number: int, path: Path, needs: int, so_far: int) -> str:
     said = ["your quota is used up"] * (number == errno.EDQUOT)
     if needs or so_far:
-        said.append(f"{shown(needs)} are needed" if needs > so_far else f"more than {shown(so_far)} are needed")
+        said.append(f"{shown(needs)} are needed" if needs > so_far else f"{shown(so_far)} of it were written")
     with suppress(OSError):
         said.append(f"{shown(free_at(path) + so_far)} are free")
     return f" ({', '.join(said)})" if said else ""

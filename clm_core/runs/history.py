@@ -78,7 +78,7 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator["Recorder"]:
         """Show a bar, and add to the history file, for as long as the training takes."""
-        with writing(self._file, needs=len(self._text())):
+        with writing(self._file, needs=lambda: len(self._text())):
             replace(self._file, self._text())
         with self.progress.bar("training", self.schedule.total_steps, "step") as self._bar:
             self._bar.advance(self.start_step)
@@ -250,7 +250,7 @@ class Recorder:
 
     def _record(self, line: dict[str, Any]) -> None:
         self.history.append(line)
-        with writing(self._file, needs=len(json.dumps(line)) + 1):
+        with writing(self._file, needs=lambda: len(json.dumps(line)) + 1):
             append(self._file, json.dumps(line))
         if self.curves:
             self.curves.write(line)

@@ -13,10 +13,10 @@ from clm_core.checkpoints import list_complete, run_of
 from clm_core.config import TrainConfig
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
-from clm_core.durable.disk_errors import writing
+from clm_core.durable.disk_errors import size_of, writing
 from clm_core.durable.lock import LOCK, HeldError, locked
 from clm_core.errors import OutputError
-from clm_core.models.finite import check_finite
+from clm_core.models.finite import MODELS, check_finite
 from clm_core.record import RUN_FILE
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
@@ -125,7 +125,7 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     with (
         tempfile.TemporaryDirectory(prefix=leftovers.MODEL, dir=folder, ignore_cleanup_errors=True) as temporary,
-        writing(folder, within=folder, temporary=Path(temporary)),
+        writing(folder, within=folder, needs=lambda: _size_of_model(folder), temporary=Path(temporary)),
     ):
         yield Path(temporary)
         check_finite(Path(temporary))
@@ -172,6 +172,11 @@ def _first_free(config: TrainConfig, backend: str) -> Path:
             folder.mkdir()
             break
     return folder
+
+
+def _size_of_model(folder: Path) -> int:
+    """The bytes of the weights in the latest checkpoint, if there is one; the trained model has as many."""
+    return sum(size_of(file) for newest in list_complete(folder)[-1:] for file in newest.glob(MODELS))
 
 
 def _stem(path: str) -> str:

@@ -97,7 +97,7 @@ def test_the_error_has_the_numbers_and_the_ways_out(needed):
         needed.check(free=5_000_000)
     assert re.search(
         r"run: this training needs about 5\.92 MB, for checkpoints of 1\.97 MB, of which it keeps 2 while it writes "
-        r"another, and the model of 658 kB, but 5 MB are free on the disk: lower --save-total-limit 2, .*--output-dir, "
+        r"another, and the model of 657 kB, but 5 MB are free on the disk: lower --save-total-limit 2, .*--output-dir, "
         r"or .* with --no-check-disk$",
         str(caught.value),
     )
