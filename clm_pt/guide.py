@@ -11,7 +11,6 @@ from clm_core.backend import BatchScored, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.schedule import Schedule
-from clm_core.stopping import EvaluationAbandonedError
 from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import IGNORED, BlockDataset
 from clm_pt.trainer import ScheduledTrainer
@@ -69,7 +68,7 @@ class GuideTrainer(ScheduledTrainer):
         with nullcontext() if self.is_in_train else torch.random.fork_rng(devices=[]):
             try:
                 self._metrics = Trainer.evaluate(self, BlockDataset(self._validation()))
-            except EvaluationAbandonedError:  # It will be made again.
+            except BaseException:  # It was abandoned, and will be made again.
                 torch.set_rng_state(before)
                 raise
         tokens = int(self._metrics["eval_tokens"])

@@ -9,7 +9,7 @@ It needs pytest and transformers, and no network. The models are tiny GPT-2s: a 
 whichever others it has. A test that cannot hold for a backend, by what it declares as `unsupported` or `incomparable`,
 is not in its suite.
 
-There are 14 trainings, of up to 32 steps, and some 20 scores and texts. Each comes as a separate job, with a
+There are 18 trainings, of up to 32 steps, and some 20 scores and texts. Each comes as a separate job, with a
 model that is loaded again. A framework that compiles should keep what it has compiled from one job to the next, by the
 configuration and the shapes that it is for; where it can be kept between processes too, as by JAX with
 JAX_COMPILATION_CACHE_DIR, the second run of the suite takes seconds.
@@ -46,6 +46,8 @@ _HOMES = {
 }
 
 # Before they are imported, so that a failure shows what differed, in an installed clm too.
-pytest.register_assert_rewrite(*sorted({f"{__name__}.{home}" for home in (*_HOMES.values(), "recorded", "masks")}))
+pytest.register_assert_rewrite(
+    *sorted({f"{__name__}.{home}" for home in (*_HOMES.values(), "recorded", "masks", "resuming")})
+)
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -20,7 +20,9 @@ from transformers import (
 
 import clm_core as clm
 from clm_core import sample
+from clm_core.errors import StoppedError
 from clm_core.options import recipes
+from clm_pt.guide import GuideTrainer
 
 BLOCK = 16
 TEXTS = [f"Why is sky number {n} so blue? {'It is. ' * (n % 5)}{'<|endoftext|>' * (n % 9 == 4)}" for n in range(80)]
@@ -126,5 +128,24 @@ def test_a_continued_run_goes_on_as_if_it_had_not_been_interrupted(places):
     whole = recipe(places, output_dir=places / "whole", save_total_limit=None)
     first = min((places / "whole").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     again = clm.train(backend="pt", resume_from_checkpoint=first, output_dir=places / "again")
+    assert values(again, "loss") == values(whole, "loss")
+    assert values(again, "eval_loss") == values(whole, "eval_loss")
+
+
+def test_one_that_was_stopped_in_an_evaluation_draws_the_numbers_of_the_whole(places, monkeypatch):
+    def stop(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            (places / "parts" / "stop").touch()
+        return score(self, *args, **kwargs)
+
+    options = {"eval_strategy": "steps", "eval_steps": 5, "save_strategy": "no"}
+    whole = recipe(places, output_dir=places / "whole", **options)
+    score = GuideTrainer.prediction_step
+    with monkeypatch.context() as patched:
+        patched.setattr(GuideTrainer, "prediction_step", stop)
+        with pytest.raises(StoppedError, match="step 5"):
+            recipe(places, output_dir=places / "parts", **options)
+    (places / "parts" / "stop").unlink(missing_ok=True)
+    again = clm.train(backend="pt", resume_from_checkpoint=places / "parts")
     assert values(again, "loss") == values(whole, "loss")
     assert values(again, "eval_loss") == values(whole, "eval_loss")
