@@ -80,14 +80,14 @@ def read(checkpoint: Path) -> dict[str, Any]:
         ModelError: it cannot be read, or was changed.
     """
     try:
-        record = dict(json.loads((checkpoint / MARKER).read_text(encoding="utf-8")))
+        record = checksums.read_record(checkpoint / MARKER)
         if {FILES, checksums.SEAL} & record.keys() and not checksums.is_sealed(record):
             raise ValueError("it was changed")
         # Those of an earlier clm, which always dropped nothing, have the two factors of a step.
         factors = [record.get(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
         earlier = {"dataloader_drop_last": False, "train_batch_size": math.prod(filter(None, factors))}
         return {**earlier, **record, "step": _step(record["step"]), "backend": str(record["backend"])}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{checkpoint / MARKER} is damaged ({error}){AGAIN}") from None
 
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from clm_core.durable import checksums, replace, sync_file
+from clm_core.durable import checksums, read, replace, sync_file
 from clm_core.errors import OutputError
 from clm_core.screen.endings import ERROR_LOG
 
@@ -93,7 +93,7 @@ def read_options(run: Path) -> Record:
     import yaml
 
     try:
-        found = dict(yaml.safe_load(_text(run / RUN_FILE)) or {})
+        found = dict(yaml.safe_load(read(run / RUN_FILE)) or {})
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise OutputError(f"{run / RUN_FILE} cannot be read: {error}") from None
     return without_folders(found)
@@ -130,21 +130,12 @@ def _proved(run: Path) -> list[str]:
 
 def _read(run: Path, name: str) -> Record:
     try:
-        found = json.loads(_text(run / name))
-        if not isinstance(found, dict):
-            raise TypeError(f"it has {type(found).__name__} instead of names and values")
-        return found
+        return checksums.read_record(run / name)
     except FileNotFoundError:
         why = f"it has no {name}" if run.is_dir() else "there is no such folder"
         raise OutputError(f"{run} is not a finished run: {why}") from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise OutputError(f"{run / name} cannot be read: {error}") from None
-
-
-def _text(file: Path) -> str:
-    if file.exists() and not file.is_file():  # To read a pipe would wait for its writer.
-        raise OSError("it is not a file")
-    return file.read_text(encoding="utf-8")
 
 
 def _without_folder(value: Any) -> Any:

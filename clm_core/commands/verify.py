@@ -107,14 +107,14 @@ def _run(folder: Path) -> VerifiedPart:
 
 
 def _checkpoint(folder: Path) -> VerifiedPart:
-    if not (folder / marker.MARKER).is_file():
+    if not _has(folder, marker.MARKER):
         return _part("checkpoint", folder, [f"{marker.MARKER} is missing: it is not complete, and is never used"])
     faults = [*_linked(folder, marker.MARKER), *marker.faults(folder)]
     return _part("checkpoint", folder, faults, None if faults else marker.read(folder).get(marker.FILES))
 
 
 def _data(folder: Path) -> VerifiedPart:
-    if not (folder / manifest.MANIFEST).is_file():
+    if not _has(folder, manifest.MANIFEST):
         return _part("prepared data", folder, [f"{manifest.MANIFEST} is missing"])
     try:
         prepared = Prepared(folder=folder, manifest=manifest.read_manifest(folder))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import numpy as np
 
 from clm_core import durable
-from clm_core.durable.checksums import Listed, is_sealed, seal
+from clm_core.durable.checksums import Listed, is_sealed, read_record, seal
 from clm_core.errors import DataError
 from clm_core.shards import Shard
 
@@ -113,20 +113,20 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     try:
-        if not file.is_file():
-            raise DataError(
-                f"{folder} contains no prepared data ({MANIFEST} is missing): prepare some with `clm prepare`"
-            )
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_record(file)
         if content["format"] != FORMAT:
             raise DataError(f"{folder} has format {content['format']}, but this version reads {FORMAT}: {AGAIN}")
         if content.get("sha256") is not None and not is_sealed(content):
             raise ValueError("it was changed after it was written")
         splits = {split: _typed(SplitEntry, entry) for split, entry in content["splits"].items()}
         return _checked(_typed(Manifest, {**content, "splits": splits}))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{folder} contains no prepared data ({MANIFEST} is missing): prepare some with `clm prepare`"
+        ) from None
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error}): {AGAIN}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{file} is damaged ({error}): {AGAIN}") from None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from clm_core.durable.files import files_in
+from clm_core.durable.files import files_in, read
 
 Listed = dict[str, dict[str, Any]]
 """For each file, by its name, or its path with slashes if it is in a folder of the folder: `size`, and `sha256`."""
@@ -51,6 +51,22 @@ def faults(folder: Path, listed: Any, *, links: bool = False) -> list[str]:
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
         found = threads.map(lambda name: _fault(folder, name, listed[name], links=links), listed)
         return [fault for fault in found if fault]
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """The names and values in a JSON file.
+
+    Raises:
+        OSError: it is missing, is no file, or cannot be read.
+        ValueError: it has something else in it.
+    """
+    try:
+        found = json.loads(read(file))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,18 @@ def copy(source: Path, path: Path) -> None:
         copyfileobj(whole, file)
 
 
+def read(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        OSError: it is missing, is no file, or cannot be read.
+        ValueError: it is not UTF-8.
+    """
+    if path.exists() and not path.is_file():  # To read a pipe would wait for its writer.
+        raise OSError("it is not a file")
+    return path.read_text(encoding="utf-8")
+
+
 def append(path: Path, line: str) -> None:
     """Add a line to a file, which is no link.
 

@@ -1,6 +1,7 @@
 """`clm verify` names what is damaged in a run, a checkpoint or prepared data, and says what proves nothing."""
 
 import json
+import os
 import shutil
 from itertools import product
 
@@ -21,6 +22,7 @@ DAMAGES = {
     "appended": lambda path, other: path.write_bytes(path.read_bytes() + b"x"),
     "swapped": lambda path, other: path.write_bytes((other / path.name).read_bytes()),
     "linked": lambda path, other: path.symlink_to(shutil.move(path, other / "moved")),
+    "a pipe": lambda path, other: (path.unlink(), os.mkfifo(path)),
 }
 FILES = {
     "run": ["history.jsonl", "model.safetensors", "results.json", "run.yaml"],
