@@ -232,7 +232,8 @@ def _first_step(request: Request[TrainConfig], start: Start, schedule: Schedule,
     step = checkpoints.check_continues(checkpoint, schedule, backend=request.backend.name, data=data)
     if (writer := checkpoints.backend_of(checkpoint)) != request.backend.name:
         progress.say(
-            f"{checkpoint} was written by backend {writer}: everything is resumed except dropout, which is drawn anew"
+            f"{checkpoint} was written by backend {writer}: everything is resumed, but for the masks of dropout, which "
+            "each framework draws in its own way"
         )
     left = "" if step < schedule.total_steps else ": only what follows the last one is left to do"
     progress.say(f"resuming {checkpoints.run_of(checkpoint)} at step {step:,} of {schedule.total_steps:,}{left}")

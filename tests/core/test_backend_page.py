@@ -56,7 +56,7 @@ FRAMEWORK = {
     "loss_and_gradient": loss_and_gradient,
     "score": score,
     "SHAPES": {TABLE: (VOCABULARY, VOCABULARY)},
-    "Evaluated": Evaluated,
+    "checkpoints": checkpoints,
     "StepDone": StepDone,
     "decays": decays,
     "math": math,
@@ -69,7 +69,6 @@ def train(tmp_path):
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "def train" in block)
     exec(code, functions := dict(FRAMEWORK))
     own = SimpleNamespace(name="page", options=NoOptions)
-    own._evaluate = lambda *arguments: functions["_evaluate"](own, *arguments)
 
     def run(name, **options):
         events = []
