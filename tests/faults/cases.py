@@ -1,0 +1,285 @@
+"""What may happen to a run, and what must become of it then: a case for each operation, signal and damage.
+
+A case is done in a folder of its own and returns what is wrong, a line each; nothing, as it should be.
+"""
+
+import errno
+import random
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from injection import ERRORS, Fault
+from short_runs import Ended, Laboratory, differences, state
+
+from clm_core import checkpoints
+
+
+@dataclass(frozen=True)
+class Case:
+    """One of the things that may happen."""
+
+    name: str
+    check: Callable[[], list[str]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing happened to, and the checkpoints that one has at each step."""
+
+    ended: Ended
+    state: dict[str, object]
+    steps: dict[str, dict[str, object]]
+
+    @property
+    def points(self) -> range:
+        """The file operations, by their numbers."""
+        return range(len(self.ended.operations))
+
+    def named(self, point: int) -> str:
+        """An operation and the file it is about, without where that lies."""
+        operation, path = self.ended.operations[point].split(" ", 1)
+        return f"{point} {operation} {path.partition('/case-')[2].partition('/')[2]}"
+
+
+def whole(lab: Laboratory) -> Whole:
+    """The run that the others are compared with, made once."""
+    if "whole" not in lab.made:
+        each = lab.case()
+        _expect(lab.train(each, save_steps=1, save_total_limit="none"), 0)
+        case = lab.case()
+        ended = lab.train(case)
+        _expect(ended, 0)
+        lab.made["whole"] = Whole(ended, state(case / "run"), _checkpoints(each / "run"))
+    made: Whole = lab.made["whole"]
+    return made
+
+
+def kills(lab: Laboratory, kind: str = "kill") -> Iterator[Case]:
+    """The process is gone before an operation, or, of kind "half", within a write."""
+    made = whole(lab)
+    for point in made.points:
+        if kind == "kill" or _writes(made.ended.operations[point]):
+            yield Case(f"{kind} at {made.named(point)}", partial(_killed, lab, [Fault(kind, point)]))
+
+
+def kills_of_resumed(lab: Laboratory) -> Iterator[Case]:
+    """A run that was killed goes on, and is killed again at an operation."""
+    template = _interrupted(lab)
+    case = lab.case(template)
+    ended = lab.train(case)
+    made = replace(whole(lab), ended=ended)
+    for point in made.points:
+        yield Case(f"kill at {made.named(point)}, resumed", partial(_killed, lab, [Fault("kill", point)], template))
+
+
+def kills_twice(lab: Laboratory) -> Iterator[Case]:
+    """The run is killed at an operation, and what goes on from there is killed at another one."""
+    made = whole(lab)
+    drawn = random.Random(0)
+    for first in made.points:
+        second = drawn.randrange(len(made.points))
+        faults = [Fault("kill", first), Fault("kill", second)]
+        yield Case(f"kill at {made.named(first)}, then at {second}", partial(_killed, lab, faults))
+
+
+def kills_at_moments(lab: Laboratory, count: int = 50) -> Iterator[Case]:
+    """The process is gone at any moment."""
+    longest, drawn = whole(lab).ended.seconds, random.Random(1)
+    for _ in range(count):
+        seconds = drawn.uniform(0, longest)
+        yield Case(f"kill after {seconds:.2f} s", partial(_killed_after, lab, seconds))
+
+
+def errors(lab: Laboratory, name: str, *, always: bool) -> Iterator[Case]:
+    """An operation fails, once or from then on."""
+    made = whole(lab)
+    for point in made.points:
+        fault = Fault("error", point, getattr(errno, name), always)
+        named = f"{name} at {made.named(point)}{' and from then on' * always}"
+        yield Case(named, partial(_failed, lab, fault))
+
+
+def signals(lab: Laboratory, number: int = signal.SIGTERM) -> Iterator[Case]:
+    """The process gets a signal at an operation, or when something of the training has happened."""
+    made = whole(lab)
+    for point in made.points:
+        yield Case(f"signal {number} at {made.named(point)}", partial(_asked, lab, Fault("signal", point, number)))
+    for line in made.ended.log:
+        if line.startswith("- "):
+            fault = Fault("signal", number=number, event=line.removeprefix("- "))
+            yield Case(f"signal {number} after {fault.event}", partial(_asked, lab, fault))
+
+
+def overwrites(lab: Laboratory) -> Iterator[Case]:
+    """A finished run is overwritten by another, which is killed at an operation, twice in a row."""
+    template, new = _finished(lab, seed=7), whole(lab)
+    case = lab.case(template)
+    ended = lab.train(case, **OVERWRITE)
+    made = replace(new, ended=ended)
+    for point in made.points:
+        yield Case(f"kill at {made.named(point)}, overwriting", partial(_overwritten, lab, template, made, point))
+
+
+OVERWRITE = {"overwrite_output_dir": True, "resume_from_checkpoint": None}
+
+
+def _killed(lab: Laboratory, faults: list[Fault], template: Path | None = None) -> list[str]:
+    case = lab.case(template)
+    for fault in faults:
+        ended = lab.train(case, fault)
+        if ended.code not in (-signal.SIGKILL, 0):
+            return [f"{fault}: {_how(ended)}"]
+    return _goes_on(lab, case)
+
+
+def _killed_after(lab: Laboratory, seconds: float) -> list[str]:
+    case = lab.case()
+    lab.train(case, kill_after=seconds)
+    return _goes_on(lab, case)
+
+
+def _failed(lab: Laboratory, fault: Fault) -> list[str]:
+    case = lab.case()
+    ended = lab.train(case, fault)
+    wrong = _checkpoints_as_written(lab, case, ended, fault)
+    if ended.code == 0:  # What failed was tried again, or is not needed.
+        return [*wrong, *_is_finished(lab, case, ended)]
+    lines = [line for line in ended.err.splitlines() if line.startswith("clm: error: ")]
+    if ended.code != 4 or len(lines) != 1:
+        wrong.append(_how(ended))
+    elif "run" not in lines[0]:
+        wrong.append(f"no path in {lines[0]}")
+    return [*wrong, *_traceback(ended), *_goes_on(lab, case)]
+
+
+def _asked(lab: Laboratory, fault: Fault) -> list[str]:
+    case = lab.case()
+    ended = lab.train(case, fault)
+    if ended.code == 0:
+        finished = _is_finished(lab, case, ended, any_checkpoints=True)
+        return [f"exit 0 after a signal: {line}" for line in finished]
+    wrong = [] if ended.code == 128 + fault.number else [_how(ended)]
+    wrong += _checkpoints_as_written(lab, case, ended, fault)
+    return [*wrong, *_traceback(ended), *_goes_on(lab, case, any_checkpoints=True)]
+
+
+def _overwritten(lab: Laboratory, template: Path, made: Whole, point: int) -> list[str]:
+    case, wrong = lab.case(template), []
+    old = state(template / "run")
+    for again in range(2):
+        ended = lab.train(case, Fault("kill", point), **OVERWRITE)
+        stepped = ended.events_before(point, "StepDone") > 0
+        if not stepped and not again:
+            wrong += _old_one_is_there(lab, case, old)
+    ended = lab.train(case, **OVERWRITE)
+    return [*wrong, *_is_finished(lab, case, ended)]
+
+
+def _old_one_is_there(lab: Laboratory, case: Path, old: dict[str, object]) -> list[str]:
+    """Its own command finds it finished, wherever it was put in the meantime."""
+    copy = lab.case(case)
+    ended = lab.train(copy, seed=7)
+    if ended.code != 0 or (different := differences(state(copy / "run"), old)):
+        return [f"the old run is lost: {_how(ended)} {different}"]
+    return []
+
+
+def _goes_on(lab: Laboratory, case: Path, *, any_checkpoints: bool = False) -> list[str]:
+    return _is_finished(lab, case, lab.train(case), any_checkpoints=any_checkpoints)
+
+
+def _is_finished(lab: Laboratory, case: Path, ended: Ended, *, any_checkpoints: bool = False) -> list[str]:
+    """Whether all is as it is after a run that nothing happened to.
+
+    `any_checkpoints`: but for the earlier checkpoints, among which one that a signal asked for may be.
+    """
+    if ended.code != 0:
+        return [_how(ended)]
+    found, wanted = state(case / "run"), dict(whole(lab).state)
+    if any_checkpoints:
+        last = f"{checkpoints.PREFIX}{len([1 for line in whole(lab).ended.log if line.startswith('- StepDone')])}"
+        found, wanted = (_without_earlier(it, last) for it in (found, wanted))
+    beside = [f"{path.name} is left beside the run" for path in case.iterdir() if path.name != "run"]
+    return [*differences(found, wanted), *beside, *_traceback(ended)]
+
+
+def _without_earlier(found: dict[str, object], last: str) -> dict[str, object]:
+    earlier = {name for name in found if checkpoints.NAME.match(name) and name.split("/")[0] != last}
+    return {name: content for name, content in found.items() if name not in earlier}
+
+
+def _checkpoints_as_written(lab: Laboratory, case: Path, ended: Ended, fault: Fault) -> list[str]:
+    """Whether the checkpoints that are whole have what they had, and one is there of those saved before the fault."""
+    found, wanted = _checkpoints(case / "run"), whole(lab).steps
+    wrong = [f"{name}: {line}" for name, it in found.items() for line in differences(it, wanted[name])]
+    newest = max((int(name.removeprefix(checkpoints.PREFIX)) for name in found), default=0)
+    if fault.kind == "signal":
+        done = sum(line.startswith("- StepDone") for line in ended.log)
+        return wrong if newest == done else [*wrong, f"the newest checkpoint is of step {newest}, {done} were done"]
+    saved = 2 * ended.events_before(fault.at, "Saved")
+    return wrong if newest >= saved else [*wrong, f"the newest checkpoint is of step {newest}, not of {saved}"]
+
+
+def _checkpoints(run: Path) -> dict[str, dict[str, object]]:
+    """Of each whole checkpoint, the weights and the state of the optimizer."""
+    if not run.is_dir():
+        return {}
+    kept = ("model.safetensors", checkpoints.MOMENTS)
+    folders = [path for path in checkpoints.list_complete(run) if not checkpoints.faults(path)]
+    return {path.name: {name: it for name, it in state(path).items() if name in kept} for path in folders}
+
+
+def _interrupted(lab: Laboratory) -> Path:
+    """A run that was killed after its fifth step."""
+    if "interrupted" not in lab.made:
+        lab.made["interrupted"] = lab.case()
+        _expect(lab.train(lab.made["interrupted"], Fault("signal", number=signal.SIGKILL, event="StepDone 5")), -9)
+    folder: Path = lab.made["interrupted"]
+    return folder
+
+
+def _finished(lab: Laboratory, **changed: object) -> Path:
+    key = f"finished {changed}"
+    if key not in lab.made:
+        lab.made[key] = lab.case()
+        _expect(lab.train(lab.made[key], **changed), 0)
+    folder: Path = lab.made[key]
+    return folder
+
+
+def _writes(operation: str) -> bool:
+    return any(word in operation.split(" ", 1)[0] for word in ("write", "sendfile", "copy"))
+
+
+def _traceback(ended: Ended) -> list[str]:
+    return ["a traceback"] if "Traceback" in ended.err else []
+
+
+def _how(ended: Ended) -> str:
+    """How a command ended, in a line."""
+    said = ended.err.strip().splitlines()
+    return f"exit {ended.code}, {said[-1] if said else 'nothing said'}"
+
+
+def _expect(ended: Ended, code: int) -> None:
+    if ended.code != code:
+        raise RuntimeError(f"exit {ended.code}: {ended.err}")
+
+
+ALL: dict[str, Callable[[Laboratory], Iterator[Case]]] = {
+    "kill": kills,
+    "half a write": partial(kills, kind="half"),
+    "kill, resumed": kills_of_resumed,
+    "kill twice": kills_twice,
+    "kill at any moment": kills_at_moments,
+    "kill, overwriting": overwrites,
+    "SIGTERM": signals,
+    **{
+        f"{name}{' from then on' * always}": partial(errors, name=name, always=always)
+        for name in ERRORS
+        for always in (False, True)
+    },
+}
