@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from injection import ERRORS, Fault
+from injection import ERRORS, NOTHING, Fault
 from short_runs import Ended, Laboratory, differences, state
 
 from clm_core import checkpoints
@@ -44,17 +44,26 @@ class Whole:
         return f"{point} {operation} {path.partition('/case-')[2].partition('/')[2]}"
 
 
-def whole(lab: Laboratory) -> Whole:
+def whole(lab: Laboratory, **options: object) -> Whole:
     """The run that the others are compared with, made once."""
-    if "whole" not in lab.made:
-        each = lab.case()
-        _expect(lab.train(each, save_steps=1, save_total_limit="none"), 0)
+    key = f"whole {options}"
+    if key not in lab.made:
+        each = made_once(lab, f"each {options}", 0, **{**options, "save_steps": 1, "save_total_limit": "none"})
         case = lab.case()
-        ended = lab.train(case)
+        ended = lab.train(case, **options)
         _expect(ended, 0)
-        lab.made["whole"] = Whole(ended, state(case / "run"), _checkpoints(each / "run"))
-    made: Whole = lab.made["whole"]
+        lab.made[key] = Whole(ended, state(case / "run"), _checkpoints(each / "run"))
+    made: Whole = lab.made[key]
     return made
+
+
+def made_once(lab: Laboratory, key: str, code: int, fault: Fault = NOTHING, **options: object) -> Path:
+    """The folder of a run that ended with this code, from which cases start."""
+    if key not in lab.made:
+        lab.made[key] = lab.case()
+        _expect(lab.train(lab.made[key], fault, **options), code)
+    folder: Path = lab.made[key]
+    return folder
 
 
 def kills(lab: Laboratory, kind: str = "kill") -> Iterator[Case]:
@@ -67,7 +76,8 @@ def kills(lab: Laboratory, kind: str = "kill") -> Iterator[Case]:
 
 def kills_of_resumed(lab: Laboratory) -> Iterator[Case]:
     """A run that was killed goes on, and is killed again at an operation."""
-    template = _interrupted(lab)
+    fault = Fault("signal", number=signal.SIGKILL, event="StepDone 3")
+    template = made_once(lab, "interrupted", -signal.SIGKILL, fault)
     case = lab.case(template)
     ended = lab.train(case)
     made = replace(whole(lab), ended=ended)
@@ -115,7 +125,7 @@ def signals(lab: Laboratory, number: int = signal.SIGTERM) -> Iterator[Case]:
 
 def overwrites(lab: Laboratory) -> Iterator[Case]:
     """A finished run is overwritten by another, which is killed at an operation, twice in a row."""
-    template, new = _finished(lab, seed=7), whole(lab)
+    template, new = made_once(lab, "old", 0, seed=7), whole(lab)
     case = lab.case(template)
     ended = lab.train(case, **OVERWRITE)
     made = replace(new, ended=ended)
@@ -131,7 +141,7 @@ def _killed(lab: Laboratory, faults: list[Fault], template: Path | None = None) 
     for fault in faults:
         ended = lab.train(case, fault)
         if ended.code not in (-signal.SIGKILL, 0):
-            return [f"{fault}: {_how(ended)}"]
+            return [f"{fault}: {how(ended)}"]
     return _goes_on(lab, case)
 
 
@@ -149,7 +159,7 @@ def _failed(lab: Laboratory, fault: Fault) -> list[str]:
         return [*wrong, *_is_finished(lab, case, ended)]
     lines = [line for line in ended.err.splitlines() if line.startswith("clm: error: ")]
     if ended.code != 4 or len(lines) != 1:
-        wrong.append(_how(ended))
+        wrong.append(how(ended))
     elif "run" not in lines[0]:
         wrong.append(f"no path in {lines[0]}")
     return [*wrong, *_traceback(ended), *_goes_on(lab, case)]
@@ -161,7 +171,7 @@ def _asked(lab: Laboratory, fault: Fault) -> list[str]:
     if ended.code == 0:
         finished = _is_finished(lab, case, ended, any_checkpoints=True)
         return [f"exit 0 after a signal: {line}" for line in finished]
-    wrong = [] if ended.code == 128 + fault.number else [_how(ended)]
+    wrong = [] if ended.code == 128 + fault.number else [how(ended)]
     wrong += _checkpoints_as_written(lab, case, ended, fault)
     return [*wrong, *_traceback(ended), *_goes_on(lab, case, any_checkpoints=True)]
 
@@ -183,7 +193,7 @@ def _old_one_is_there(lab: Laboratory, case: Path, old: dict[str, object]) -> li
     copy = lab.case(case)
     ended = lab.train(copy, seed=7)
     if ended.code != 0 or (different := differences(state(copy / "run"), old)):
-        return [f"the old run is lost: {_how(ended)} {different}"]
+        return [f"the old run is lost: {how(ended)} {different}"]
     return []
 
 
@@ -197,7 +207,7 @@ def _is_finished(lab: Laboratory, case: Path, ended: Ended, *, any_checkpoints: 
     `any_checkpoints`: but for the earlier checkpoints, among which one that a signal asked for may be.
     """
     if ended.code != 0:
-        return [_how(ended)]
+        return [how(ended)]
     found, wanted = state(case / "run"), dict(whole(lab).state)
     if any_checkpoints:
         last = f"{checkpoints.PREFIX}{len([1 for line in whole(lab).ended.log if line.startswith('- StepDone')])}"
@@ -232,24 +242,6 @@ def _checkpoints(run: Path) -> dict[str, dict[str, object]]:
     return {path.name: {name: it for name, it in state(path).items() if name in kept} for path in folders}
 
 
-def _interrupted(lab: Laboratory) -> Path:
-    """A run that was killed after its fifth step."""
-    if "interrupted" not in lab.made:
-        lab.made["interrupted"] = lab.case()
-        _expect(lab.train(lab.made["interrupted"], Fault("signal", number=signal.SIGKILL, event="StepDone 5")), -9)
-    folder: Path = lab.made["interrupted"]
-    return folder
-
-
-def _finished(lab: Laboratory, **changed: object) -> Path:
-    key = f"finished {changed}"
-    if key not in lab.made:
-        lab.made[key] = lab.case()
-        _expect(lab.train(lab.made[key], **changed), 0)
-    folder: Path = lab.made[key]
-    return folder
-
-
 def _writes(operation: str) -> bool:
     return any(word in operation.split(" ", 1)[0] for word in ("write", "sendfile", "copy"))
 
@@ -258,7 +250,7 @@ def _traceback(ended: Ended) -> list[str]:
     return ["a traceback"] if "Traceback" in ended.err else []
 
 
-def _how(ended: Ended) -> str:
+def how(ended: Ended) -> str:
     """How a command ended, in a line."""
     said = ended.err.strip().splitlines()
     return f"exit {ended.code}, {said[-1] if said else 'nothing said'}"

@@ -56,7 +56,7 @@ def _import(names: list[str]) -> None:
 
 
 def _waited(process: int, *, kill_after: float | None, patience: float) -> tuple[int | None, float]:
-    """The process's exit code, or minus the signal that ended it, None if it did not end in time; and its CPU seconds."""
+    """Its exit code, or minus the signal that ended it, None if it did not end in time; and its seconds of CPU."""
     alive = os.pidfd_open(process)
     if kill_after is not None and not select.select([alive], [], [], kill_after)[0]:
         os.kill(process, signal.SIGKILL)

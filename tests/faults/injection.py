@@ -43,6 +43,9 @@ class Fault:
         }
 
 
+NOTHING = Fault()
+
+
 @cache
 def library() -> Path | None:
     """The library, built once; None where there is no compiler, or a system that loads no library before others."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import injection
-from injection import Fault
+from injection import NOTHING, Fault
 
 HERE = Path(__file__).parent
 DOCUMENTS = [f"Why is sky number {number} so blue? Because light scatters {number * 7} times." for number in range(24)]
@@ -92,7 +92,7 @@ class Laboratory:
             folder.mkdir()
         return folder
 
-    def train(self, case: Path, fault: Fault = Fault(), kill_after: float | None = None, **changed: Any) -> Ended:
+    def train(self, case: Path, fault: Fault = NOTHING, kill_after: float | None = None, **changed: Any) -> Ended:
         """The command, in a case's folder; it is the same one each time, and goes on where there is something."""
         return self.run(case, self.command(**changed), fault, kill_after)
 
@@ -106,14 +106,14 @@ class Laboratory:
         return ["--backend", self.backend, "train", *words]
 
     def run(
-        self, case: Path, argv: list[str], fault: Fault = Fault(), kill_after: float | None = None, **more: str
+        self, case: Path, argv: list[str], fault: Fault = NOTHING, kill_after: float | None = None, **more: str
     ) -> Ended:
         """A command of clm, in a process of its own."""
         printed, log = self.folder / "printed", self.folder / "log"
         log.unlink(missing_ok=True)
         environment = {**os.environ, **_surroundings(self.folder), **injection.loading(), **more}
         environment |= fault.environment(case, log) | ({"FAULT_EAGER": "1"} if self.eager and self._has_graphs else {})
-        if not self.warm and fault == Fault() and kill_after is None:
+        if not self.warm and fault == NOTHING and kill_after is None:
             environment["FAULT_LEARN"], self.warm = "1", True
         work = {"argv": argv, "folder": str(case), "environment": environment, "printed": str(printed)}
         assert self.server.stdin
@@ -121,7 +121,13 @@ class Laboratory:
         print(json.dumps([work, {"kill_after": kill_after, "patience": PATIENCE}]), file=self.server.stdin, flush=True)
         answer = json.loads(self.server.stdout.readline())
         texts = [printed.with_suffix(f".{name}").read_text(errors="replace") for name in ("out", "err")]
-        return Ended(answer["code"], *texts, log.read_text().splitlines() if log.exists() else [], answer["seconds"], answer["cpu"])
+        return Ended(
+            answer["code"],
+            *texts,
+            log.read_text().splitlines() if log.exists() else [],
+            answer["seconds"],
+            answer["cpu"],
+        )
 
     @property
     def _has_graphs(self) -> bool:

@@ -11,21 +11,29 @@ import tempfile
 import time
 from pathlib import Path
 
-from cases import ALL
+import cases
+import damages
 from short_runs import Laboratory, laboratory
 
+ALL = {**cases.ALL, "damage, interrupted": damages.of_interrupted, "damage, finished": damages.of_finished}
 NEEDS = {"bigram": "clm_bigram", "pt": "torch", "tf": "tf_keras", "keras": "keras"}
+HEAD = ("| backend | what | points | right | not right | minutes |", "| --- | --- | --- | --- | --- | --- |")
 
 
 def main() -> int:
     """Do the cases, and say of each that does not end well what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("backends", nargs="*", default=[name for name in NEEDS if importlib.util.find_spec(NEEDS[name])])
+    parser.add_argument(
+        "backends", nargs="*", default=[name for name in NEEDS if importlib.util.find_spec(NEEDS[name])]
+    )
     parser.add_argument("--modes", type=lambda text: text.split(";"), default=list(ALL))
     parser.add_argument("--every", type=int, default=1, help="only one case of so many")
     parser.add_argument("--graphs", action="store_true", help="compiled graphs in place of eager TensorFlow")
     given = parser.parse_args()
-    rows, failed = ["| backend | what | points | right | not right | minutes |", "| --- | --- | --- | --- | --- | --- |"], 0
+    rows, failed = (
+        ["| backend | what | points | right | not right | minutes |", "| --- | --- | --- | --- | --- | --- |"],
+        0,
+    )
     for backend in given.backends:
         with tempfile.TemporaryDirectory() as folder, laboratory(backend, Path(folder), eager=not given.graphs) as lab:
             for mode in given.modes:

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import sys
+from pathlib import Path
 
 CREATES, REMOVES, SYNCS, CHANGES = "creates", "removes", "syncs", "changes"
 EVENTS = {
@@ -72,7 +73,7 @@ def _hook(event, arguments):
 def _syncing(real):
     def fsync(descriptor):
         if _under:
-            _operation("fsync", SYNCS, os.readlink(f"/proc/self/fd/{descriptor}"))
+            _operation("fsync", SYNCS, str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         return real(descriptor)
 
     return fsync
