@@ -44,12 +44,13 @@ def _save_tokenizer(tokenizer: Any, folder: Path, architecture: Any) -> None:
 def _within(positions: int | None, settings: Settings) -> Settings:
     """Settings of `generate` that end a text where the positions do, if they do not say themselves where it ends.
 
-    Without, a pipeline asks for 256 tokens, and PyTorch fails at the first that has no position.
+    Without, a pipeline asks for 256 tokens, and PyTorch fails at the first that has no position. They are in
+    transformers' own order, as they will be when the model is read and written again.
     """
     settings = {name: value for name, value in settings.items() if name != "_from_model_config"}
     if positions is None or settings.get("max_length") or settings.get("max_new_tokens"):
         return settings
-    return {**settings, "max_length": positions}
+    return dict(sorted({**settings, "max_length": positions}.items()))
 
 
 def _portable(settings: Settings) -> Settings:

@@ -37,6 +37,11 @@ def test_only_a_table_of_positions_ends(kind, places):
     assert position_table_size(CONFIG_MAPPING[kind]()) == places
 
 
+def test_settings_of_generate_are_in_the_order_that_they_are_read_and_written_in(completed):
+    written = completed(GPT2, {"bos_token_id": 0, "temperature": 0.6})
+    assert list(written) == ["bos_token_id", "max_length", "temperature"]
+
+
 @pytest.mark.parametrize(
     ("architecture", "said", "expected"),
     [

@@ -63,7 +63,7 @@ def of_interrupted(lab: Laboratory) -> Iterator[Case]:
     """A run that was killed, one of its files damaged, and resumed: by its command, and by its folder alone."""
     template = _interrupted(lab)
     for file in _files(template / "run"):
-        for name, damage in DAMAGES.items():
+        for name, damage in _possible(lab, template, file):
             for by in ("its command", "its folder"):
                 check = partial(_resumed, lab, template, file, damage, by == "its folder")
                 yield Case(f"{file} {name}, resumed by {by}", check)
@@ -73,7 +73,7 @@ def of_finished(lab: Laboratory) -> Iterator[Case]:
     """A finished run, one of its files damaged, and read by every command that reads it."""
     template = _finished(lab, **LONGER)
     for file in _files(template / "run"):
-        for name, damage in DAMAGES.items():
+        for name, damage in _possible(lab, template, file):
             yield Case(f"{file} {name}, verified", partial(_verified, lab, template, file, damage))
             yield Case(f"{file} {name}, trained again", partial(_trained_again, lab, template, file, damage))
             if "/" not in str(file):
@@ -129,6 +129,13 @@ def _said(ended: Ended, file: Path) -> list[str]:
 
 def _traceback(ended: Ended) -> list[str]:
     return ["a traceback"] if "Traceback" in ended.err or ended.code == 70 else []
+
+
+def _possible(lab: Laboratory, template: Path, file: Path) -> list[tuple[str, Damage]]:
+    """The damages that change a file: another step may have had the same one."""
+    other = _other(lab, template, file)
+    same = not other.exists() or other.read_bytes() == (template / "run" / file).read_bytes()
+    return [(name, damage) for name, damage in DAMAGES.items() if damage is not swap or not same]
 
 
 def _damaged(lab: Laboratory, template: Path, file: Path, damage: Damage) -> Path:

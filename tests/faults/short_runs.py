@@ -198,11 +198,21 @@ def _without_times(value: Any) -> Any:
     return {key: _without_times(item) for key, item in value.items() if key not in (*TIMES, "sha256")} | sums
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def differences(found: Any, wanted: Any) -> list[str]:
     """What two states do not share, a line each for the first ones."""
-    names = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
-    lines = [f"{name}: {_short(found.get(name))} instead of {_short(wanted.get(name))}" for name in names]
+    lines = list(_differences(found, wanted))
     return [*lines[:LINES], *([f"and {len(lines) - LINES} more"] if len(lines) > LINES else [])]
+
+
+def _differences(found: Any, wanted: Any, place: str = "") -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in sorted(found.keys() | wanted.keys()):
+            yield from _differences(found.get(name), wanted.get(name), f"{place} {name}".lstrip())
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            yield from _differences(one, other, f"{place} {number}")
+    elif found != wanted:
+        yield f"{place}: {_short(found)} instead of {_short(wanted)}"
 
 
 def _short(value: Any) -> str:
