@@ -160,6 +160,13 @@ def families(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, failing disks, signals and damage at every file operation of short runs: `nox -s faults -- pt`; hours."""
+    session.install(".[pt,tf,test]", TORCH, TOY)
+    session.run("python", "tests/faults/fault_sweep.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`, or `loaders`."""
     name, *arguments = session.posargs or ["prepare"]

@@ -8,10 +8,10 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-from injection import ERRORS, NOTHING, Fault
+from injection import ERRORS, NOTHING, Fault, can_fail
 from short_runs import Ended, Laboratory, differences, state
 
 from clm_core import checkpoints
@@ -27,11 +27,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Whole:
-    """A run that nothing happened to, and the checkpoints that one has at each step."""
+    """A run that nothing happened to."""
 
     ended: Ended
     state: dict[str, object]
-    steps: dict[str, dict[str, object]]
+    steps: Callable[[], dict[str, dict[str, object]]]
+    """The checkpoints that such a run has at each step; takes another run."""
 
     @property
     def points(self) -> range:
@@ -48,11 +49,11 @@ def whole(lab: Laboratory, **options: object) -> Whole:
     """The run that the others are compared with, made once."""
     key = f"whole {options}"
     if key not in lab.made:
-        each = made_once(lab, f"each {options}", 0, **{**options, "save_steps": 1, "save_total_limit": "none"})
         case = lab.case()
-        ended = lab.train(case, **options)
-        _expect(ended, 0)
-        lab.made[key] = Whole(ended, state(case / "run"), _checkpoints(each / "run"))
+        _expect(ended := lab.train(case, **options), 0)
+        each = {**options, "save_steps": 1, "save_total_limit": "none"}
+        steps = cache(lambda: _checkpoints(made_once(lab, f"each {options}", 0, **each) / "run"))
+        lab.made[key] = Whole(ended, state(case / "run"), steps)
     made: Whole = lab.made[key]
     return made
 
@@ -106,8 +107,9 @@ def kills_at_moments(lab: Laboratory, count: int = 50) -> Iterator[Case]:
 def errors(lab: Laboratory, name: str, *, always: bool) -> Iterator[Case]:
     """An operation fails, once or from then on."""
     made = whole(lab)
-    for point in made.points:
-        fault = Fault("error", point, getattr(errno, name), always)
+    number = getattr(errno, name)
+    for point in filter(lambda at: can_fail(made.ended.operations[at], number), made.points):
+        fault = Fault("error", point, number, always)
         named = f"{name} at {made.named(point)}{' and from then on' * always}"
         yield Case(named, partial(_failed, lab, fault))
 
@@ -223,7 +225,7 @@ def _without_earlier(found: dict[str, object], last: str) -> dict[str, object]:
 
 def _checkpoints_as_written(lab: Laboratory, case: Path, ended: Ended, fault: Fault) -> list[str]:
     """Whether the checkpoints that are whole have what they had, and one is there of those saved before the fault."""
-    found, wanted = _checkpoints(case / "run"), whole(lab).steps
+    found, wanted = _checkpoints(case / "run"), whole(lab).steps()
     wrong = [f"{name}: {line}" for name, it in found.items() for line in differences(it, wanted[name])]
     newest = max((int(name.removeprefix(checkpoints.PREFIX)) for name in found), default=0)
     if fault.kind == "signal":

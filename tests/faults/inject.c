@@ -25,7 +25,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum effect { WRITES, SYNCS, CREATES, REMOVES, CHANGES };
+enum effect { WRITES, SYNCS, CREATES, OPENS, REMOVES, CHANGES };
 enum fate { GOES_ON, HALVED, FAILS };
 
 static char under[PATH_MAX], kind[16];
@@ -78,7 +78,7 @@ static int absolute(int folder, const char *name, char *path) {
 static int can_fail(enum effect effect) {
     switch (number) {
     case ENOSPC: case EDQUOT: return effect == WRITES || effect == SYNCS || effect == CREATES;
-    case EACCES: case EPERM: case EROFS: return effect == CREATES || effect == REMOVES;
+    case EACCES: case EPERM: case EROFS: return effect == CREATES || effect == OPENS || effect == REMOVES;
     default: return 1;
     }
 }
@@ -98,9 +98,17 @@ static enum fate fate_of(const char *operation, enum effect effect, const char *
     return FAILS;
 }
 
+/* What is not there cannot be removed, and what is there is not made again: nothing happens, whatever the disk is like. */
+static int is_void(const char *operation, enum effect effect, const char *path) {
+    struct stat found;
+    if (effect == REMOVES) return lstat(path, &found) < 0;
+    return !strncmp(operation, "mkdir", 5) && !lstat(path, &found);
+}
+
 static enum fate by_name(const char *operation, enum effect effect, int folder, const char *name) {
     char path[PATH_MAX];
-    return armed && absolute(folder, name, path) ? fate_of(operation, effect, path) : GOES_ON;
+    if (!armed || !absolute(folder, name, path) || is_void(operation, effect, path)) return GOES_ON;
+    return fate_of(operation, effect, path);
 }
 
 static enum fate by_descriptor(const char *operation, enum effect effect, int descriptor) {
@@ -183,7 +191,7 @@ BY_NAME(renameat2, CREATES, to, path, (int from, const char *old, int to, const 
 /* Only what opens a file to write to it. */
 static enum fate opening(int folder, const char *path, int flags) {
     if (!(flags & (O_CREAT | O_WRONLY | O_RDWR | O_TRUNC))) return GOES_ON;
-    return by_name(flags & O_CREAT ? "create" : "open", CREATES, folder, path);
+    return flags & O_CREAT ? by_name("create", CREATES, folder, path) : by_name("open", OPENS, folder, path);
 }
 
 #define MODE(mode, flags)                        \

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,15 @@ class Fault:
 
 
 NOTHING = Fault()
+NOT_BY_A_FULL_DISK = re.compile("open|unlink|rmdir|remove|f?chmod")
+NOT_BY_A_PERMISSION = re.compile("fsync|fdatasync|f?chmod|f?truncate|.*write|sendfile|copy_file_range")
+
+
+def can_fail(operation: str, number: int) -> bool:
+    """Whether an operation can fail in this way; inject.c knows the same."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return not NOT_BY_A_FULL_DISK.match(operation)
+    return number != errno.EACCES or not NOT_BY_A_PERMISSION.match(operation)
 
 
 @cache

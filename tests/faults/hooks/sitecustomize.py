@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-CREATES, REMOVES, SYNCS, CHANGES = "creates", "removes", "syncs", "changes"
+CREATES, OPENS, REMOVES, SYNCS, CHANGES = "creates", "opens", "removes", "syncs", "changes"
 EVENTS = {
     "os.rename": (1, CREATES),
     "os.mkdir": (0, CREATES),
@@ -21,8 +21,8 @@ EVENTS = {
 """Of each event, which argument is the path, and what the operation does."""
 
 IMPOSSIBLE = {
-    errno.ENOSPC: (REMOVES, CHANGES),
-    errno.EDQUOT: (REMOVES, CHANGES),
+    errno.ENOSPC: (OPENS, REMOVES, CHANGES),
+    errno.EDQUOT: (OPENS, REMOVES, CHANGES),
     errno.EACCES: (SYNCS, CHANGES),
     errno.EPERM: (SYNCS, CHANGES),
     errno.EROFS: (SYNCS, CHANGES),
@@ -38,6 +38,8 @@ def arm():
 
 
 def _operation(name, effect, path):
+    if effect is REMOVES and not os.path.lexists(path):
+        return
     if not any(path == folder or path.startswith(folder + os.sep) for folder in _under):
         return
     index, at, number = next(_count), int(_given.get("FAULT_AT", -1)), int(_given.get("FAULT_NUMBER", 0))
@@ -61,8 +63,8 @@ def _hook(event, arguments):
     if event == "open":
         path, _, flags = arguments
         if isinstance(path, str | bytes) and (flags or 0) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
-            name = "create" if flags & os.O_CREAT else "open"
-            _operation(name, CREATES, os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
+            name, effect = ("create", CREATES) if flags & os.O_CREAT else ("open", OPENS)
+            _operation(name, effect, os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
     elif event in EVENTS:
         position, effect = EVENTS[event]
         path = arguments[position]
@@ -72,8 +74,8 @@ def _hook(event, arguments):
 
 def _syncing(real):
     def fsync(descriptor):
-        if _under:
-            _operation("fsync", SYNCS, str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        if _under and (link := Path(f"/proc/self/fd/{descriptor}")).is_symlink():
+            _operation("fsync", SYNCS, str(link.readlink()))
         return real(descriptor)
 
     return fsync

@@ -1,6 +1,6 @@
 """The whole sweep of faults on the backends named, or on those installed, as a table: `nox -s faults`; takes hours.
 
-`python tests/faults/sweep.py pt --modes 'kill;SIGTERM' --every 5` does a part of it.
+`python tests/faults/fault_sweep.py pt --modes 'kill;SIGTERM' --every 5` does a part of it.
 """
 
 import argparse
