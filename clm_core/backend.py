@@ -206,13 +206,11 @@ class TrainingJob:
     def evaluates_at(self, step: int) -> bool:
         """Whether to evaluate at this step: never without validation blocks, nor twice, nor if it is to stop."""
         is_new = step > self.first_step or self.resume_from is None or self.evaluation_due
-        return is_new and self.validation is not None and self.schedule.evaluates_at(step) and not self.stop.requested
+        goes_on = step == self.first_step or not self.stop.requested  # `report` ends the first one, before any step.
+        return goes_on and is_new and self.validation is not None and self.schedule.evaluates_at(step)
 
     def evaluate(self, step: int, score: Callable[[], Score]) -> Score | None:
-        """Score the validation blocks with `score` and report it, if it is time to; None if not, or if abandoned.
-
-        `score` reports each batch, where `report` ends it if the training is to stop.
-        """
+        """Score and report, if it is time to; None if not. Where `score` reports a batch, it ends if it is to stop."""
         if not self.evaluates_at(step):
             return None
         try:

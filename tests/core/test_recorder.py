@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from clm_core.backend import StepDone
+from clm_core.backend import BatchScored, StepDone
 from clm_core.config import TrainConfig
-from clm_core.errors import DivergedError, TrainingError
+from clm_core.errors import DivergedError, StoppedError, TrainingError
 from clm_core.runs.history import PENDING_FILE, Recorder
 from clm_core.runs.spikes import Spikes
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Progress
+from clm_core.stopping import EvaluationAbandonedError, Stop
 
 
 @pytest.fixture
@@ -73,3 +74,12 @@ def test_what_is_added_ends_the_training_where_it_is_no_number(new_recorder):
     recorder = new_recorder()
     with pytest.raises(TrainingError, match="the auxiliary loss is inf at step 1"), recorder.recording():
         recorder(StepDone(step=1, loss=1.0, auxiliary_loss=float("inf")))
+
+
+def test_a_training_that_is_to_stop_before_its_first_step_ends_in_its_first_evaluation(new_recorder):
+    recorder = new_recorder(stop=Stop(signum=15))
+    with pytest.raises(StoppedError), recorder.recording():
+        recorder(BatchScored(blocks=1))
+    with pytest.raises(EvaluationAbandonedError), recorder.recording():
+        recorder(StepDone(step=1, loss=1.0))
+        recorder(BatchScored(blocks=1))
