@@ -181,10 +181,8 @@ def test_the_file_stop_ends_a_training_after_its_step_and_is_gone_when_it_goes_o
         repeat()
     monkeypatch.setattr(Bigrams, "add", add)
     _, said = repeat()
-    assert (said[0], weights(tmp_path / "run")) == (
-        "resuming run at step 3 of 6",
-        weights(repeat(output_dir="whole")[0].output_dir),
-    )
+    assert "resuming run at step 3 of 6" in said
+    assert weights(tmp_path / "run") == weights(repeat(output_dir="whole")[0].output_dir)
     assert "stop" not in names(tmp_path / "run")
 
 
