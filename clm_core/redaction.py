@@ -45,6 +45,6 @@ def without_credentials(text: str) -> str:
 
 def _known() -> set[str]:
     values = {value for name, value in os.environ.items() if NAMES.search(name.upper())}
-    if hub := sys.modules.get("huggingface_hub"):  # Otherwise it has read no token file either.
-        values.add(hub.get_token() or "")
+    if "huggingface_hub.utils" in sys.modules:  # Otherwise it has read no token file, or a signal ended its import.
+        values.add(sys.modules["huggingface_hub"].get_token() or "")
     return {value for value in values if len(value) >= SHORTEST}
