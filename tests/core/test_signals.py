@@ -84,7 +84,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
     [
         ("clm_core.screen", ["backends"]),
         ("clm_core.cli", ["backends"]),
-        # Half of it is there then, and what redacts the last line asks it for a token.
+        # Half of it is there then, and asked for a token, which the last line must not show.
         (
             "huggingface_hub.utils._telemetry",
             ["--backend", "bigram", "generate", "--model-name-or-path", "jane/fox", "Why"],
