@@ -73,7 +73,7 @@ def writing(
         if number is None or not _is_about(error, number, within):
             raise
         if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
-            raise _explained(number, file_of(error) or path, 0, 0) from error
+            raise _explained(number, file_of(error) or path) from error
         raise _explained(number, path, needs(), size_of(temporary) if temporary else 0) from error
 
 
@@ -145,7 +145,7 @@ def _is_elsewhere(error: BaseException, within: Path) -> bool:
     return named is not None and not named.resolve().is_relative_to(within.resolve())
 
 
-def _explained(number: int, path: Path, needs: int, so_far: int) -> DiskError:
+def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0) -> DiskError:
     sizes = _sizes(number, path, needs, so_far)
     if number in FULL:
         return DiskFullError(f"the disk is full: {path}: free some space, or choose a folder on another disk{sizes}")

@@ -13,9 +13,9 @@ from clm_core.checkpoints import list_complete, run_of
 from clm_core.config import TrainConfig
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
-from clm_core.durable.disk_errors import size_of, writing
+from clm_core.durable.disk_errors import is_disk_error, size_of, writing
 from clm_core.durable.lock import LOCK, HeldError, locked
-from clm_core.errors import OutputError
+from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import MODELS, check_finite
 from clm_core.record import RUN_FILE
 from clm_core.runs import leftovers
@@ -65,7 +65,8 @@ def held(folder: Path | None) -> Iterator[bool]:
         return
     _check_writable(folder)
     with _locked(folder):
-        leftovers.put_right(folder)
+        with writing(folder, within=folder):
+            leftovers.put_right(folder)
         yield True
 
 
@@ -85,11 +86,12 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None, *, is_h
         try:
             folder = _make(config, backend, resume_from, lock, is_held=is_held)
         except OSError as error:
-            raise OutputError(f"output_dir {error.filename} cannot be written: {error.strerror}") from None
+            raise _cannot_be_written(error.filename, error) from None
         claim = Claim(folder)
-        for name in (ERROR_LOG, STOP_FILE):  # From the error, or the request, that ended the run before it was resumed.
-            remove(folder / name)
         try:
+            with writing(folder, within=folder):
+                for name in (ERROR_LOG, STOP_FILE):  # From what ended the run before it was resumed.
+                    remove(folder / name)
             yield claim
         except BaseException as error:
             if claim.begun or _is_resumed(folder, resume_from):
@@ -195,7 +197,7 @@ def _locked(folder: Path) -> Iterator[None]:
                 "--output-dir"
             ) from None
         except OSError as error:
-            raise OutputError(f"output_dir {folder} cannot be written: {error.strerror}") from None
+            raise _cannot_be_written(folder, error) from None
         yield
 
 
@@ -207,6 +209,12 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"output_dir {folder} cannot be written: no permission in {existing}")
+
+
+def _cannot_be_written(place: object, error: OSError) -> OutputError:
+    """A disk that is full or fails has a code of its own; a permission, or a name that is too long, is an option's."""
+    of_disk = is_disk_error(error) and not isinstance(error, PermissionError)
+    return (DiskError if of_disk else OutputError)(f"output_dir {place} cannot be written: {error.strerror}")
 
 
 def _is_resumed(folder: Path, resume_from: Path | None) -> bool:

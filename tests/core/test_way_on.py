@@ -1,0 +1,122 @@
+"""What ends a training says which checkpoint there is, and a command that goes on from it and works."""
+
+import errno
+import re
+import shlex
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from clm_bigram import Bigrams
+from safetensors.numpy import save_file
+from support.folders import names
+
+from clm_core import cli
+from clm_core.durable import append
+from clm_core.errors import DiskError, DiskFullError, DivergedError, TrainingError
+from clm_core.runs import history
+from clm_core.runs.way_on import WayOn
+
+OPTIONS = {"output_dir": "run", "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
+
+
+@pytest.fixture
+def broken(train, monkeypatch):
+    """Train with something else in place of an attribute of the toy, and return the error that this ends with."""
+
+    def run(owner, name, instead, expected, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, instead)
+            with pytest.raises(expected) as caught:
+                train(**(options or OPTIONS))
+        return str(caught.value)
+
+    return run
+
+
+def after(calls, usual, error):
+    """A function that does as usual for some calls, and raises an error in the next."""
+    left = iter(range(calls))
+
+    def instead(*given):
+        if next(left, None) is None:
+            raise error
+        return usual(*given)
+
+    return instead
+
+
+def command_in(text):
+    return shlex.split(text.partition("to go on: clm ")[2])
+
+
+def test_the_command_after_a_full_disk_goes_on_to_the_same_weights(broken, train, tmp_path):
+    error = OSError(errno.ENOSPC, "No space left on device")
+    said = broken(Bigrams, "save", after(2, Bigrams.save, error), DiskFullError)
+    assert said.startswith("the disk is full: run/checkpoint-6: free some space")
+    assert "run/checkpoint-4 is complete; to go on: clm --backend bigram train --resume-from-checkpoint run" in said
+    assert names(tmp_path / "run") == ["checkpoint-2", "checkpoint-4", "history.jsonl", "run.yaml"]
+    assert cli.main(command_in(said)) == 0
+    train(**{**OPTIONS, "output_dir": "whole"})
+    one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "whole"))
+    assert one == other
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
+def test_the_trained_model_that_the_disk_does_not_take_is_in_the_last_checkpoint(broken, tmp_path, number):
+    said = broken(Bigrams, "save", after(3, Bigrams.save, OSError(number, "refused")), DiskError)
+    assert "run/checkpoint-6 is complete; to go on: " in said
+    assert re.search(r"\([\d.]+ kB are needed, [\d.]+ [GT]B are free\)|your quota is used up, ", said)
+    assert cli.main(command_in(said)) == 0
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_a_history_that_cannot_be_written_is_named(broken, calls):
+    instead = after(calls, append, OSError(errno.EIO, "Input/output error"))
+    said = broken(history, "append", instead, DiskError)
+    assert said.startswith("run/history.jsonl cannot be written: Input/output error: its disk fails")
+    assert said.endswith("there is no checkpoint") is (calls == 0)
+
+
+def test_neither_a_checkpoint_nor_a_model_with_weights_that_are_not_finite_is_written(broken, tmp_path):
+    scales = iter((1.0, np.nan, np.nan))
+
+    def save(self, folder):
+        save_file({**vars(self), "scale": np.array([1.0, next(scales)])}, folder / "model.safetensors")
+
+    said = broken(Bigrams, "save", save, TrainingError)
+    assert "the weight scale has the value nan at [1]; run/checkpoint-2 is from before; to go on: " in said
+    assert names(tmp_path / "run") == ["checkpoint-2", "history.jsonl", "run.yaml"]
+    broken(Bigrams, "save", save, TrainingError, save_strategy="no", max_steps=6, output_dir="other")
+    assert names(tmp_path / "other") == ["history.jsonl", "run.yaml"]
+
+
+def test_a_loss_that_is_no_number_names_the_last_checkpoint_before_it(broken, tmp_path):
+    usual, losses = Bigrams.score, iter((1.0, 1.0, 1.0, float("nan")))
+
+    def score(self, blocks):
+        return replace(usual(self, blocks), loss_sum=next(losses))
+
+    said = broken(Bigrams, "score", score, TrainingError, **OPTIONS, eval_strategy="no")
+    assert "the loss is nan at step 4" in said
+    assert "; run/checkpoint-2 is from before; to go on: " in said
+    assert cli.main(command_in(said)) == 0
+
+
+class Recorder:
+    checkpoint, step = None, 5
+
+
+def way_on(folder, backend="pt", rate=2e-4):
+    return WayOn(folder=folder, recorder=Recorder, backend=backend, learning_rate=rate)
+
+
+def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path):
+    train(**OPTIONS)
+    said = "checkpoint-2 is from before.*/checkpoint-2 --learning-rate 0.0001$"
+    for expected in (said, "there is no checkpoint from before"):
+        with pytest.raises(TrainingError, match=expected), way_on(tmp_path / "run").shown():
+            raise DivergedError("a spike", step=3)
+        shutil.rmtree(tmp_path / "run" / "checkpoint-2", ignore_errors=True)
