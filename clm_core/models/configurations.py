@@ -14,6 +14,7 @@ from clm_core.models.loading import loaded
 from clm_core.models.overrides import add_aliases, overridden, width_of_heads
 from clm_core.models.presence import look_for
 from clm_core.models.series import translated
+from clm_core.models.sizes import check_sizes
 from clm_core.models.vocabulary import count_ids
 
 Say = Callable[[str], None]
@@ -74,9 +75,10 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool 
     """Make sure that every id has an embedding, and every token of a block a position.
 
     Raises:
-        ModelError: the tokenizer has ids for which the model has no embeddings.
+        ModelError: the tokenizer has ids for which the model has no embeddings, or there can be no such model.
         OptionError: block_size exceeds the positions of the model.
     """
+    check_sizes(architecture)
     rows, needed = count_embeddings(architecture), count_ids(tokenizer)
     if rows is not None and needed > rows:
         own = "use the model's own tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"

@@ -10,6 +10,7 @@ from typing import Any
 
 from clm_core.errors import OptionError, did_you_mean, similar
 from clm_core.models.series import translated
+from clm_core.models.sizes import check_override
 
 Fields = dict[str, Any]
 
@@ -21,7 +22,7 @@ def overridden(architecture: Any, overrides: str) -> Any:
     """The configuration with the fields that are named, as `name=value,name=value`, and those that follow from them.
 
     Raises:
-        OptionError: a field is unknown, its value is not one of its kind, or it would change nothing.
+        OptionError: a field is unknown, its value is not one of its kind or cannot be, or it would change nothing.
     """
     try:
         values = _parsed(architecture, overrides)
@@ -70,6 +71,7 @@ def _parsed(architecture: Any, overrides: str) -> Fields:
             raise OptionError(f"{pair!r} is not of the form name=value, with a comma between two")
         name = aliases.get(given, given)
         value = _typed(given, getattr(architecture, name, None), text)
+        check_override(given, name, value)
         if values.setdefault(name, value) != value:
             raise OptionError(f"{names[name]} and {given} are the same field: give one of them")
         names[name] = given

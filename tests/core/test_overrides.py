@@ -1,5 +1,6 @@
 """`config_overrides` makes the configuration that its class makes of the fields, the same in every series."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from clm_core.config import TrainConfig
-from clm_core.errors import OptionError
-from clm_core.models.configurations import new_architecture
+from clm_core.errors import ModelError, OptionError
+from clm_core.models.configurations import check_fits, new_architecture
 
 
 def made(tokenizer: PreTrainedTokenizerFast, overrides: str, **options: Any) -> tuple[Any, list[str]]:
@@ -89,3 +90,34 @@ def test_what_cannot_be_is_refused_by_name(
 ) -> None:
     with pytest.raises(OptionError, match=f"config_overrides '{overrides}': {message}"):
         made(tokenizer, overrides, model_type=kind)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("n_layer=0", "n_layer is at least 1, not 0"),
+        ("num_hidden_layers=-1", "num_hidden_layers is at least 1, not -1"),
+        ("n_layer=1000000", "n_layer is at most 10,000, not 1,000,000"),
+        ("n_embd=0", "n_embd is at least 1, not 0"),
+        ("n_head=-2", "n_head is at least 1, not -2"),
+        ("n_inner=0", "n_inner is at least 1, not 0"),
+        ("attn_pdrop=nan", "attn_pdrop is a number, not nan"),
+        ("resid_pdrop=1.5", "resid_pdrop is a share of what is dropped, at least 0 and below 1, not 1.5"),
+        ("initializer_range=-inf", "initializer_range is a number, not -inf"),
+        ("layer_norm_epsilon=-1", "layer_norm_epsilon is at least 0, not -1"),
+        ("model_type=llama", "model_type cannot be changed here: give it as --model-type"),
+        ("num_labels=7", "num_labels cannot be changed here"),
+    ],
+)
+def test_what_no_model_can_be_is_refused_by_name(field: str, said: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(OptionError, match=re.escape(said)):
+        made(tokenizer, field, model_type="gpt2")
+
+
+def test_a_configuration_that_no_model_has_is_refused_wherever_it_is_from(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    CONFIG_MAPPING["gpt2"](n_layer=10**6).save_pretrained(tmp_path)
+    architecture, _ = made(tokenizer, "", config_name=str(tmp_path))
+    with pytest.raises(ModelError, match="n_layer is at most 10,000, not 1,000,000"):
+        check_fits(architecture, tokenizer, block_size=8)
