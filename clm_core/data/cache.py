@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from clm_core.data.manifest import AGAIN, FORMAT, MANIFEST, Manifest, read_manifest
 from clm_core.data.prepared import FILES, Prepared
+from clm_core.durable.files import TEMPORARY as NEW_FILE
 from clm_core.errors import DataError, OutputError
 
 if TYPE_CHECKING:  # Only preparing needs it.
@@ -70,12 +71,20 @@ def reserved(
         OutputError: the folder cannot be written, also where the block fails to, or contains something else.
     """
     target = folder or cache_folder() / content.key()
-    with locked(target):
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(locked(target))
+        except OutputError as error:
+            # A cache that cannot be written, such as one that several people read: what it has is whole.
+            if not (found := None if overwrite else find(content, target, say)):
+                raise OutputError(f"{error}{'' if folder else ': set CLM_CACHE to a folder that can be'}") from error
+            yield Reserved(target, found)
+            return
         # What is in the cache is clm's; another folder may have other data, or a manifest that says so no more.
         ours = overwrite or folder is None or _is_of(content, target)
         found = find(content, target, say) if ours and not overwrite else None
         if not found:
-            check_replaceable(target, overwrite=ours)
+            check_replaceable(target, overwrite=ours, in_cache=folder is None)
         yield Reserved(target, found)
 
 
@@ -120,8 +129,10 @@ def filling(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_replaceable(target: Path, *, overwrite: bool) -> None:
+def check_replaceable(target: Path, *, overwrite: bool, in_cache: bool = False) -> None:
     """Make sure that nothing but prepared data would be lost, and that only if the user asked for it.
+
+    Elsewhere than `in_cache`, files of these names without a manifest may be another program's, such as nanoGPT's.
 
     Raises:
         OutputError: something would.
@@ -131,9 +142,13 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
         return
     if target.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise OutputError(f"output_dir {target} is the current folder, or contains it: choose a new folder")
-    names = {path.name for path in target.iterdir()} if target.is_dir() else None
-    if names is None or names - FILES or (names and MANIFEST not in names):
-        raise OutputError(f"{target} exists already and contains more than prepared data: choose another folder")
+    names = None
+    if target.is_dir():
+        names = {path.name for path in target.iterdir() if not path.name.startswith(NEW_FILE)}
+    is_data = names is not None and not names - FILES and (MANIFEST in names or not names or in_cache)
+    if not is_data:
+        way_out = "remove it" if in_cache else "choose another folder"
+        raise OutputError(f"{target} exists already and contains more than prepared data: {way_out}")
     if names and not overwrite:
         read_manifest(target)  # One that is damaged is said to be; it may be of the same data.
         raise OutputError(f"{target} contains other prepared data: choose another folder, or give --overwrite-cache")

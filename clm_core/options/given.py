@@ -118,7 +118,7 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:  # No file and no field has such a character.
         raise TypeError
     return value
 

@@ -202,6 +202,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _check_writable(folder: Path) -> None:
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError:  # safetensors takes no other name.
+        raise OutputError(f"output_dir {folder} is not UTF-8: choose another name") from None
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"output_dir {folder} is a file: choose a folder")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

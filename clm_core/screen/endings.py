@@ -85,7 +85,7 @@ def line_of(error: BaseException) -> str:
 
 
 def _not_allowed(error: BaseException) -> str:
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return "no temporary folder is writable: set TMPDIR to one that is"
 

@@ -1,10 +1,14 @@
 """Every exit code of `clm`, and which error has which."""
 
+import errno
 import signal
 from enum import IntEnum
 
 from clm_core.durable.disk_errors import chain, is_disk_full
 from clm_core.errors import ClmError, DiskError, StoppedError
+
+OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of the name of a file: no file can have it, or it is a link to itself."""
 
 
 class ExitCode(IntEnum):
@@ -55,6 +59,9 @@ def signal_of(error: BaseException) -> int | None:
 
 
 def is_not_allowed(error: BaseException) -> bool:
-    """Whether the user lacks a permission to read or write, which they can change."""
+    """Whether the system refused a place that the user named, or a temporary folder, which they can change."""
+    if not isinstance(error, OSError):
+        return False
+    refused = isinstance(error, PermissionError) or error.errno in OF_A_NAME
     no_temporary_folder = isinstance(error, FileNotFoundError) and "temporary directory" in str(error)
-    return no_temporary_folder or (isinstance(error, PermissionError) and bool(error.filename))
+    return no_temporary_folder or (refused and bool(error.filename))

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -25,10 +25,11 @@ def hushed(*, verbose: bool) -> Iterator[TextIO]:
     code writes to `sys.stderr`, such as the bar of a download, still goes to the person. What was kept becomes a note
     on an error that is not ours, since it may say why.
     """
-    if verbose:
-        yield sys.stderr
-        return
     sys.stderr.flush()
+    if verbose:
+        with error_stream(os.dup(2)) as stream, redirect_stderr(stream):
+            yield stream
+        return
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     real = os.dup(2)

@@ -1,5 +1,6 @@
 """Prepared data is found again, never mixed up, and safe from a death at any write and from a second process."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ from support.folders import names
 
 from clm_core import sample
 from clm_core.data import preparation
+from clm_core.errors import OutputError
 
 PREPARE = """
 import clm_core as clm
@@ -123,6 +125,25 @@ def test_a_damaged_cache_is_mended(prepare, file):
     (folder / file).write_bytes(b"ab")
     assert not prepare().reused
     assert prepare().folder == folder
+
+
+def test_a_cache_without_a_manifest_is_mended_and_a_folder_without_one_is_not_taken(prepare):
+    for where, is_taken in (({}, True), ({"output_dir": "ready"}, False)):
+        (prepare(**where).folder / "manifest.json").unlink()
+        if is_taken:
+            assert not prepare(**where).reused
+        else:
+            with pytest.raises(OutputError, match="more than prepared data: choose another folder"):
+                prepare(**where)
+
+
+def test_a_cache_that_cannot_be_written_gives_what_it_has_and_says_so_of_the_rest(prepare, tmp_path):
+    folder = prepare().folder
+    shutil.rmtree(folder.parent / ".locks")
+    (folder.parent / ".locks").touch()  # No lock can be made there, as on a disk that can only be read.
+    assert prepare().reused
+    with pytest.raises(OutputError, match="set CLM_CACHE to a folder that can be"):
+        prepare(seed=1)
 
 
 @pytest.mark.parametrize("first", [True, False])

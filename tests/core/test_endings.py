@@ -68,6 +68,31 @@ def test_where_no_step_was_made_the_log_is_in_the_temporary_folder(crash, tmp_pa
     assert not Path("run").exists()
 
 
+def test_the_log_is_not_written_through_a_link_that_came_to_be_in_its_place(crash, monkeypatch, tmp_path):
+    usual = BigramBackend.train
+
+    def train(self, job):
+        usual(self, job)
+        (job.output_dir / ERROR_LOG).symlink_to(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(BigramBackend, "train", train)
+    crash(KeyError("exp_avg"))
+    assert "exp_avg" in Path("run", ERROR_LOG).read_text()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("option", ["--output-dir", "--resume-from-checkpoint", "--model-name-or-path", "--config"])
+def test_a_name_that_no_file_can_have_is_a_mistake_of_its_own(option, capsys):
+    assert cli.main(["--backend", "bigram", "train", option, "x" * 300]) == ExitCode.INPUT
+    assert capsys.readouterr().err.endswith(": File name too long\n")
+
+
+def test_a_zero_byte_is_no_text(tmp_path, capsys):
+    (tmp_path / "own.yaml").write_text('output_dir: "a\\0b"\n')
+    assert cli.main(["--backend", "bigram", "train", "--config", str(tmp_path / "own.yaml")]) == ExitCode.INPUT
+    assert "output_dir must be text, not 'a\\x00b'" in capsys.readouterr().err
+
+
 def test_where_nothing_can_be_written_the_line_says_so_and_verbose_prints_it(crash, monkeypatch):
     monkeypatch.setattr("clm_core.screen.endings._write", lambda *given: (_ for _ in ()).throw(FULL))
     assert "could not be saved: --verbose prints it" in crash(ValueError("odd"), late=False)[1][-1]
@@ -179,7 +204,8 @@ def test_output_that_takes_no_more_is_a_full_disk_and_messages_that_are_lost_end
         done = clm("backends", stdout=full, stderr=subprocess.PIPE, text=True)
         assert (done.returncode, done.stderr.count("\n")) == (4, 1)
         assert "standard output cannot be written: No space left on device" in done.stderr
-        assert clm(*TRAIN, "--output-dir", "run", stdout=subprocess.DEVNULL, stderr=full).returncode == 0
+        for more in (["--output-dir", "run"], ["--output-dir", "verbose", "--verbose"]):
+            assert clm(*TRAIN, *more, stdout=subprocess.DEVNULL, stderr=full).returncode == 0
     assert json.loads(Path("run/results.json").read_text())["steps"] == 4
 
 

@@ -23,6 +23,15 @@ MARKS = {
 BINARY = 0.2
 """The share of zero bytes at the start of a file above which it is text only in UTF-16 or UTF-32, if at all."""
 
+PACKED = {
+    b"\x1f\x8b": ".gz",
+    b"BZh91AY&SY": ".bz2",
+    b"\xfd7zXZ\x00": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"PK\x03\x04": ".zip",
+}
+"""How compressed files begin, which some encodings would read as text."""
+
 CONTROLS = {*range(32)} - {*b"\t\n\v\f\r\x1b"}
 """Bytes that do not occur in text with one byte per character."""
 
@@ -106,6 +115,9 @@ def _filled(stream: BinaryIO) -> bytes:
 
 def _check_head(file: File, head: bytes, name: str, *, marked: bool) -> None:
     """Make sure that a file is what its encoding says, as far as its beginning tells."""
+    if packed := next((ending for start, ending in PACKED.items() if head.startswith(start)), None):
+        way_out = "unpack it first" if packed == ".zip" else f"its name must end in {packed}"
+        raise DataError(f"{file} is not text: it is compressed like {packed} files: {way_out}")
     kind = codecs.lookup(name).name
     if not marked and kind in ("utf-16", "utf-32"):
         raise DataError(f"{file} has no byte order mark: give --encoding {kind}-le, or {kind}-be")
