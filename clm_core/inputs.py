@@ -17,8 +17,12 @@ from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import check_fits, load_architecture, new_architecture
 from clm_core.models.tokenizers import SAMPLE
 from clm_core.paths import is_path
+from clm_core.record import model_faults
 from clm_core.registry import backends_with
 from clm_core.screen.progress import Progress
+
+NAMED = ("model_name_or_path", "tokenizer_name", "config_name")
+"""The options that name a model, a tokenizer or a configuration."""
 
 WAYS = {
     TRAIN: "--train-file or --dataset-name",
@@ -27,9 +31,24 @@ WAYS = {
 """Where the documents of a split can come from."""
 
 
+def check_undamaged(config: Any) -> None:
+    """Make sure that the model and the tokenizer, if they are of a run or a checkpoint, are as they were written.
+
+    Raises:
+        ModelError: one is not.
+    """
+    names = [getattr(config, name, None) for name in NAMED]
+    for name in dict.fromkeys(filter(None, names)):
+        if damaged := model_faults(Path(name)):
+            raise ModelError(
+                f"{name} is damaged: {', '.join(damaged)}: use another checkpoint; `clm verify` shows which are whole. "
+                "If you made the change yourself, use a copy of the model's files in another folder"
+            )
+
+
 def announce(config: Any, progress: Progress) -> None:
     """Report what is loaded from the Hub, which may take a while."""
-    names = [getattr(config, name, None) for name in ("model_name_or_path", "tokenizer_name", "config_name")]
+    names = [getattr(config, name, None) for name in NAMED]
     wanted = [name for name in names if name and name != SAMPLE and not is_path(name)]
     if wanted or getattr(config, "dataset_name", None):
         wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []

@@ -2,11 +2,13 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from clm_core.durable import checksums, read, replace, sync_file
 from clm_core.errors import OutputError
+from clm_core.marker import FILES, MARKER
 from clm_core.screen.endings import ERROR_LOG
 
 RUN_FILE = "run.yaml"
@@ -20,9 +22,6 @@ CURVE = "losses.png"
 LOGS = "logs"
 UPLOADING = ".upload-"
 """Prefix of the name of a folder that holds a checkpoint during its upload."""
-
-FILES = "files"
-"""The entry of the results with the size and the SHA-256 of the other files."""
 
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
@@ -68,11 +67,30 @@ def faults(run: Path) -> list[str]:
         OutputError: it is not finished, or its results cannot be read.
     """
     results = read_results(run)
-    if FILES not in results and checksums.SEAL not in results:  # Of an earlier clm.
-        return [] if any(run.glob("model*.safetensors")) else ["model.safetensors is missing"]
-    if not checksums.is_sealed(results):
+    if have_changed(results):
         return [f"{RESULTS_FILE} has changed since it was written"]
-    return checksums.faults(run, results.get(FILES))
+    if FILES in results:
+        return checksums.faults(run, results[FILES])
+    return [] if any(run.glob("model*.safetensors")) else ["model.safetensors is missing"]
+
+
+def have_changed(results: Record) -> bool:
+    """Whether results with sums are not as they were written; those of an earlier clm have none and do not tell."""
+    return bool({FILES, checksums.SEAL} & results.keys()) and not checksums.is_sealed(results)
+
+
+def model_faults(folder: Path) -> list[str]:
+    """What is damaged of the model and the tokenizer in the folder of a run or a checkpoint, a line for each file.
+
+    Nothing if the folder has no sums, or is none of both; a link is as good as the file that it leads to.
+    """
+    for name in (MARKER, RESULTS_FILE):
+        with suppress(OSError, ValueError):  # Other programs may have a file of this name, too.
+            found = checksums.read_record(folder / name)
+            if checksums.is_sealed(found) and isinstance(found.get(FILES), dict):
+                model = {file: sums for file, sums in found[FILES].items() if _is_of_model(file)}
+                return checksums.faults(folder, model, links=True)
+    return []
 
 
 def read_configuration(run: Path) -> Record:
@@ -121,6 +139,10 @@ def shared_names(folder: Path) -> list[Path]:
 def is_shared(name: str) -> bool:
     """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
     return name in WRITTEN - {ERROR_LOG} or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+
+
+def _is_of_model(name: str) -> bool:
+    return is_shared(name) and name not in (RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE)
 
 
 def _proved(run: Path) -> list[str]:

@@ -9,7 +9,7 @@ from clm_core.commands.call import Call
 from clm_core.config import EvaluateConfig
 from clm_core.data.manifest import VALIDATION
 from clm_core.durable import write
-from clm_core.inputs import announce, check_type, existing_model, prepared_for
+from clm_core.inputs import announce, check_type, check_undamaged, existing_model, prepared_for
 from clm_core.models.configurations import check_fits
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
@@ -38,6 +38,7 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
     config, backend = request.config, request.backend
     if config.output_file:
         output.check_output_file(config.output_file)
+    check_undamaged(config)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)
     check_type(model.architecture, backend)

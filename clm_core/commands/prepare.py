@@ -11,7 +11,7 @@ from clm_core.data.preparation import check_blocks
 from clm_core.data.prepared import Prepared
 from clm_core.errors import DataError
 from clm_core.hub import pushing
-from clm_core.inputs import announce, prepared_by, prepared_line
+from clm_core.inputs import announce, check_undamaged, prepared_by, prepared_line
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import resolve
 from clm_core.registry import get_backend
@@ -43,6 +43,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
             prepared_line(prepared, config.block_size, "using merged data from the cache" if reused else "merged")
         )
     else:
+        check_undamaged(config)
         announce(config, progress)
         prepared, reused = prepared_by(config, load_tokenizer(config), progress, folder)
     if prepared.shard is None:

@@ -22,7 +22,7 @@ from clm_core.durable.disk_errors import writing
 from clm_core.errors import ClmError, OptionError, StoppedError
 from clm_core.hub import publishing
 from clm_core.hub.pushing import command_for
-from clm_core.inputs import announce, check_type, model_to_train, open_whole, prepared_for
+from clm_core.inputs import announce, check_type, check_undamaged, model_to_train, open_whole, prepared_for
 from clm_core.installation import install_extra
 from clm_core.models import model_folder
 from clm_core.models.ignored_fields import attention
@@ -112,6 +112,7 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress) -> Pla
         ClmError: an option, the data, the model or the checkpoint cannot be used as requested.
     """
     config, backend = request.config, request.backend
+    check_undamaged(config)
     announce(config, progress)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)

@@ -103,7 +103,7 @@ def _run(folder: Path) -> VerifiedPart:
         faults = [*_linked(folder, record.RESULTS_FILE), *record.faults(folder)]
     except OutputError as error:
         return _part("run", folder, [_without(error, folder)])
-    return _part("run", folder, faults, record.read_results(folder).get(record.FILES))
+    return _part("run", folder, faults, record.read_results(folder).get(marker.FILES))
 
 
 def _checkpoint(folder: Path) -> VerifiedPart:

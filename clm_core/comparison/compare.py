@@ -17,7 +17,7 @@ from clm_core.comparison.side import ARCHITECTURE, RECORD, REQUEST, train_config
 from clm_core.config import ParityConfig
 from clm_core.data.manifest import TRAIN
 from clm_core.errors import BackendError, DiskError, OptionError
-from clm_core.inputs import check_type, model_to_train, prepared_for
+from clm_core.inputs import check_type, check_undamaged, model_to_train, prepared_for
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options.resolve import ParityRequest
 from clm_core.results import Difference, ParityResult
@@ -112,6 +112,7 @@ def _folder(config: ParityConfig) -> Iterator[Path]:
 def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> dict[str, float]:
     """Prepare the data, and write what both sides read."""
     config = train_config(request.config)
+    check_undamaged(config)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
     for backend in request.backends:

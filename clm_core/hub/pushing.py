@@ -17,7 +17,17 @@ from clm_core.hub import account, prepared_data, run_files
 from clm_core.hub.account import DatasetFacts, Hub, Repository
 from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import refuse_link, upload
-from clm_core.record import CARD, RESULTS_FILE, RUN_FILE, Record, read_options, read_results, write_results
+from clm_core.record import (
+    CARD,
+    RESULTS_FILE,
+    RUN_FILE,
+    Record,
+    have_changed,
+    model_faults,
+    read_options,
+    read_results,
+    write_results,
+)
 from clm_core.results import Publication, TrainingResult
 from clm_core.screen.endings import of_run
 from clm_core.screen.progress import Progress
@@ -39,6 +49,8 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
     if config.hub_dataset_id:
         raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} contains no prepared data: give hub_model_id")
     results, options = _record(run)
+    if damaged := [RESULTS_FILE] if have_changed(results) else model_faults(run):
+        raise OutputError(f"{run} is damaged: {', '.join(damaged)}: nothing is uploaded (see `clm verify`)")
     earlier = results.get("hub") or {}
     repository = Repository(
         id=config.hub_model_id or earlier.get("repository") or options.get("hub_model_id") or name_of(run),

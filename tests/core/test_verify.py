@@ -163,6 +163,31 @@ def test_the_result_is_the_same_from_python_and_as_json(folder, capsys):
 
 
 @pytest.mark.parametrize(
+    ("place", "name"),
+    [("run", "model.safetensors"), ("run", "tokenizer.json"), ("run/checkpoint-4", "config.json")],
+)
+def test_a_model_that_is_damaged_is_neither_scored_nor_continued_nor_trained(folder, refused, place, name):
+    DAMAGES["flipped"](folder / place / name, folder)
+    said = f"{folder / place} is damaged: {name} does not match its checksum: use another checkpoint"
+    new = ["train", "--train-file", folder / "corpus.jsonl", "--output-dir", folder / "new"]
+    for command in (["evaluate", *new[1:3]], ["generate", "Why"], new):
+        assert said in refused("--backend", "bigram", *command, "--model-name-or-path", folder / place)
+
+
+def test_a_model_is_used_whatever_else_of_its_folder_is_damaged_or_belongs_to_other_programs(folder):
+    for name, content in (("history.jsonl", ""), ("results.json", "[]"), ("checkpoint.json", '{"files": {}}')):
+        (folder / "run" / name).write_text(content)
+    assert clm.evaluate(backend="bigram", model_name_or_path=folder / "run").metrics["loss"] > 0
+
+
+@pytest.mark.parametrize("name", ["results.json", "model.safetensors"])
+def test_a_run_that_is_damaged_is_not_published(folder, refused, name):
+    DAMAGES["flipped"](folder / "run" / name, folder)
+    assert name in refused("push", folder / "run")
+    assert clm.verify(folder / "run").state == "damaged"
+
+
+@pytest.mark.parametrize(
     ("place", "message"),
     [
         ("", "there is nothing to verify in"),
