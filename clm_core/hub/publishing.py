@@ -154,13 +154,21 @@ class _State:
     @classmethod
     def of(cls, event: Saved, run: Path) -> "_State":
         """The checkpoint that was just saved."""
-        folder = Path(tempfile.mkdtemp(prefix=UPLOADING, dir=run))
-        for path in event.path.iterdir():
+        state = cls(event.step, Path(tempfile.mkdtemp(prefix=UPLOADING, dir=run)))
+        try:
+            state.link(event.path)
+        except OSError:
+            state.remove()
+            raise
+        return state
+
+    def link(self, checkpoint: Path) -> None:
+        """Make the links to the files of a checkpoint, or copies where there can be none."""
+        for path in checkpoint.iterdir():
             if path.is_symlink():  # Stays a link, and as such is left out of the upload.
-                (folder / path.name).symlink_to(path.readlink())
+                (self.folder / path.name).symlink_to(path.readlink())
             elif path.is_file():
-                _link(path, folder / path.name)
-        return cls(event.step, folder)
+                _link(path, self.folder / path.name)
 
     def remove(self) -> None:
         """Remove the links."""
