@@ -52,7 +52,7 @@ def written(tmp_path_factory):
 @pytest.fixture
 def folder(written, tmp_path):
     """A copy of them."""
-    return shutil.copytree(written, tmp_path / "there")
+    return shutil.copytree(written, tmp_path / "there", ignore=shutil.ignore_patterns("cache"))
 
 
 @pytest.fixture
