@@ -253,11 +253,12 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"
-    pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="tokenize")
+    pool, is_done = ThreadPoolExecutor(max_workers=count, thread_name_prefix="tokenize"), False
     try:
         yield pool
+        is_done = True
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=is_done, cancel_futures=True)  # An error, or Ctrl-C, does not wait for their slices.
         if before is None:
             del os.environ[name]
         else:
