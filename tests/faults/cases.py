@@ -118,11 +118,12 @@ def signals(lab: Laboratory, number: int = signal.SIGTERM) -> Iterator[Case]:
     """The process gets a signal at an operation, or when something of the training has happened."""
     made = whole(lab)
     for point in made.points:
-        yield Case(f"signal {number} at {made.named(point)}", partial(_asked, lab, Fault("signal", point, number)))
+        named = f"{signal.Signals(number).name} at {made.named(point)}"
+        yield Case(named, partial(_asked, lab, Fault("signal", point, number)))
     for line in made.ended.log:
         if line.startswith("- "):
             fault = Fault("signal", number=number, event=line.removeprefix("- "))
-            yield Case(f"signal {number} after {fault.event}", partial(_asked, lab, fault))
+            yield Case(f"{signal.Signals(number).name} after {fault.event}", partial(_asked, lab, fault))
 
 
 def overwrites(lab: Laboratory) -> Iterator[Case]:
@@ -135,6 +136,7 @@ def overwrites(lab: Laboratory) -> Iterator[Case]:
         yield Case(f"kill at {made.named(point)}, overwriting", partial(_overwritten, lab, template, made, point))
 
 
+NUMBERS = tuple(getattr(errno, name) for name in ERRORS)
 OVERWRITE = {"overwrite_output_dir": True, "resume_from_checkpoint": None}
 
 
@@ -181,11 +183,11 @@ def _asked(lab: Laboratory, fault: Fault) -> list[str]:
 def _overwritten(lab: Laboratory, template: Path, made: Whole, point: int) -> list[str]:
     case, wrong = lab.case(template), []
     old = state(template / "run")
-    for again in range(2):
+    stepped = False
+    for _ in range(2):
         ended = lab.train(case, Fault("kill", point), **OVERWRITE)
-        stepped = ended.events_before(point, "StepDone") > 0
-        if not stepped and not again:
-            wrong += _old_one_is_there(lab, case, old)
+        stepped |= ended.events_before(point, "StepDone") > 0
+        wrong += [] if stepped else _old_one_is_there(lab, case, old)
     ended = lab.train(case, **OVERWRITE)
     return [*wrong, *_is_finished(lab, case, ended)]
 
@@ -197,6 +199,43 @@ def _old_one_is_there(lab: Laboratory, case: Path, old: dict[str, object]) -> li
     if ended.code != 0 or (different := differences(state(copy / "run"), old)):
         return [f"the old run is lost: {how(ended)} {different}"]
     return []
+
+
+def preparations(lab: Laboratory) -> Iterator[Case]:
+    """The preparation of data is killed, told to end, or fails at an operation under the cache."""
+    case = lab.case()
+    _expect(ended := _prepare(lab, case), 0)
+    wanted = _prepared(case)
+    for point, operation in enumerate(ended.operations):
+        for fault in (
+            Fault("kill", point),
+            Fault("signal", point, signal.SIGTERM),
+            *(Fault("error", point, number) for number in NUMBERS if can_fail(operation, number)),
+        ):
+            named = f"{fault}, {operation.partition('/case-')[2].partition('/')[2]}, preparing"
+            yield Case(named, partial(_prepared_again, lab, fault, wanted))
+
+
+def _prepare(lab: Laboratory, case: Path, fault: Fault = NOTHING) -> Ended:
+    given = {"--train-file": "../corpus.jsonl", "--tokenizer-name": "sample", "--block-size": "16"}
+    argv = ["prepare", "--json", *(text for pair in given.items() for text in pair)]
+    return lab.run(case, argv, fault, CLM_CACHE=str(case / "cache"))
+
+
+def _prepared(case: Path) -> dict[str, object]:
+    return {name: it for name, it in state(case / "cache").items() if not name.startswith(".locks")}
+
+
+def _prepared_again(lab: Laboratory, fault: Fault, wanted: dict[str, object]) -> list[str]:
+    case = lab.case()
+    ended = _prepare(lab, case, fault)
+    full = fault.number in (errno.ENOSPC, errno.EDQUOT)
+    code = {"kill": -signal.SIGKILL, "signal": 128 + fault.number, "error": 4 if full else 2}[fault.kind]
+    wrong = [] if ended.code in (0, code) else [how(ended)]
+    if fault.kind == "signal" and _prepared(case) not in ({}, wanted):
+        wrong += [f"{name} is left" for name in _prepared(case)]
+    _expect(_prepare(lab, case), 0)
+    return [*wrong, *_traceback(ended), *differences(_prepared(case), wanted)]
 
 
 def _goes_on(lab: Laboratory, case: Path, *, any_checkpoints: bool = False) -> list[str]:
@@ -271,6 +310,7 @@ ALL: dict[str, Callable[[Laboratory], Iterator[Case]]] = {
     "kill at any moment": kills_at_moments,
     "kill, overwriting": overwrites,
     "SIGTERM": signals,
+    "preparation": preparations,
     **{
         f"{name}{' from then on' * always}": partial(errors, name=name, always=always)
         for name in ERRORS
