@@ -136,6 +136,7 @@ def overwrites(lab: Laboratory) -> Iterator[Case]:
         yield Case(f"kill at {made.named(point)}, overwriting", partial(_overwritten, lab, template, made, point))
 
 
+TRAINED = ("model.safetensors", checkpoints.MOMENTS)
 NUMBERS = tuple(getattr(errno, name) for name in ERRORS)
 OVERWRITE = {"overwrite_output_dir": True, "resume_from_checkpoint": None}
 
@@ -162,7 +163,8 @@ def _failed(lab: Laboratory, fault: Fault) -> list[str]:
     if ended.code == 0:  # What failed was tried again, or is not needed.
         return [*wrong, *_is_finished(lab, case, ended)]
     lines = [line for line in ended.err.splitlines() if line.startswith("clm: error: ")]
-    if ended.code != 4 or len(lines) != 1:
+    begun = (case / "run" / "run.yaml").exists()
+    if ended.code not in ((4,) if begun else (2, 4)) or len(lines) != 1:
         wrong.append(how(ended))
     elif "run" not in lines[0]:
         wrong.append(f"no path in {lines[0]}")
@@ -245,21 +247,22 @@ def _goes_on(lab: Laboratory, case: Path, *, any_checkpoints: bool = False) -> l
 def _is_finished(lab: Laboratory, case: Path, ended: Ended, *, any_checkpoints: bool = False) -> list[str]:
     """Whether all is as it is after a run that nothing happened to.
 
-    `any_checkpoints`: but for the earlier checkpoints, among which one that a signal asked for may be.
+    `any_checkpoints`: but for the checkpoints, some of which a signal asked for.
     """
     if ended.code != 0:
         return [how(ended)]
     found, wanted = state(case / "run"), dict(whole(lab).state)
     if any_checkpoints:
         last = f"{checkpoints.PREFIX}{len([1 for line in whole(lab).ended.log if line.startswith('- StepDone')])}"
-        found, wanted = (_without_earlier(it, last) for it in (found, wanted))
+        found, wanted = (_of_last_weights(it, last) for it in (found, wanted))
     beside = [f"{path.name} is left beside the run" for path in case.iterdir() if path.name != "run"]
     return [*differences(found, wanted), *beside, *_traceback(ended)]
 
 
-def _without_earlier(found: dict[str, object], last: str) -> dict[str, object]:
-    earlier = {name for name in found if checkpoints.NAME.match(name) and name.split("/")[0] != last}
-    return {name: content for name, content in found.items() if name not in earlier}
+def _of_last_weights(found: dict[str, object], last: str) -> dict[str, object]:
+    """Of the checkpoints, only what was trained in the last one; its evaluation may have come after it."""
+    other = {name for name in found if checkpoints.NAME.match(name)} - {f"{last}/{name}" for name in TRAINED}
+    return {name: content for name, content in found.items() if name not in other}
 
 
 def _checkpoints_as_written(lab: Laboratory, case: Path, ended: Ended, fault: Fault) -> list[str]:
@@ -278,9 +281,8 @@ def _checkpoints(run: Path) -> dict[str, dict[str, object]]:
     """Of each whole checkpoint, the weights and the state of the optimizer."""
     if not run.is_dir():
         return {}
-    kept = ("model.safetensors", checkpoints.MOMENTS)
     folders = [path for path in checkpoints.list_complete(run) if not checkpoints.faults(path)]
-    return {path.name: {name: it for name, it in state(path).items() if name in kept} for path in folders}
+    return {path.name: {name: it for name, it in state(path).items() if name in TRAINED} for path in folders}
 
 
 def _writes(operation: str) -> bool:
