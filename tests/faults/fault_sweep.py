@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cases
 import damages
-from short_runs import Laboratory, laboratory
+from short_runs import Laboratory, laboratory, serving
 
 ALL = {**cases.ALL, "damage, interrupted": damages.of_interrupted, "damage, finished": damages.of_finished}
 NEEDS = {"bigram": "clm_bigram", "pt": "torch", "tf": "tf_keras", "keras": "keras"}
@@ -23,19 +23,15 @@ HEAD = ("| backend | what | points | right | not right | minutes |", "| --- | --
 def main() -> int:
     """Do the cases, and say of each that does not end well what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "backends", nargs="*", default=[name for name in NEEDS if importlib.util.find_spec(NEEDS[name])]
-    )
+    parser.add_argument("backends", nargs="*", default=installed())
     parser.add_argument("--modes", type=lambda text: text.split(";"), default=list(ALL))
     parser.add_argument("--every", type=int, default=1, help="only one case of so many")
     parser.add_argument("--graphs", action="store_true", help="compiled graphs in place of eager TensorFlow")
     given = parser.parse_args()
-    rows, failed = (
-        ["| backend | what | points | right | not right | minutes |", "| --- | --- | --- | --- | --- | --- |"],
-        0,
-    )
+    rows, failed = list(HEAD), 0
     for backend in given.backends:
-        with tempfile.TemporaryDirectory() as folder, laboratory(backend, Path(folder), eager=not given.graphs) as lab:
+        with tempfile.TemporaryDirectory() as folder, serving([backend], Path(folder)) as server:
+            lab = laboratory(backend, Path(folder), server, eager=not given.graphs)
             for mode in given.modes:
                 started = time.monotonic()
                 right, wrong = _swept(lab, mode, given.every)
@@ -45,6 +41,11 @@ def main() -> int:
                 failed += wrong
     print("\n".join(["", *rows]))
     return 1 if failed else 0
+
+
+def installed() -> list[str]:
+    """The backends that can be tried here."""
+    return [name for name, module in NEEDS.items() if importlib.util.find_spec(module)]
 
 
 def _swept(lab: Laboratory, mode: str, every: int) -> tuple[int, int]:

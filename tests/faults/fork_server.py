@@ -1,7 +1,7 @@
 """Runs commands of clm, each in a process that is forked from this one, which has imported the framework.
 
-`python fork_server.py BACKEND` reads a JSON object a line, with the arguments of `_work` and of `_waited`, and answers
-each with one: how the process ended, after how many seconds, and how many of them it computed.
+`python fork_server.py BACKEND ...` reads a JSON array a line, the arguments of `_work` and those of `_waited`, and
+answers each with an object: how the process ended, after how many seconds, and how many of them it computed.
 """
 
 import atexit
@@ -28,10 +28,11 @@ IMPORTED = {
 }
 
 
-def main(backend: str) -> None:
+def main(backends: list[str]) -> None:
     """Answer until nothing more is asked."""
-    for name in IMPORTED[backend]:
-        import_module(name)
+    for backend in backends:
+        for name in IMPORTED[backend]:
+            import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         work, wait = json.loads(line)
@@ -110,4 +111,4 @@ def _note_events() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

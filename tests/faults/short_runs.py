@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,7 @@ class Laboratory:
     warm: bool = False
     """Whether a command has been run to its end, from which the server learns what to import for the others."""
     made: dict[str, Any] = field(default_factory=dict)
-    """Runs that several tests need; see `once`."""
+    """What several cases start from, or are compared with."""
 
     def case(self, template: Path | None = None) -> Path:
         """A new folder to work in, which holds what a template does."""
@@ -116,8 +116,6 @@ class Laboratory:
         if not self.warm and fault == NOTHING and kill_after is None:
             environment["FAULT_LEARN"], self.warm = "1", True
         work = {"argv": argv, "folder": str(case), "environment": environment, "printed": str(printed)}
-        assert self.server.stdin
-        assert self.server.stdout
         print(json.dumps([work, {"kill_after": kill_after, "patience": PATIENCE}]), file=self.server.stdin, flush=True)
         answer = json.loads(self.server.stdout.readline())
         texts = [printed.with_suffix(f".{name}").read_text(errors="replace") for name in ("out", "err")]
@@ -135,31 +133,26 @@ class Laboratory:
 
 
 @contextmanager
-def laboratory(backend: str, folder: Path, *, eager: bool = True) -> Iterator[Laboratory]:
-    """A laboratory, for as long as the block takes."""
+def serving(backends: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A server that runs commands of these backends, for as long as the block takes; its own messages go to a file."""
+    command, messages = [sys.executable, HERE / "fork_server.py", *backends], folder / "server.txt"
+    environment = {**os.environ, **_surroundings(folder), **injection.loading()}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with messages.open("w") as errors, subprocess.Popen(command, stderr=errors, env=environment, **pipes) as server:
+        if server.stdout.readline() != "ready\n":
+            raise RuntimeError(messages.read_text())
+        yield server
+        with suppress(BrokenPipeError):
+            server.stdin.close()
+
+
+def laboratory(backend: str, folder: Path, server: subprocess.Popen[str], *, eager: bool = True) -> Laboratory:
+    """A laboratory in an empty folder."""
     lines = "".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS)
     (folder / "corpus.jsonl").write_text(lines, encoding="utf-8")
     (folder / "tiny").mkdir()
     (folder / "tiny" / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
-    environment = {**os.environ, **_surroundings(folder), **injection.loading()}
-    with (
-        (folder / "server.txt").open("w") as errors,
-        subprocess.Popen(
-            [sys.executable, HERE / "fork_server.py", backend],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment,
-            text=True,
-        ) as server,
-    ):
-        assert server.stdin
-        assert server.stdout
-        if server.stdout.readline() != "ready\n":
-            raise RuntimeError((folder / "server.txt").read_text())
-        yield Laboratory(backend, folder, server, eager)
-        with suppress(BrokenPipeError):
-            server.stdin.close()
+    return Laboratory(backend, folder, server, eager)
 
 
 def _surroundings(folder: Path) -> dict[str, str]:
