@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 
+from clm_core import durable
 from clm_core.config import PrepareConfig, PushConfig
 from clm_core.data.manifest import MANIFEST
 from clm_core.data.prepared import PUBLICATION, Prepared
-from clm_core.durable import write
+from clm_core.durable.disk_errors import writing
 from clm_core.errors import ClmError, OptionError, OutputError
 from clm_core.hub import account, prepared_data, run_files
 from clm_core.hub.account import DatasetFacts, Hub, Repository
@@ -144,7 +145,8 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
 def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
     """Store where to publish prepared data, for `clm push`."""
     names = {name: value for name, value in asdict(wanted).items() if value is not None}
-    write(prepared.folder / PUBLICATION, json.dumps(names, indent=2) + "\n")
+    with writing(prepared.folder / PUBLICATION):
+        durable.replace(prepared.folder / PUBLICATION, json.dumps(names, indent=2) + "\n")
     return queued(prepared.folder, wanted.hub_dataset_id or name_of(prepared.folder), wanted.hub_revision)
 
 

@@ -4,6 +4,8 @@ import warnings
 
 import pytest
 
+from clm_core.errors import OutputError
+
 pytest.importorskip("tensorboard")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -21,3 +23,13 @@ def test_every_figure_of_the_history_is_a_scalar_at_its_step(train, tmp_path):
     assert curves.Tags()["tensors"] == []
     shown = {f"train/{name}" for line in lines for name, value in line.items() if name != "step" and value is not None}
     assert shown | {f"eval/{name}" for name in result.after} == set(curves.Tags()["scalars"])
+
+
+def test_curves_are_not_written_to_where_a_link_leads(train, tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    train(output_dir=run, max_steps=4, save_strategy="steps", save_steps=2)
+    (run / "logs").symlink_to(elsewhere)
+    with pytest.raises(OutputError, match="run/logs is a link"):
+        train(resume_from_checkpoint=run / "checkpoint-2", report_to="tensorboard")
+    assert list(elsewhere.iterdir()) == []
