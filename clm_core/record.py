@@ -30,6 +30,9 @@ WRITTEN = {
 }
 """The names of the files that a run writes, besides weights."""
 
+SETTINGS = ("generation_config.json", "chat_template.jinja")
+"""Files beside a model that a person may edit: how to generate and to chat with it, not what it computes."""
+
 Record = dict[str, Any]
 
 
@@ -80,9 +83,10 @@ def have_changed(results: Record) -> bool:
 
 
 def model_faults(folder: Path) -> list[str]:
-    """What is damaged of the model and the tokenizer in the folder of a run or a checkpoint, a line for each file.
+    """What is damaged of the weights, the configuration and the tokenizer in the folder of a run or a checkpoint.
 
-    Nothing if the folder has no sums, or is none of both; a link is as good as the file that it leads to.
+    A line for each file; nothing if the folder has no sums, or is none of both. A link is as good as the file that it
+    leads to.
     """
     for name in (MARKER, RESULTS_FILE):
         with suppress(OSError, ValueError):  # Other programs may have a file of this name, too.
@@ -142,7 +146,7 @@ def is_shared(name: str) -> bool:
 
 
 def _is_of_model(name: str) -> bool:
-    return is_shared(name) and name not in (RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE)
+    return is_shared(name) and name not in {RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE, *SETTINGS}
 
 
 def _proved(run: Path) -> list[str]:

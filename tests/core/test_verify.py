@@ -175,7 +175,8 @@ def test_a_model_that_is_damaged_is_neither_scored_nor_continued_nor_trained(fol
 
 
 def test_a_model_is_used_whatever_else_of_its_folder_is_damaged_or_belongs_to_other_programs(folder):
-    for name, content in (("history.jsonl", ""), ("results.json", "[]"), ("checkpoint.json", '{"files": {}}')):
+    damages = {"history.jsonl": "", "results.json": "[]", "checkpoint.json": "7", "generation_config.json": "{}"}
+    for name, content in damages.items():
         (folder / "run" / name).write_text(content)
     assert clm.evaluate(backend="bigram", model_name_or_path=folder / "run").metrics["loss"] > 0
 
