@@ -38,7 +38,7 @@ from clm_core.runs.disk import check_room
 from clm_core.runs.history import Recorder
 from clm_core.runs.spikes import Spikes
 from clm_core.runs.start import Start, find_start, folder_of
-from clm_core.runs.way_on import WayOn
+from clm_core.runs.advice import Advice
 from clm_core.sample import PROMPT
 from clm_core.schedule import Schedule
 from clm_core.screen import signals
@@ -168,7 +168,7 @@ def _trained(
 ) -> TrainingResult:
     folder = claim.folder
     recorder = _recorder(plan, claim, progress, stop)
-    with _way_on(plan, folder, recorder).shown():
+    with _advice(plan, folder, recorder).shown():
         remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
         text = run_file.of_run(plan.request)
         with writing(folder / RUN_FILE, needs=lambda: len(text)):
@@ -263,10 +263,10 @@ def _recorder(plan: Plan, claim: output.Claim, progress: Progress, stop: Stop) -
     )
 
 
-def _way_on(plan: Plan, folder: Path, recorder: Recorder) -> WayOn:
+def _advice(plan: Plan, folder: Path, recorder: Recorder) -> Advice:
     backend = plan.request.backend
     rate = None if "learning_rate" in backend.unsupported else plan.config.learning_rate
-    return WayOn(folder=folder, recorder=recorder, backend=backend.name, learning_rate=rate)
+    return Advice(folder=folder, recorder=recorder, backend=backend.name, learning_rate=rate)
 
 
 def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Recorder) -> TrainingJob:

@@ -1,4 +1,4 @@
-"""The way on after what ended a training: the checkpoint that there is, and the command that resumes the run."""
+"""What to do about what ended a training: names the checkpoint that there is, and the command that resumes the run."""
 
 import shlex
 import signal
@@ -15,7 +15,7 @@ from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class WayOn:
+class Advice:
     """What can be said of a run whose training ends before its last step."""
 
     folder: Path

@@ -16,7 +16,7 @@ from clm_core import cli
 from clm_core.durable import append
 from clm_core.errors import DiskError, DiskFullError, DivergedError, TrainingError
 from clm_core.runs import history
-from clm_core.runs.way_on import WayOn
+from clm_core.runs.advice import Advice
 
 OPTIONS = {"output_dir": "run", "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
 
@@ -109,14 +109,14 @@ class Recorder:
     checkpoint, step = None, 5
 
 
-def way_on(folder, backend="pt", rate=2e-4):
-    return WayOn(folder=folder, recorder=Recorder, backend=backend, learning_rate=rate)
+def advice(folder, backend="pt", rate=2e-4):
+    return Advice(folder=folder, recorder=Recorder, backend=backend, learning_rate=rate)
 
 
 def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path):
     train(**OPTIONS)
     said = "checkpoint-2 is from before.*/checkpoint-2 --learning-rate 0.0001$"
     for expected in (said, "there is no checkpoint from before"):
-        with pytest.raises(TrainingError, match=expected), way_on(tmp_path / "run").shown():
+        with pytest.raises(TrainingError, match=expected), advice(tmp_path / "run").shown():
             raise DivergedError("a spike", step=3)
         shutil.rmtree(tmp_path / "run" / "checkpoint-2", ignore_errors=True)
