@@ -32,13 +32,13 @@ from clm_core.options.resolve import DATA, Request
 from clm_core.record import LOGS, RESULTS_FILE, RUN_FILE, write_results
 from clm_core.results import GenerationResult, TrainingResult, versions
 from clm_core.runs import output, run_file
+from clm_core.runs.advice import Advice
 from clm_core.runs.changes import lines
 from clm_core.runs.curves import CurveWriter
 from clm_core.runs.disk import check_room
 from clm_core.runs.history import Recorder
 from clm_core.runs.spikes import Spikes
 from clm_core.runs.start import Start, find_start, folder_of
-from clm_core.runs.advice import Advice
 from clm_core.sample import PROMPT
 from clm_core.schedule import Schedule
 from clm_core.screen import signals
