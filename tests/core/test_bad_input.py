@@ -64,6 +64,11 @@ def zstd(content):
         ("a.csv", CSV + b'2,"never\nclosed\n' + CSV * 5, "a.csv, line 3: not valid CSV: unexpected end of data"),
         ("a.csv", CSV + b'2,"a" b\n', "a.csv, line 3: not valid CSV"),
         ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at 5; give its encoding"),
+        (
+            "a.jsonl",
+            b"\x1f\x8b\x08rest",
+            "a.jsonl is not text: it is compressed like .gz files: its name must end in .gz",
+        ),
         ("a.csv", CSV + "2,é\n".encode("latin-1"), "a.csv, line 3: not UTF-8: byte 0xe9"),
         ("a.txt", "UTF-16".encode("utf-16")[:-1], "a.txt, line 1: not UTF-16-LE: byte 0x36 at 12"),
         (
