@@ -8,7 +8,6 @@ another framework. There is no random state: the dropout of a step follows from 
 
 import os
 import shlex
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from clm_core.backend import Saved, TrainingJob
 from clm_core.durable import disk_errors, remove, share, sync_folder
+from clm_core.durable.files import temporary_folder
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.models.finite import check_finite
@@ -100,7 +100,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
         TrainingError: a weight is not finite.
     """
     final = job.output_dir / f"{PREFIX}{step}"
-    with disk_errors.writing(final), _temporary(job.output_dir) as folder:
+    with disk_errors.writing(final), temporary_folder(job.output_dir, TEMPORARY) as folder:
         written = folder / final.name
         written.mkdir()  # A temporary folder itself is for its owner alone.
         with disk_errors.writing(final, needs=lambda: _size_of_newest(job), temporary=written):
@@ -298,13 +298,6 @@ def _until(job: TrainingJob, step: int) -> list[Path]:
 def _size_of_newest(job: TrainingJob) -> int:
     """The bytes of the complete checkpoint of most steps, if there is one; the next one has about as many."""
     return sum(map(disk_errors.size_of, list_complete(job.output_dir)[-1:]))
-
-
-@contextmanager
-def _temporary(run: Path) -> Iterator[Path]:
-    """A folder for its owner alone, which is removed with what is left in it."""
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=run, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 def _step_in(folder: Path) -> int:

@@ -142,7 +142,9 @@ def _is_about(error: BaseException, number: int, within: Path) -> bool:
 
 def _is_elsewhere(error: BaseException, within: Path) -> bool:
     named = file_of(error)
-    return named is not None and not named.resolve().is_relative_to(within.resolve())
+    if named is None or (named.name == str(named) and not named.exists()):  # A name alone, such as of what is removed.
+        return False
+    return not named.resolve().is_relative_to(within.resolve())
 
 
 def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0) -> DiskError:

@@ -76,6 +76,20 @@ def append(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
+@contextmanager
+def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder within a folder, for its owner alone, which is removed at the end, or left if the disk refuses."""
+    import shutil
+    import tempfile
+
+    # TemporaryDirectory tries without end, up to Python 3.11, where a permission was taken away.
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def remove(path: Path) -> None:
     """Remove a file, a folder with all in it, or a link, but not what it points to; nothing if there is none."""
     if path.is_dir() and not path.is_symlink():

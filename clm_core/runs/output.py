@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from clm_core.config import TrainConfig
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
 from clm_core.durable.disk_errors import is_disk_error, size_of, writing
+from clm_core.durable.files import temporary_folder
 from clm_core.durable.lock import LOCK, HeldError, locked
 from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import MODELS, check_finite
@@ -126,13 +126,13 @@ def staging(folder: Path) -> Iterator[Path]:
         TrainingError: a weight is not finite.
     """
     with (
-        tempfile.TemporaryDirectory(prefix=leftovers.MODEL, dir=folder, ignore_cleanup_errors=True) as temporary,
-        writing(folder, within=folder, needs=lambda: _size_of_model(folder), temporary=Path(temporary)),
+        temporary_folder(folder, leftovers.MODEL) as temporary,
+        writing(folder, within=folder, needs=lambda: _size_of_model(folder), temporary=temporary),
     ):
-        yield Path(temporary)
-        check_finite(Path(temporary))
-        share(Path(temporary))
-        for path in sorted(Path(temporary).iterdir()):
+        yield temporary
+        check_finite(temporary)
+        share(temporary)
+        for path in sorted(temporary.iterdir()):
             path.replace(folder / path.name)
         sync_folder(folder)
 

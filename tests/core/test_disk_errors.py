@@ -86,6 +86,10 @@ def test_what_cannot_be_read_meanwhile_is_no_error_of_the_disk(tmp_path, error):
     assert caught.value is error
 
 
+def test_a_name_alone_is_that_of_a_file_in_a_folder_that_is_removed(tmp_path):
+    assert "x cannot be written" in str(explained(of_system(errno.EIO, "model.safetensors"), tmp_path / "x"))
+
+
 def test_a_folder_that_is_gone_is_an_error_of_its_disk(tmp_path):
     assert "not there any more" in str(explained(of_system(errno.ENOENT), tmp_path / "run" / "checkpoint-2"))
 
