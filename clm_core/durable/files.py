@@ -91,11 +91,18 @@ def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder with all in it, or a link, but not what it points to; nothing if there is none."""
+    """Remove a file, a folder with all in it, or a link, but not what it points to; nothing if there is none.
+
+    Raises:
+        OSError: it cannot be removed, and is named.
+    """
     if path.is_dir() and not path.is_symlink():
         from shutil import rmtree  # This module is loaded to print help.
 
-        rmtree(path)
+        try:
+            rmtree(path)
+        except OSError as error:  # It names a file without the folder that it is in.
+            raise OSError(error.errno, error.strerror, str(path)) from error
     else:
         path.unlink(missing_ok=True)
 

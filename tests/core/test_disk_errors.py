@@ -7,6 +7,7 @@ import re
 import pytest
 from safetensors import SafetensorError
 
+from clm_core.durable import remove
 from clm_core.durable.disk_errors import is_disk_error, is_disk_full, shown, writing
 from clm_core.errors import DiskError, DiskFullError, ModelError, OutputError
 
@@ -98,3 +99,14 @@ def test_sizes_have_three_digits():
     assert [shown(size) for size in (0, 999, 1000, 999_499, 999_500, 1.25e9)] == [
         *("0 bytes", "999 bytes", "1 kB", "999 kB", "1 MB", "1.25 GB")
     ]
+
+
+def test_a_folder_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    def fail(name, **more):
+        raise of_system(errno.EIO, name)
+
+    (old := tmp_path / "checkpoint-2").mkdir()
+    (old / "config.json").touch()
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(DiskError, match="checkpoint-2 cannot be written"), writing(old):
+        remove(old)
