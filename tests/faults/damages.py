@@ -13,7 +13,7 @@ from short_runs import Ended, Laboratory, differences, state
 LONGER = {"max_steps": 6, "save_total_limit": 2}
 """A run with a checkpoint before the last one."""
 OTHER = {**LONGER, "seed": 8}
-NEWEST = "checkpoint-4"
+LONGER_STILL = {**LONGER, "max_steps": 7}
 Damage = Callable[[Path, Path], None]
 """What is done to a file; the second one has the same name, and is of another step, or another run."""
 
@@ -62,7 +62,7 @@ DAMAGES: dict[str, Damage] = {
 def of_interrupted(lab: Laboratory) -> Iterator[Case]:
     """A run that was killed, one of its files damaged, and resumed: by its command, and by its folder alone."""
     template = _interrupted(lab)
-    for file in _files(template / "run"):
+    for file in _files(template / "run", "checkpoint-4"):
         for name, damage in _possible(lab, template, file):
             for by in ("its command", "its folder"):
                 check = partial(_resumed, lab, template, file, damage, by == "its folder")
@@ -72,11 +72,13 @@ def of_interrupted(lab: Laboratory) -> Iterator[Case]:
 def of_finished(lab: Laboratory) -> Iterator[Case]:
     """A finished run, one of its files damaged, and read by every command that reads it."""
     template = _finished(lab, **LONGER)
-    for file in _files(template / "run"):
+    for file in _files(template / "run", "checkpoint-6"):
         for name, damage in _possible(lab, template, file):
             yield Case(f"{file} {name}, verified", partial(_verified, lab, template, file, damage))
-            yield Case(f"{file} {name}, trained again", partial(_trained_again, lab, template, file, damage))
-            if "/" not in str(file):
+            if len(file.parts) > 1:
+                yield Case(f"{file} {name}, trained longer", partial(_trained_longer, lab, template, file, damage))
+            else:
+                yield Case(f"{file} {name}, trained again", partial(_trained_again, lab, template, file, damage))
                 yield Case(f"{file} {name}, evaluated", partial(_evaluated, lab, template, file, damage))
 
 
@@ -107,6 +109,17 @@ def _trained_again(lab: Laboratory, template: Path, file: Path, damage: Damage) 
     return wrong if ended.code == 2 else [*wrong, how(ended)]
 
 
+def _trained_longer(lab: Laboratory, template: Path, file: Path, damage: Damage) -> list[str]:
+    """What it goes on from is whole: the checkpoint before the damaged one."""
+    case = _damaged(lab, template, file, damage)
+    ended = lab.train(case, **LONGER_STILL)
+    wrong = _said(ended, file)
+    if ended.code == 0:
+        trained, right = (case / "run" / "model.safetensors", whole(lab, **LONGER_STILL).state["model.safetensors"])
+        return [*wrong, *differences(state(trained.parent)[trained.name], right)]
+    return wrong if ended.code == 2 else [*wrong, how(ended)]
+
+
 def _evaluated(lab: Laboratory, template: Path, file: Path, damage: Damage) -> list[str]:
     """The score of a damaged model is named as such; what an evaluation does not read, it need not name."""
     case = _damaged(lab, template, file, damage)
@@ -124,6 +137,10 @@ READ = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.
 def _said(ended: Ended, file: Path) -> list[str]:
     """Whether it says which file is damaged, in a line, whatever it does then."""
     named = file.name in ended.err or file.name in ended.out
+    if file.name == "results.json":  # The sums in it are not those of the files.
+        named |= "does not match its checksum" in ended.err + ended.out
+    if file.name == "run.yaml":  # Its options are named one by one.
+        named |= ended.code == 2 or "from now on" in ended.err
     return [*_traceback(ended), *([] if named else [f"silent: {how(ended)}"])]
 
 
@@ -146,14 +163,15 @@ def _damaged(lab: Laboratory, template: Path, file: Path, damage: Damage) -> Pat
 
 def _other(lab: Laboratory, template: Path, file: Path) -> Path:
     """A file of the same name, of another step or of another run."""
-    if NEWEST in file.parts:
-        return template / "run" / "checkpoint-2" / file.name
+    if len(file.parts) > 1:
+        step = int(file.parts[0].removeprefix("checkpoint-"))
+        return template / "run" / f"checkpoint-{step - 2}" / file.name
     return _finished(lab, **OTHER) / "run" / file
 
 
-def _files(run: Path) -> list[Path]:
-    """Those of the run, and of one of its checkpoints."""
-    paths = [path for folder in (run, run / NEWEST) for path in sorted(folder.iterdir()) if path.is_file()]
+def _files(run: Path, newest: str) -> list[Path]:
+    """Those of the run, and of its newest checkpoint."""
+    paths = [path for folder in (run, run / newest) for path in sorted(folder.iterdir()) if path.is_file()]
     return [path.relative_to(run) for path in paths if path.name != ".lock"]
 
 

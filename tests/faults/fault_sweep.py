@@ -50,7 +50,9 @@ def installed() -> list[str]:
 
 def _swept(lab: Laboratory, mode: str, every: int) -> tuple[int, int]:
     counts = [0, 0]
-    for case in list(ALL[mode](lab))[::every]:
+    chosen = list(ALL[mode](lab))[::every]
+    for number, case in enumerate(chosen):
+        print(f"{lab.backend}, {mode}: {number} of {len(chosen)} done", file=sys.stderr)
         wrong = case.check()
         counts[bool(wrong)] += 1
         if wrong:
