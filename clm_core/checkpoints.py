@@ -24,6 +24,7 @@ from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.models.finite import check_finite
 from clm_core.paths import likely
+from clm_core.record import HISTORY_FILE
 from clm_core.schedule import Schedule
 
 __all__ = [
@@ -204,11 +205,13 @@ def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
 def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
     """The latest checkpoint of a run that is as it was written; `say` hears of each later one that is not.
 
+    One from before the run was resumed from an earlier step, which the run's history does not lead to, comes last.
+
     Raises:
         ModelError: the run has checkpoints, and all of them are damaged.
     """
     damaged: dict[str, str] = {}
-    for path in reversed(list_complete(run)):
+    for path in sorted(list_complete(run), key=lambda path: (_is_current(path), _step_in(path)), reverse=True):
         if not (wrong := faults(path)):
             for name, line in damaged.items():
                 say(f"{line}: {name} is not used, but {path.name}")
@@ -276,6 +279,14 @@ def prune(job: TrainingJob, step: int) -> None:
         for old in _until(job, step)[:-limit]:
             with disk_errors.writing(old):
                 _discard(old)
+
+
+def _is_current(checkpoint: Path) -> bool:
+    """Whether the history of the run continues that of a checkpoint; that of one of an earlier clm is not known."""
+    kept, whole = (folder / HISTORY_FILE for folder in (checkpoint, run_of(checkpoint)))
+    if not kept.is_file():
+        return True
+    return whole.is_file() and whole.read_bytes().startswith(kept.read_bytes())
 
 
 def _discard(checkpoint: Path) -> None:
