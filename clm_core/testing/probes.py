@@ -69,7 +69,7 @@ CORE_OPTIONS = {
     *("preprocessing_num_workers", "prepared", "overwrite_cache"),
     *("json_field", "csv_delimiter", "encoding"),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
-    *("check_disk", "stop_on_loss_spike", "loss_spike_patience"),
+    *("check_disk", "save_on_signal", "stop_on_loss_spike", "loss_spike_patience"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
 }
 """The options that the core implements, before and after it calls a backend."""
