@@ -173,24 +173,43 @@ def test_a_run_without_its_options_says_which_command_resumes_it(ended_at, repea
     assert repeat()[0].steps == 6
 
 
-def test_the_file_stop_ends_a_training_after_its_step_and_is_gone_when_it_goes_on(repeat, tmp_path, monkeypatch):
-    add, steps = Bigrams.add, iter(range(2))
+@pytest.fixture
+def stopped_at_3(repeat, tmp_path, monkeypatch):
+    """Run the command until somebody touches the file `stop` in its third step; returns the message."""
 
-    def add_and_ask(self, blocks):
-        add(self, blocks)
-        if next(steps, None) is None:
-            (tmp_path / "run" / "stop").touch()
+    def run(**options):
+        add, steps = Bigrams.add, iter(range(2))
 
-    monkeypatch.setattr(Bigrams, "add", add_and_ask)
-    with pytest.raises(
-        StoppedError, match=r"stopped by the file run/stop at step 3 of 6: run/checkpoint-3 is complete"
-    ):
-        repeat()
-    monkeypatch.setattr(Bigrams, "add", add)
+        def add_and_ask(self, blocks):
+            add(self, blocks)
+            if next(steps, None) is None:
+                (tmp_path / "run" / "stop").touch()
+
+        monkeypatch.setattr(Bigrams, "add", add_and_ask)
+        with pytest.raises(StoppedError) as caught:
+            repeat(**options)
+        monkeypatch.setattr(Bigrams, "add", add)
+        return str(caught.value)
+
+    return run
+
+
+def test_the_file_stop_ends_a_training_after_its_step_and_is_gone_when_it_goes_on(repeat, stopped_at_3, tmp_path):
+    assert "stopped by the file run/stop at step 3 of 6: run/checkpoint-3 is complete" in stopped_at_3()
     _, said = repeat()
     assert "resuming run at step 3 of 6" in said
     assert weights(tmp_path / "run") == weights(repeat(output_dir="whole")[0].output_dir)
     assert "stop" not in names(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({"save_on_signal": False}, ["checkpoint-2"]), ({"save_strategy": "no"}, ["checkpoint-3"])],
+    ids=["not to save", "without checkpoints of its own"],
+)
+def test_a_checkpoint_is_written_then_unless_that_is_not_wanted(stopped_at_3, tmp_path, options, kept):
+    assert f"run/{kept[0]} is complete; to go on: clm --backend bigram train" in stopped_at_3(**options)
+    assert [name for name in names(tmp_path / "run") if name.startswith("checkpoint")] == kept
 
 
 HOLD = """
