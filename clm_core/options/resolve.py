@@ -293,16 +293,20 @@ def _option_names(cls: type) -> list[str]:
 
 
 def _resumed(given: Given, layers: Layers) -> dict[str, Given]:
-    """The options of the run, or of the checkpoint's run, with its folder as the output folder."""
+    """The options of the run, or of the checkpoint's run, with its folder as the output folder.
+
+    A checkpoint that was moved out of its run has the options itself.
+    """
     path = Path(given.value)
     run = checkpoints.run_of(path) if (path / checkpoints.MARKER).is_file() else path
+    recorded = run if (run / RUN_FILE).is_file() else path
     repeat = "repeat the command that started the run, with --resume-from-checkpoint auto"
-    if not (run / RUN_FILE).is_file():
+    if not (recorded / RUN_FILE).is_file():
         checkpoints.find(path)
         if not layers.has_one_of(DATA):
             raise OptionError(f"{given.place}: {run} has no {RUN_FILE}, where its options were: {repeat}")
     try:
-        return {**_recorded(run), "output_dir": Given(str(run), given.place)}
+        return {**_recorded(recorded), "output_dir": Given(str(run), given.place)}
     except OptionError as error:
         raise OptionError(f"{error}; {repeat}") from None
 

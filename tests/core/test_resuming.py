@@ -117,3 +117,12 @@ def test_a_training_whose_figures_are_no_numbers_ends_and_saves_nothing(train, t
     with pytest.raises(TrainingError, match="is nan at step 1, where the learning rate was"):
         train(output_dir="run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_was_moved_out_of_its_run_has_the_options_itself(tmp_path):
+    sample = {"backend": "bigram", "max_train_samples": 20, "block_size": 32, "num_train_epochs": 1}
+    clm.train(**sample, output_dir=tmp_path / "run")
+    checkpoint = next((tmp_path / "run").glob("checkpoint-*")).rename(tmp_path / "moved")
+    result = clm.train(backend="bigram", resume_from_checkpoint=checkpoint, output_dir=tmp_path / "new")
+    assert (tmp_path / "new/model.safetensors").read_bytes() == (tmp_path / "run/model.safetensors").read_bytes()
+    assert result.output_dir == tmp_path / "new"
