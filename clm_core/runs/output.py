@@ -232,5 +232,5 @@ def _check_contents(folder: Path, *, overwrite: bool) -> None:
                 f"output_dir {folder} contains another run: choose another folder with --output-dir, resume it with "
                 f"--resume-from-checkpoint {shlex.quote(str(folder))}, or delete it with --overwrite-output-dir"
             )
-    elif any(path.name != LOCK for path in folder.iterdir()):
+    elif any(path.name not in (LOCK, STOP_FILE) for path in folder.iterdir()):
         raise OutputError(f"output_dir {folder} is not empty and does not contain a run: choose another folder")
