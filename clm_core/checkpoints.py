@@ -203,13 +203,16 @@ def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
 
 
 def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
-    """The latest checkpoint of a run that is as it was written; `say` hears of each later one that is not.
+    """The latest checkpoint of a run that is as it was written; `say` hears of each that is not, or has no marker.
 
     One from before the run was resumed from an earlier step, which the run's history does not lead to, comes last.
 
     Raises:
         ModelError: the run has checkpoints, and all of them are damaged.
     """
+    for path in sorted(run.iterdir()):
+        if NAME.fullmatch(path.name) and not (path / MARKER).is_file():
+            say(f"{path} has no {MARKER}: it was never completed, or is damaged, and is not used")
     damaged: dict[str, str] = {}
     for path in sorted(list_complete(run), key=lambda path: (_is_current(path), _step_in(path)), reverse=True):
         if not (wrong := faults(path)):

@@ -79,7 +79,11 @@ def test_what_fails_while_it_is_written_leaves_nothing(job, tmp_path):
 def test_what_never_got_complete_is_not_resumed_from(job, tmp_path):
     save(job(), 9)
     (tmp_path / "checkpoint-10").mkdir()
-    assert checkpoints.find(tmp_path).name == "checkpoint-9"
+    said = []
+    assert checkpoints.find(tmp_path, said.append).name == "checkpoint-9"
+    assert said == [
+        f"{tmp_path}/checkpoint-10 has no checkpoint.json: it was never completed, or is damaged, and is not used"
+    ]
 
 
 def test_the_last_is_the_one_of_the_highest_number_and_not_of_the_last_letter(job, tmp_path):

@@ -117,9 +117,23 @@ def _trained_longer(lab: Laboratory, template: Path, file: Path, damage: Damage)
     ended = lab.train(case, **LONGER_STILL)
     wrong = _said(ended, file)
     if ended.code == 0:
-        trained, right = (case / "run" / "model.safetensors", whole(lab, **LONGER_STILL).state["model.safetensors"])
-        return [*wrong, *differences(state(trained.parent)[trained.name], right)]
+        return [*wrong, *differences(_weights(case), _weights_from_the_one_before(lab, template, file.parts[0]))]
     return wrong if ended.code == 2 else [*wrong, how(ended)]
+
+
+def _weights(case: Path) -> object:
+    return state(case / "run")["model.safetensors"]
+
+
+def _weights_from_the_one_before(lab: Laboratory, template: Path, newest: str) -> object:
+    """What a run becomes that never had its newest checkpoint: its learning rates are other ones from there on."""
+    key = f"longer without {newest}"
+    if key not in lab.made:
+        case = lab.case(template)
+        shutil.rmtree(case / "run" / newest)
+        lab.train(case, **LONGER_STILL)
+        lab.made[key] = _weights(case)
+    return lab.made[key]
 
 
 def _evaluated(lab: Laboratory, template: Path, file: Path, damage: Damage) -> list[str]:
