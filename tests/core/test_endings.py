@@ -130,7 +130,7 @@ def test_a_log_goes_when_the_run_goes_on_and_is_never_published(crash):
         (FULL, 4, "the disk is full: run: free some space"),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "x/model"), 4, "the disk is full: x/model"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), 4, "the disk is full: run"),
-        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "x: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "data/x"), 2, "data/x: Permission denied"),
         (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), 2, "set TMPDIR"),
         (KeyboardInterrupt(), 130, "clm: interrupted"),
         (Interrupted(signal.SIGUSR2), 140, "clm: ended by SIGUSR2"),

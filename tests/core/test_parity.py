@@ -1,6 +1,7 @@
 """Two backends are compared where both have something to compare, and the first place where they part is named."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -206,7 +207,10 @@ def test_a_side_needs_only_its_own_backend(tmp_path, corpus):
 def test_a_side_without_its_backend_says_where_it_is_missing(tmp_path):
     (tmp_path / side.REQUEST).write_text("backends: [not-here, bigram]\n")
     command = [sys.executable, "-m", "clm_core.comparison.side", "not-here", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    reading, writing = os.pipe()  # A side ends with its standard input.
+    done = subprocess.run(command, stdin=reading, capture_output=True, text=True, check=False)
+    for descriptor in (reading, writing):
+        os.close(descriptor)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     error = _failure("not-here", "/other/python", 2, done.stderr)
     assert str(error).startswith("backend not-here in /other/python: unknown backend 'not-here'")

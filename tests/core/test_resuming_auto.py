@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(repeat, end
 
 
 def test_a_run_that_is_repeated_from_an_earlier_step_resumes_where_that_ended(repeat, ended_at):
-    every = {"save_total_limit": None, "logging_steps": 1}
+    every = {"save_total_limit": "none", "logging_steps": 1}
     repeat(max_steps=8, **every)
     ended_at(4, max_steps=6, resume_from_checkpoint="run/checkpoint-2", **every)  # After three steps more, at step 5.
     assert "resuming run at step 4 of 6" in repeat(**every)[1]

@@ -41,10 +41,17 @@ def sent(number=signal.SIGTERM):
     return lambda *given, **named: send(number)
 
 
+def unignored():
+    """In a process to be: no signal is ignored, as Ctrl-C is in what a shell runs in the background."""
+    for number in ALL:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run(program, *more, **how):
     """Run a program in a process; returns its code and what it printed."""
     code = WITHIN + program
-    done = subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, timeout=60, **how)
+    usual = {"preexec_fn": unignored, "capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run([sys.executable, "-c", code, *more], **{**usual, **how})
     return done.returncode, done.stdout, done.stderr
 
 
@@ -53,7 +60,8 @@ def reading(**how):
     """A `clm generate` that waits for its prompt, and the first line that it prints."""
     ours, its = pty.openpty()
     argv = [sys.executable, "-m", "clm_core", "generate", "--model-name-or-path", "x"]
-    with subprocess.Popen(argv, stdin=its, stderr=subprocess.PIPE, text=True, **how) as process:
+    usual = {"preexec_fn": unignored, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, stdin=its, **{**usual, **how}) as process:
         try:
             assert process.stderr.readline().strip() == PROMPT
             yield process

@@ -161,16 +161,16 @@ def test_a_checkpoint_that_is_written_again_is_whole_again(new_job, stopped):
 
 
 def test_all_files_are_on_the_disk_before_the_marker(new_job, monkeypatch):
-    order = []
+    synced = []
     monkeypatch.setattr(
-        "clm_core.checkpoints.sync", lambda folder: order.append((folder.name, sorted(folder.iterdir())))
+        "clm_core.durable.sync_file",
+        lambda file: synced.append((file.parent.name, file.name, (file.parent / checkpoints.MARKER).exists())),
     )
     job = new_job(max_steps=3, **SAVING)
     steps = [event.step for event in run(job) if isinstance(event, StepDone)]
-    ((name, files),) = order
-    assert (name, steps) == ("checkpoint-3", [1, 2, 3])
-    assert {checkpoints.MOMENTS, "model.safetensors"} <= {file.name for file in files}
-    assert checkpoints.MARKER not in {file.name for file in files}
+    assert ({folder for folder, _, _ in synced}, steps) == ({"checkpoint-3"}, [1, 2, 3])
+    assert {checkpoints.MOMENTS, "model.safetensors"} <= {file for _, file, _ in synced}
+    assert not any(marked for _, _, marked in synced)
 
 
 @pytest.mark.parametrize("kind", sorted(IN_FILES))
