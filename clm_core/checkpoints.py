@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from clm_core.backend import Saved, TrainingJob
 from clm_core.durable import disk_errors, remove, share, sync_folder
-from clm_core.durable.files import temporary_folder
+from clm_core.durable.files import temporary_folder, unforeseen
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.models.finite import check_finite
@@ -40,6 +40,7 @@ __all__ = [
     "faults",
     "find",
     "has_sums",
+    "is_current",
     "list_complete",
     "newest_whole",
     "prune",
@@ -214,7 +215,7 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> P
         if NAME.fullmatch(path.name) and not (path / MARKER).is_file():
             say(f"{path} has no {MARKER}: it was never completed, or is damaged, and is not used")
     damaged: dict[str, str] = {}
-    for path in sorted(list_complete(run), key=lambda path: (_is_current(path), _step_in(path)), reverse=True):
+    for path in sorted(list_complete(run), key=lambda path: (is_current(path), _step_in(path)), reverse=True):
         if not (wrong := faults(path)):
             for name, line in damaged.items():
                 say(f"{line}: {name} is not used, but {path.name}")
@@ -226,6 +227,14 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> P
             f"--output-dir {shlex.quote(str(run))} --overwrite-output-dir"
         )
     return None
+
+
+def is_current(checkpoint: Path) -> bool:
+    """Whether the history of the run continues that of a checkpoint; that of one of an earlier clm is not known."""
+    kept, whole = (folder / HISTORY_FILE for folder in (checkpoint, run_of(checkpoint)))
+    if not kept.is_file():
+        return True
+    return whole.is_file() and not whole.is_symlink() and whole.read_bytes().startswith(kept.read_bytes())
 
 
 def check_whole(checkpoint: Path) -> None:
@@ -284,17 +293,9 @@ def prune(job: TrainingJob, step: int) -> None:
                 _discard(old)
 
 
-def _is_current(checkpoint: Path) -> bool:
-    """Whether the history of the run continues that of a checkpoint; that of one of an earlier clm is not known."""
-    kept, whole = (folder / HISTORY_FILE for folder in (checkpoint, run_of(checkpoint)))
-    if not kept.is_file():
-        return True
-    return whole.is_file() and whole.read_bytes().startswith(kept.read_bytes())
-
-
 def _discard(checkpoint: Path) -> None:
     """Remove a checkpoint under another name, so that a kill on the way leaves nothing that looks like one."""
-    remove(checkpoint.rename(checkpoint.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")))
+    remove(checkpoint.rename(unforeseen(checkpoint.parent, TEMPORARY)))
 
 
 def _spare(job: TrainingJob, step: int) -> list[Path]:

@@ -18,17 +18,13 @@ NAME = re.compile(rf"{PREFIX}(\d+)")
 FILES = "files"
 """The key of the sums of the files, which an earlier clm did not write."""
 
+AGAIN = ": use another checkpoint"
+"""The end of the error of a marker that cannot be read."""
 
-def mark(
-    checkpoint: Path,
-    *,
-    step: int,
-    backend: str,
-    identity: Mapping[str, int | str],
-    files: checksums.Listed | None = None,
-) -> None:
+
+def mark(checkpoint: Path, *, step: int, backend: str, identity: Mapping[str, int | str]) -> None:
     """Say that a checkpoint is whole, with the sums of its files as they are now, which are on the disk then."""
-    listed = checksums.list_files(checkpoint, each=durable.sync_file) if files is None else files
+    listed = checksums.list_files(checkpoint, each=durable.sync_file)
     durable.sync_names(checkpoint)
     record = checksums.seal({"step": step, "backend": backend, **identity, FILES: listed})
     durable.replace(checkpoint / MARKER, json.dumps(record, indent=2))
@@ -68,9 +64,6 @@ def faults(checkpoint: Path) -> list[str]:
 def has_sums(checkpoint: Path) -> bool:
     """Whether a complete checkpoint can show that it is as it was written; those of an earlier clm cannot."""
     return FILES in read(checkpoint)
-
-
-AGAIN = ": use another checkpoint"
 
 
 def read(checkpoint: Path) -> dict[str, Any]:

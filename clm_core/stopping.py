@@ -1,5 +1,6 @@
 """A request to end a training: its step is finished, a checkpoint is written, and an evaluation is abandoned."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,4 +30,4 @@ class Stop:
     @property
     def requested(self) -> bool:
         """Whether somebody asked for it; looks at the file each time."""
-        return self.signum is not None or (self.file is not None and (self.file.exists() or self.file.is_symlink()))
+        return self.signum is not None or (self.file is not None and os.path.lexists(self.file))

@@ -201,9 +201,9 @@ def check_output(request: Request[TrainConfig], progress: Progress) -> Start:
     folder = Path(config.output_dir) if config.output_dir else None
     start = find_start(request, folder, progress.say)
     if folder and not start.is_done:
-        from_the_start = config.resume_from_checkpoint is not None and start.resume_from is None
-        output.check(folder, overwrite=config.overwrite_output_dir or from_the_start, resume_from=start.resume_from)
-        if config.overwrite_output_dir or from_the_start:
+        overwrite = output.replaces(config, start.resume_from)
+        output.check(folder, overwrite=overwrite, resume_from=start.resume_from)
+        if overwrite:
             run_file.check_keeps_inputs(config, folder)
     return start
 

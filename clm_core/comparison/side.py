@@ -22,6 +22,7 @@ from clm_core.backend import Backend, Blocks, Evaluated, EvaluationJob, Event, M
 from clm_core.config import ParityConfig, TrainConfig
 from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.data.prepared import Prepared
+from clm_core.durable.files import unforeseen
 from clm_core.errors import TrainingError
 from clm_core.models.configurations import load_config
 from clm_core.options import resolve
@@ -145,7 +146,7 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
 
 def _begin(backend: Backend, job: TrainingJob, config: ParityConfig, folder: Path) -> None:
     """Write what both sides start from: the weights of a checkpoint, or new ones."""
-    unfinished = folder / f".{START}-{os.urandom(8).hex()}"
+    unfinished = unforeseen(folder, f".{START}-")
     unfinished.mkdir()
     model = replace(_model(folder, config.model_name_or_path, config), revision=config.model_revision)
     schedule = replace(job.schedule, total_steps=0, eval_every=None, save_every=None)

@@ -90,6 +90,11 @@ def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def unforeseen(folder: Path, prefix: str) -> Path:
+    """A path in a folder that nobody can have put a link at: what follows the prefix cannot be foreseen."""
+    return folder / f"{prefix}{os.urandom(8).hex()}"
+
+
 def remove(path: Path) -> None:
     """Remove a file, a folder with all in it, or a link, but not what it points to; nothing if there is none.
 
@@ -157,7 +162,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file beside `path`, which takes its place, on the disk, when the block ends well."""
-    temporary = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
+    temporary = unforeseen(path.parent, TEMPORARY)
     try:
         with os.fdopen(os.open(temporary, NEW, 0o666), "wb") as file:
             yield file
@@ -173,7 +178,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _mode_of_a_new_file(folder: Path) -> int:
     """Read off a file: the umask itself cannot be read without setting it, which other threads would notice."""
-    file = folder / f"{TEMPORARY}{os.urandom(8).hex()}"
+    file = unforeseen(folder, TEMPORARY)
     os.close(os.open(file, NEW, 0o666))
     mode = S_IMODE(file.stat().st_mode)
     file.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
-from clm_core.checkpoints import run_of
+from clm_core.checkpoints import is_current, run_of
 from clm_core.durable import append, replace
 from clm_core.durable.disk_errors import writing
 from clm_core.errors import DivergedError, ModelError, OutputError, StoppedError
@@ -242,8 +242,8 @@ class Recorder:
         return compute(score, bytes_per_token=self.bytes_per_token)
 
     def _stopped(self) -> StoppedError:
-        """What ends a training that was asked to stop; the command adds how to resume it."""
-        return StoppedError(f"at step {self.step:,} of {self.schedule.total_steps:,}", signum=self.stop.signum)
+        """What ends a training that was asked to stop; the command says what there is of it, and how to resume it."""
+        return StoppedError(signum=self.stop.signum)
 
     def _text(self) -> str:
         return "".join(json.dumps(line) + "\n" for line in self.history)
@@ -273,14 +273,13 @@ def _history_of(checkpoint: Path, step: int, progress: Progress) -> list[dict[st
     Raises:
         OutputError: there is only that of the run, of an earlier clm, and it cannot be read.
     """
-    in_run = run_of(checkpoint) / HISTORY_FILE
-    if not (checkpoint / HISTORY_FILE).is_file():
+    run, kept = run_of(checkpoint), checkpoint / HISTORY_FILE
+    if not kept.is_file():
+        in_run = run / HISTORY_FILE
         return [line for line in _lines(in_run) if line["step"] <= step] if in_run.is_file() else []
-    kept = (checkpoint / HISTORY_FILE).read_text(encoding="utf-8")
-    found = in_run.read_bytes() if in_run.is_file() and not in_run.is_symlink() else b""
-    if run_of(checkpoint).is_dir() and (run_of(checkpoint) / RUN_FILE).exists() and not found.startswith(kept.encode()):
-        progress.say(f"{in_run} is damaged: restored from {checkpoint.name}")
-    return [json.loads(line) for line in kept.splitlines()]
+    if (run / RUN_FILE).exists() and not is_current(checkpoint):
+        progress.say(f"{run / HISTORY_FILE} is damaged: restored from {checkpoint.name}")
+    return [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

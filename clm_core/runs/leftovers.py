@@ -8,7 +8,6 @@ and changes in one step, so that a kill at any moment leaves either the earlier 
     .discarded-XXXX    the new run has made a step: this is being deleted
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from clm_core.checkpoints import NAME
 from clm_core.checkpoints import TEMPORARY as CHECKPOINT
 from clm_core.durable import remove, sync_folder
 from clm_core.durable.files import TEMPORARY as FILE
+from clm_core.durable.files import unforeseen
 from clm_core.record import LOGS, UPLOADING, WRITTEN
 
 MODEL = ".model-"
@@ -50,7 +50,7 @@ def set_aside(folder: Path) -> None:
     """Move the run in a folder, if there is one, to where it waits until the new one has made a step."""
     if not (paths := [path for path in folder.iterdir() if _is_of_run(path)]):
         return
-    moving = folder / f"{REPLACING}{os.urandom(8).hex()}"
+    moving = unforeseen(folder, REPLACING)
     moving.mkdir()
     for path in paths:
         path.rename(moving / path.name)

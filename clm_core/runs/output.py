@@ -51,6 +51,11 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
         _check_contents(folder, overwrite=overwrite)
 
 
+def replaces(config: TrainConfig, resume_from: Path | None) -> bool:
+    """Whether a run in the folder is to be replaced: as asked, or since it is resumed and has no checkpoint yet."""
+    return config.overwrite_output_dir or (config.resume_from_checkpoint is not None and resume_from is None)
+
+
 @contextmanager
 def held(folder: Path | None) -> Iterator[bool]:
     """Keep other processes from a run that is there already, and put right what a killed one left in it.
@@ -157,8 +162,7 @@ def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: Exi
     folder.mkdir(parents=True, exist_ok=True)
     if not is_held:
         lock.enter_context(_locked(folder))
-    from_the_start = config.resume_from_checkpoint is not None and resume_from is None
-    check(folder, overwrite=config.overwrite_output_dir or from_the_start, resume_from=resume_from)
+    check(folder, overwrite=replaces(config, resume_from), resume_from=resume_from)
     if not _is_resumed(folder, resume_from):
         leftovers.set_aside(folder)
     return folder

@@ -59,9 +59,9 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     if (run / checkpoints.MARKER).is_file():
         return _from(request, checkpoints.find(run), say)
     finished = _finished(run, say) if folder and run.resolve() == folder.resolve() else None
-    changed = _changes(request, run) if finished else {}
-    if finished and not changed.keys() & LENGTH:
-        return Start(finished=finished, changed=changed)
+    start = Start(finished=finished, changed=_changes(request, run) if finished else {})
+    if start.is_done:
+        return start
     if checkpoint := checkpoints.newest_whole(run, say) if run.is_dir() else None:
         return _from(request, checkpoint, say, finished)
     return _without_checkpoint(run, say, finished)
