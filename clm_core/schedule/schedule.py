@@ -1,8 +1,4 @@
-"""The schedule of a training: blocks and learning rate of each step; when to log, evaluate and save.
-
-It is decided here, once for every backend. Everything is a pure function of its arguments, so that two
-frameworks, or a run before and after it was resumed, cannot disagree about it.
-"""
+"""A training as steps: the blocks of each, shared out to the devices, its learning rate, and what follows after it."""
 
 import math
 from collections.abc import Iterator
@@ -14,34 +10,23 @@ import numpy.typing as npt
 from clm_core.config import TrainConfig
 from clm_core.config.values import FLOAT32
 from clm_core.errors import DataError, OptionError
-
-Rows = npt.NDArray[np.int64]
-
-
-def epoch_order(blocks: int, *, seed: int, epoch: int) -> Rows:
-    """The order of the blocks in an epoch: a permutation of `range(blocks)`, int64, that depends on nothing else.
-
-    Sorting the raw output of a bit generator, because NumPy keeps that stream stable between
-    versions and makes no such promise for `permutation` (NEP 19).
-    """
-    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(blocks)
-    return np.argsort(bits, kind="stable")
+from clm_core.schedule.order import Rows, epoch_order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """A training of `total_steps` optimizer steps over `blocks` blocks.
 
-    A step takes `step_blocks` blocks of the epoch's order, in `accumulation` batches of up to `batch_size`. An epoch's
-    last step takes what is left, so that no block is dropped; with `drop_last`, the last batch of an epoch is left out
-    where it is not full.
+    A step takes `step_blocks` blocks of the epoch's order, whichever devices compute them, in `accumulation` batches of
+    each device. An epoch's last step takes what is left, so that no block is dropped; with `drop_last`, its blocks
+    beyond the last full batch are left out.
     """
 
     blocks: int
     data: str
     """SHA-256 of the tokens that the blocks are cut from."""
     batch_size: int
-    """Blocks in a batch of one device."""
+    """Blocks in a batch of one device, at most."""
     step_blocks: int
     """Blocks in a step, over all devices."""
     seed: int
@@ -53,9 +38,13 @@ class Schedule:
     eval_every: int | None
     save_every: int | None
     drop_last: bool = False
+    devices: int = 1
+    """The devices that each step is shared out to."""
 
     @classmethod
-    def from_config(cls, config: TrainConfig, blocks: int, data: str = "", *, validation: bool = True) -> "Schedule":
+    def from_config(
+        cls, config: TrainConfig, blocks: int, data: str = "", *, validation: bool = True, devices: int = 1
+    ) -> "Schedule":
         """Resolve epochs, ratios and strategies to integers; without validation blocks it never evaluates.
 
         Raises:
@@ -63,7 +52,8 @@ class Schedule:
             OptionError: the warmup is given twice, or is longer than the training; or updates are beyond float32.
         """
         _check_updates(config)
-        step_blocks = config.train_batch_size or config.per_device_train_batch_size * config.gradient_accumulation_steps
+        each = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        step_blocks = config.train_batch_size or each * devices
         batch = min(config.per_device_train_batch_size, step_blocks)
         if blocks < batch:
             raise DataError(
@@ -88,18 +78,24 @@ class Schedule:
             eval_every=every.get(config.eval_strategy, config.eval_steps) if validation else None,
             save_every=every.get(config.save_strategy, config.save_steps),
             drop_last=config.dataloader_drop_last,
+            devices=devices,
         )
 
     @property
+    def share_size(self) -> int:
+        """Blocks in a full batch of one device: `batch_size`, or fewer, so that a step has some for each device."""
+        return min(self.batch_size, math.ceil(self.step_blocks / self.devices))
+
+    @property
     def accumulation(self) -> int:
-        """How many batches a step has, the last one possibly short."""
-        return math.ceil(self.step_blocks / self.batch_size)
+        """How many batches of each device a step has, the last one possibly short or empty."""
+        return self._batches_for(self.step_blocks)
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many batches an epoch has."""
+        """How many batches of each device an epoch has."""
         steps, rest = divmod(self.blocks_per_epoch, self.step_blocks)
-        return steps * self.accumulation + math.ceil(rest / self.batch_size)
+        return steps * self.accumulation + self._batches_for(rest)
 
     @property
     def blocks_per_epoch(self) -> int:
@@ -116,24 +112,27 @@ class Schedule:
         """How many epochs the training enters, the last one possibly cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
-    def batches(self, epoch: int) -> Iterator[Rows]:
-        """The rows of each batch of an epoch, in order, int64 of shape (batch_size,) or less for the last."""
-        order = epoch_order(self.blocks, seed=self.seed, epoch=epoch)[: self.blocks_per_epoch]
-        for first in range(0, len(order), self.step_blocks):
-            rows = order[first : first + self.step_blocks]
-            for start in range(0, len(rows), self.batch_size):
-                yield rows[start : start + self.batch_size]
+    def batches(self, epoch: int, rank: int = 0) -> Iterator[Rows]:
+        """The rows of each batch of a device in an epoch, in order, int64 of shape (share_size,) or less."""
+        order = self._order(epoch)
+        for first in range(0, self.blocks_per_epoch, self.step_blocks):
+            yield from self._share(order[first : first + self.step_blocks], rank)
 
     def steps(self, first_step: int = 0) -> Iterator[tuple[int, list[Rows]]]:
         """The steps that are left after `first_step` of them: the number of each, from 1, and the rows of its batches.
 
-        The batches are those of `batches`, up to `accumulation` to a step; where an epoch ends, there may be fewer.
+        They are the batches of all devices; of one device, up to `accumulation` to a step, fewer where an epoch ends.
         """
-        for done in range(first_step, self.total_steps):
-            epoch, within = divmod(done, self.steps_per_epoch)
-            if within == 0 or done == first_step:
-                batches = list(self.batches(epoch))
-            yield done + 1, batches[within * self.accumulation : (within + 1) * self.accumulation]
+        for step, rows in self._rows(first_step):
+            yield step, [rows[at : at + self.share_size] for at in range(0, len(rows), self.share_size)]
+
+    def shares(self, rank: int, first_step: int = 0) -> Iterator[tuple[int, list[Rows]]]:
+        """The same for one device: the rows of its batches, as many at a step for each device, some of them empty.
+
+        Batch `a` of device `r` of W takes the step's rows from `(a * W + r) * share_size` on.
+        """
+        for step, rows in self._rows(first_step):
+            yield step, self._share(rows, rank)
 
     def first_batch(self, step: int) -> tuple[int, int]:
         """The epoch, and the batch within it, that follow after `step` steps: where a resumed training starts."""
@@ -163,13 +162,14 @@ class Schedule:
                 return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
         raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
 
-    def seed_at(self, step: int) -> int:
-        """The seed of what the step after `step` steps draws at random, such as dropout: 63 bits.
+    def seed_at(self, step: int, rank: int = 0) -> int:
+        """The seed of what a device draws at random in the step after `step` steps, such as dropout: 63 bits.
 
         A backend seeds by it before each step, so that a step draws the same whatever came before it, in this process
         or in another. How many numbers it draws, and how, is its framework's.
         """
-        found = np.random.SeedSequence(self.seed, spawn_key=(step,)).generate_state(1, np.uint64)
+        place = (step, rank) if rank else (step,)
+        found = np.random.SeedSequence(self.seed, spawn_key=place).generate_state(1, np.uint64)
         return int(found[0] >> np.uint64(1))
 
     def logs_at(self, step: int) -> bool:
@@ -193,6 +193,24 @@ class Schedule:
             "seed": self.seed,
             "dataloader_drop_last": self.drop_last,
         }
+
+    def _order(self, epoch: int) -> Rows:
+        return epoch_order(self.blocks, seed=self.seed, epoch=epoch)[: self.blocks_per_epoch]
+
+    def _rows(self, first_step: int) -> Iterator[tuple[int, Rows]]:
+        """The number of each step that is left, and the rows of its blocks."""
+        for done in range(first_step, self.total_steps):
+            epoch, within = divmod(done, self.steps_per_epoch)
+            if within == 0 or done == first_step:
+                order = self._order(epoch)
+            yield done + 1, order[within * self.step_blocks : (within + 1) * self.step_blocks]
+
+    def _share(self, rows: Rows, rank: int) -> list[Rows]:
+        size, start = self.share_size, self.share_size * rank
+        return [rows[at + start : at + start + size] for at in range(0, len(rows), size * self.devices)]
+
+    def _batches_for(self, rows: int) -> int:
+        return math.ceil(rows / (self.share_size * self.devices))
 
 
 def _blocks_per_epoch(blocks: int, step_blocks: int, batch_size: int, *, drop_last: bool) -> int:

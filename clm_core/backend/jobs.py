@@ -1,0 +1,172 @@
+"""What the core hands to a backend: a model, blocks, a schedule, and what is to be done with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from clm_core.backend.events import Evaluated, Report, Score
+from clm_core.backend.world import ALONE, World
+from clm_core.config import EvaluationOptions, OptimizationOptions, SamplingOptions, TrainConfig
+from clm_core.marker import step_of
+from clm_core.stopping import EvaluationAbandonedError, Stop
+
+if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait for NumPy.
+    import numpy as np
+    import numpy.typing as npt
+
+    from clm_core.schedule import Schedule
+
+Blocks: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
+"""Token ids of shape (blocks, block_size), uint16 or uint32, a read-only view of a file on disk.
+
+Every id is below the model's vocabulary size. The first token of a block is context only; the
+other block_size - 1 are predicted. There is no padding, and the mask is all ones.
+"""
+
+Logits: TypeAlias = "npt.NDArray[np.float32]"
+"""The score of every token of the vocabulary after each token of some blocks: (blocks, block_size, vocabulary)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which weights to use: those at `name_or_path` or, if it is None, new ones drawn with `seed`.
+
+    `clm_core.weights.load` does both. A backend that fills a model of its framework in place draws new weights with
+    `clm_core.models.first_weights.first_weight`, never with its framework, so that all backends start from the same.
+    """
+
+    name_or_path: str | None
+    revision: str
+    architecture: Any
+    """A `transformers.PretrainedConfig`."""
+    seed: int
+    ignore_unused_weights: bool = False
+    """Whether the files may contain tensors that the model does not use; otherwise the core rejects them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """Everything a backend needs to train a model."""
+
+    model: Model
+    """What the training began with; `source` is what to load."""
+    train: Blocks
+    validation: Blocks | None
+    schedule: Schedule
+    config: TrainConfig
+    options: Any
+    """An instance of the backend's own `options` class."""
+    output_dir: Path
+    """Where checkpoints go, through `clm_core.checkpoints.writing`; each has all that `model_dir` has, and moments."""
+    model_dir: Path
+    """An empty folder for the trained model: config.json, model.safetensors, generation_config.json.
+
+    `clm_core.weights.save` writes them. config.json names the class in `architectures` and has `dtype` float32, by
+    which transformers opens a model; it is the model's `architecture`, changed by nothing that only a backend needs.
+    """
+    resume_from: Path | None
+    """A checkpoint, perhaps of another backend, to resume from with the same result as an uninterrupted training.
+
+    `source` is its weights, `first_step` its step, and `clm_core.checkpoints.read_moments` reads its optimizer. What
+    only this backend keeps is there if `clm_core.checkpoints.backend_of` is this backend. At the last step, no step is
+    left, but the model is still to be written.
+    """
+    report: Report
+    backend: str = ""
+    """The name of the backend that trains, which its checkpoints say."""
+    world: World = ALONE
+    add_to_checkpoint: Callable[[Path], None] = lambda folder: None
+    """Writes what the core keeps in a checkpoint; `clm_core.checkpoints.writing` calls it."""
+    stop: Stop = field(default_factory=Stop)
+    """Whether the training is to end after its step; `evaluates_at`, `saves_at` and `report` take care of it."""
+    evaluation_due: bool = False
+    """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
+
+    @cached_property
+    def first_step(self) -> int:
+        """The steps that were made before."""
+        return 0 if self.resume_from is None else step_of(self.resume_from)
+
+    @property
+    def source(self) -> Model:
+        """What to load: the weights of the checkpoint, if there is one."""
+        if self.resume_from is None:
+            return self.model
+        return replace(self.model, name_or_path=str(self.resume_from), revision="main")
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether to evaluate at this step: never without validation blocks, nor twice, nor if it is to stop."""
+        is_new = step > self.first_step or self.resume_from is None or self.evaluation_due
+        goes_on = step == self.first_step or not self.stop.requested  # `report` ends the first one, before any step.
+        return goes_on and is_new and self.validation is not None and self.schedule.evaluates_at(step)
+
+    def evaluate(self, step: int, score: Callable[[], Score]) -> Score | None:
+        """Score and report, if it is time to; None if not. Where `score` reports a batch, it ends if it is to stop."""
+        if not self.evaluates_at(step):
+            return None
+        try:
+            found = score()
+        except EvaluationAbandonedError:
+            return None
+        self.report(Evaluated(step=step, score=found))
+        return found
+
+    def identity(self) -> dict[str, str]:
+        """What all processes that train together must have in common: short texts, by the name of what they are."""
+        groups = (OptimizationOptions, EvaluationOptions)
+        options = {each.name: getattr(self.config, each.name) for group in groups for each in fields(group)}
+        own = {f"{self.backend} {each.name}": getattr(self.options, each.name) for each in fields(self.options)}
+        architecture = hashlib.sha256(self.model.architecture.to_json_string().encode()).hexdigest()[:16]
+        found = {**options, **own, **asdict(self.schedule), "first step": self.first_step, "model": architecture}
+        return {name: str(value) for name, value in found.items()}
+
+    def saves_at(self, step: int) -> bool:
+        """Whether to write a checkpoint after this step: where the schedule says, or if the training is to stop."""
+        return self.schedule.saves_at(step) or (self.stop.requested and self.stop.saves)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationJob:
+    """Everything a backend needs to score blocks. A backend's own options are for training, and do not come here."""
+
+    model: Model
+    blocks: Blocks
+    config: EvaluationOptions
+    report: Report
+    world: World = ALONE
+    stop: Stop = field(default_factory=Stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationJob:
+    """Everything a backend needs to continue a prompt, in float32."""
+
+    model: Model
+    prompt: tuple[int, ...]
+    """Token ids, at least one."""
+    eos_token_ids: tuple[int, ...]
+    """Generation ends after any of these tokens."""
+    config: SamplingOptions
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The first, for a backend that supports only one."""
+        return next(iter(self.eos_token_ids), None)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of transformers' GenerationConfig, whatever the model's generation_config.json says."""
+        config = self.config
+        drawn = {"top_k": config.top_k, "top_p": config.top_p, "temperature": config.temperature}
+        return {
+            "max_new_tokens": config.max_new_tokens,
+            "do_sample": config.do_sample,
+            "eos_token_id": list(self.eos_token_ids) or None,
+            # Nothing is padded in a batch of one, but without it transformers says which token it took.
+            "pad_token_id": self.eos_token_id or 0,
+            **(drawn if config.do_sample else {}),  # transformers warns of them where nothing is drawn.
+        }

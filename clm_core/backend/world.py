@@ -1,0 +1,55 @@
+"""The devices that train together, and what their processes must have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from clm_core.errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The devices that train together, as one of their processes sees them. Each device takes its share of a step."""
+
+    rank: int = 0
+    """The number of this process's first device, from 0."""
+    size: int = 1
+    """The devices of all processes."""
+    local: int = 1
+    """The devices of this process."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes, reports and prints."""
+        return self.rank == 0
+
+    @property
+    def is_one_process(self) -> bool:
+        """Whether this process has all devices."""
+        return self.local == self.size
+
+    def of(self, batch_size: int, start: int) -> slice:
+        """The rows of this process, of those from `start` on of which each device takes `batch_size`."""
+        first = start + self.rank * batch_size
+        return slice(first, first + self.local * batch_size)
+
+
+ALONE = World()
+"""One device, which does everything."""
+
+
+def check_same(identities: Sequence[Mapping[str, str]]) -> None:
+    """Make sure that all processes train the same; `identities` has `TrainingJob.identity()` of each.
+
+    Raises:
+        OptionError: one has other options, or other data, than the first; all processes raise the same.
+    """
+    first = identities[0]
+    for number, other in enumerate(identities):
+        for name in first.keys() | other.keys():
+            if first.get(name) != other.get(name):
+                raise OptionError(
+                    f"process {number} has another {name} than process 0, {other.get(name)} in place of "
+                    f"{first.get(name)}: start all processes with the same options, and on the same data"
+                )
