@@ -272,6 +272,12 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
     for key, value in schedule.identity().items():
         if record.get(key) != value and key == "data":
             raise ModelError(f"{checkpoint} was trained on other text than there is in {data} now: use the same")
+        if record.get(key) != value and key == "order":
+            raise ModelError(
+                f"{checkpoint} was written by an earlier clm, which ordered {schedule.blocks:,} blocks differently: "
+                "resume with that version, or start a new training from its weights with --model-name-or-path "
+                f"{shlex.quote(str(checkpoint))}"
+            )
         if record.get(key) != value:
             raise ModelError(
                 f"{checkpoint} was trained with {key} {record.get(key)}, this run has {value}: use the same"

@@ -1,7 +1,7 @@
 """A training as steps: the blocks of each, shared out to the devices, its learning rate, and what follows after it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from clm_core.config import TrainConfig
 from clm_core.config.values import FLOAT32
 from clm_core.errors import DataError, OptionError
-from clm_core.schedule.order import Rows, epoch_order
+from clm_core.schedule.order import FEISTEL, IN_MEMORY, Rows, rows_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +114,9 @@ class Schedule:
 
     def batches(self, epoch: int, rank: int = 0) -> Iterator[Rows]:
         """The rows of each batch of a device in an epoch, in order, int64 of shape (share_size,) or less."""
-        order = self._order(epoch)
-        for first in range(0, self.blocks_per_epoch, self.step_blocks):
-            yield from self._share(order[first : first + self.step_blocks], rank)
+        rows_of = self._rows_of(epoch)
+        for step in range(self.steps_per_epoch):
+            yield from self._share(rows_of(step), rank)
 
     def steps(self, first_step: int = 0) -> Iterator[tuple[int, list[Rows]]]:
         """The steps that are left after `first_step` of them: the number of each, from 1, and the rows of its batches.
@@ -185,8 +185,13 @@ class Schedule:
         return self.save_every is not None and step > 0 and (step % self.save_every == 0 or step == self.total_steps)
 
     def identity(self) -> dict[str, int | str]:
-        """What a checkpoint must share with the run that resumes it, so that the order of the blocks continues."""
+        """What a checkpoint must share with the run that resumes it, so that the order of the blocks continues.
+
+        Only an order that is not sorted is named, so that checkpoints of an earlier clm stay what they are.
+        """
+        found: dict[str, int | str] = {"order": FEISTEL} if self.blocks > IN_MEMORY else {}
         return {
+            **found,
             "data": self.data,
             "blocks": self.blocks,
             "train_batch_size": self.step_blocks,
@@ -194,16 +199,18 @@ class Schedule:
             "dataloader_drop_last": self.drop_last,
         }
 
-    def _order(self, epoch: int) -> Rows:
-        return epoch_order(self.blocks, seed=self.seed, epoch=epoch)[: self.blocks_per_epoch]
+    def _rows_of(self, epoch: int) -> Callable[[int], Rows]:
+        """Gives the rows of the blocks of a step of the epoch, from 0."""
+        rows, size, end = rows_in(self.blocks, seed=self.seed, epoch=epoch), self.step_blocks, self.blocks_per_epoch
+        return lambda step: rows(step * size, min((step + 1) * size, end))
 
     def _rows(self, first_step: int) -> Iterator[tuple[int, Rows]]:
         """The number of each step that is left, and the rows of its blocks."""
         for done in range(first_step, self.total_steps):
             epoch, within = divmod(done, self.steps_per_epoch)
             if within == 0 or done == first_step:
-                order = self._order(epoch)
-            yield done + 1, order[within * self.step_blocks : (within + 1) * self.step_blocks]
+                rows_of = self._rows_of(epoch)
+            yield done + 1, rows_of(within)
 
     def _share(self, rows: Rows, rank: int) -> list[Rows]:
         size, start = self.share_size, self.share_size * rank
