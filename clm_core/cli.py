@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from clm_core import options
-from clm_core.config import COMMANDS, Command
+from clm_core.config import COMMANDS, Command, DeviceOptions
 from clm_core.errors import OptionError
 from clm_core.options import hints
 from clm_core.options.recipes import list_recipes
@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit:  # After --help and --version.
         raise
     except BaseException as error:
+        from clm_core.launch import worker
         from clm_core.screen.endings import end
 
-        return end(error, arguments, verbose="--verbose" in arguments)
+        return worker.code_after(error, end(error, arguments, verbose="--verbose" in arguments, say=worker.say(error)))
     finally:  # The caller's environment is restored: what the command set is for its frameworks only.
         os.environ.clear()
         os.environ.update(environment)
@@ -52,6 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(argv: list[str]) -> int:
+    argv, for_launcher = _split(argv)
     parser = _parser(argv)
     namespace, unknown = parser.parse_known_args(argv)
     name = getattr(namespace, "command", None)
@@ -66,8 +68,19 @@ def _run(argv: list[str]) -> int:
         raise OptionError(f"--backend {backend}: {name} takes no backend, leave it out")
     from clm_core.commands.call import Call
 
-    code: int = import_module(f"clm_core.commands.{name}").run(Call.parsed(namespace))
+    code: int = import_module(f"clm_core.commands.{name}").run(Call.parsed(namespace, for_launcher))
     return code
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of a command that may start processes, and, after `--`, those of its launcher."""
+    starts = {
+        name for name, command in COMMANDS.items() if command.config and issubclass(command.config, DeviceOptions)
+    }
+    if "--" not in argv or not starts & set(argv):
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
 
 
 def _set_environment() -> None:

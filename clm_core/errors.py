@@ -67,6 +67,15 @@ class HubError(ClmError):
     """The Hub cannot be reached, does not know who you are, or does not permit what you asked for."""
 
 
+class ProcessError(ClmError):
+    """One of the processes that a command started has failed, and has said why."""
+
+    def __init__(self, message: str = "", *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+        """The exit code of the command."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal ended the command, by Ctrl-C or otherwise."""
 

@@ -18,6 +18,8 @@ class World:
     """The devices of all processes."""
     local: int = 1
     """The devices of this process."""
+    attempt: int = 0
+    """How often a launcher has started the processes again, after one of them had failed."""
 
     @property
     def leads(self) -> bool:

@@ -1,7 +1,7 @@
 """A parsed command line: what was given, and where progress and the result go."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from clm_core.backend import Backend
 from clm_core.commands.first_look import look
+from clm_core.launch import mailbox, worker
 from clm_core.options import Given, from_flags
 from clm_core.registry import get_backend
 from clm_core.results import Publication, Result
@@ -34,9 +35,11 @@ class Call:
     verbose: bool
     argument: str | None
     """The prompt or the folder, for a command that takes one."""
+    for_launcher: tuple[str, ...] = ()
+    """What stood after `--`."""
 
     @classmethod
-    def parsed(cls, namespace: argparse.Namespace) -> "Call":
+    def parsed(cls, namespace: argparse.Namespace, for_launcher: Sequence[str] = ()) -> "Call":
         """The call that a parser has read."""
         values = vars(namespace)
         return cls(
@@ -46,6 +49,7 @@ class Call:
             json=values.get("json", False),
             verbose=values.get("verbose", False),
             argument=values.get("prompt", values.get("folder")),
+            for_launcher=tuple(for_launcher),
         )
 
     @property
@@ -71,6 +75,13 @@ class Call:
         """Start the framework, unless there is an error that can be found without it."""
         look(config, backend.name)
         backend.start(verbose=self.verbose)
+
+    def end(self, result: Result, text: Callable[[], str]) -> ExitCode:
+        """Print a result, where other processes do the same as this one, once; the code of what is done."""
+        if worker.prints():
+            self.print(result, text)
+        worker.hand_over(result)
+        return ExitCode.DONE if mailbox.folder() else code_of_upload(getattr(result, "hub", None))
 
     def print(self, result: Result, text: Callable[[], str]) -> None:
         """Print a result, as JSON or as a summary."""

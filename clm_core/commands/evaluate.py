@@ -1,15 +1,20 @@
 """`clm evaluate`: score a model on the validation split."""
 
+import json
 import time
 from pathlib import Path
 
-from clm_core.backend import BatchScored, EvaluationJob, Event
+from clm_core.backend import BatchScored, EvaluationJob, Event, Model, World
 from clm_core.commands import summary
 from clm_core.commands.call import Call
 from clm_core.config import EvaluateConfig
 from clm_core.data.manifest import VALIDATION
+from clm_core.data.prepared import Prepared
 from clm_core.durable import write
+from clm_core.errors import ProcessError
 from clm_core.inputs import announce, check_type, check_undamaged, existing_model, prepared_for
+from clm_core.launch import mailbox, processes, worker
+from clm_core.launch.devices import launcher_of, world_of
 from clm_core.models.configurations import check_fits
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
@@ -26,18 +31,47 @@ def run(call: Call) -> ExitCode:
     with call.session() as (backend, progress):
         request = resolve.evaluation(call.given, file=call.config, backend=backend)
         call.start(backend, request.config)
-        result = evaluate(request, progress)
-    call.print(result, lambda: summary.of_evaluation(result))
-    return ExitCode.DONE
+        result = evaluate(request, progress, call.for_launcher, verbose=call.verbose)
+    return call.end(result, lambda: summary.of_evaluation(result))
 
 
-def evaluate(request: Request[EvaluateConfig], progress: Progress) -> EvaluationResult:
-    """Score the validation split."""
-    from clm_core.metrics import compute
+def evaluate(
+    request: Request[EvaluateConfig], progress: Progress, for_launcher: tuple[str, ...] = (), *, verbose: bool = False
+) -> EvaluationResult:
+    """Score the validation split.
 
+    On several devices, processes may be started for it, by a launcher that gets `for_launcher`.
+    """
     config, backend = request.config, request.backend
     if config.output_file:
         output.check_output_file(config.output_file)
+    if launcher := launcher_of(backend, config, for_launcher):
+        return _launched(request, launcher, progress, verbose=verbose)
+    world = world_of(backend, config)
+    worker.join(world)
+    result = _scored(request, progress if world.leads else Progress(), world)
+    if config.output_file and world.leads:
+        write(Path(config.output_file), result.to_text())
+    return result
+
+
+def _launched(
+    request: Request[EvaluateConfig], launcher: list[str], progress: Progress, *, verbose: bool
+) -> EvaluationResult:
+    """Prepare the data once, and have it scored by the processes that a launcher starts."""
+    with processes.place() as place:
+        _, prepared = _inputs(request, progress)
+        mailbox.put(mailbox.PREPARED, str(prepared.folder.absolute()), place)
+        mailbox.put(mailbox.SAID, "inputs", place)
+        processes.run(place, launcher, "evaluate", request, verbose=verbose)
+        result = json.loads(mailbox.take(mailbox.RESULT, place) or "null")
+    if result is None:
+        raise ProcessError("the process that leads is on another machine, and has the result", code=ExitCode.DONE)
+    return EvaluationResult(**result)
+
+
+def _inputs(request: Request[EvaluateConfig], progress: Progress) -> tuple[Model, Prepared]:
+    config, backend = request.config, request.backend
     check_undamaged(config)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)
@@ -45,7 +79,14 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
-    prepared = prepared_for(config, model, tokenizer, progress, need=VALIDATION)
+    return model, prepared_for(config, model, tokenizer, progress, need=VALIDATION)
+
+
+def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) -> EvaluationResult:
+    from clm_core.metrics import compute
+
+    config, backend = request.config, request.backend
+    model, prepared = _inputs(request, Progress() if mailbox.take(mailbox.SAID) else progress)
     blocks = prepared.blocks(VALIDATION, config.block_size)
     started = time.monotonic()
     with progress.bar("evaluating", len(blocks), "block") as bar:
@@ -54,14 +95,12 @@ def evaluate(request: Request[EvaluateConfig], progress: Progress) -> Evaluation
             if isinstance(event, BatchScored):
                 bar.advance(event.blocks)
 
-        score = backend.evaluate(EvaluationJob(model=model, blocks=blocks, config=config, report=report))
-    result = EvaluationResult(
+        job = EvaluationJob(model=model, blocks=blocks, config=config, report=report, world=world)
+        score = backend.evaluate(job)
+    return EvaluationResult(
         backend=backend.name,
         model=str(model.name_or_path),
         metrics=compute(score, bytes_per_token=prepared.bytes_per_token(VALIDATION)),
         ledger=prepared.ledger(config.block_size),
         seconds=time.monotonic() - started,
     )
-    if config.output_file:
-        write(Path(config.output_file), result.to_text())
-    return result

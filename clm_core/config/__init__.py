@@ -25,11 +25,12 @@ from clm_core.config.hub import (
 )
 from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
-from clm_core.config.training import EvaluationOptions, OptimizationOptions, RunOptions
+from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, RunOptions
 from clm_core.config.values import (
     at_least,
     between,
     delimiter,
+    devices,
     encoding,
     license_name,
     not_negative,
@@ -44,6 +45,7 @@ __all__ = [
     "Command",
     "DataOptions",
     "DatasetRepositoryOptions",
+    "DeviceOptions",
     "EvaluateConfig",
     "EvaluationOptions",
     "GenerateConfig",
@@ -66,6 +68,7 @@ __all__ = [
     "at_least",
     "between",
     "delimiter",
+    "devices",
     "encoding",
     "license_name",
     "moved",

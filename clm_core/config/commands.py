@@ -8,13 +8,14 @@ from clm_core.config.declaration import option
 from clm_core.config.hub import DatasetRepositoryOptions, HubOptions, ModelRepositoryOptions, PublishingOptions
 from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
-from clm_core.config.training import EvaluationOptions, OptimizationOptions, RunOptions
+from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, RunOptions
 from clm_core.config.values import at_least, positive, positive_or_unlimited, shard
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(
     HubOptions,
+    DeviceOptions,
     RunOptions,
     OptimizationOptions,
     EvaluationOptions,
@@ -30,7 +31,13 @@ class TrainConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(
-    EvaluationOptions, PreparedOptions, PreprocessingOptions, DataOptions, WeightsOptions, TokenizerOptions
+    DeviceOptions,
+    EvaluationOptions,
+    PreparedOptions,
+    PreprocessingOptions,
+    DataOptions,
+    WeightsOptions,
+    TokenizerOptions,
 ):
     """The options of `evaluate`; what is not given comes from the run that is evaluated, if it is one."""
 

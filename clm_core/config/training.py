@@ -5,14 +5,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clm_core.config.declaration import option
-from clm_core.config.values import at_least, between, in_float32, not_negative, positive, positive_or_unlimited
+from clm_core.config.values import at_least, between, devices, in_float32, not_negative, positive, positive_or_unlimited
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Devices."""
+
+    nproc_per_node: str | None = option(
+        None,
+        "devices to use on this machine: a number, or `gpu` for all GPUs; default: one. What follows `--` at the end "
+        "of the command is for the launcher of the processes, such as torchrun",
+        metavar="N",
+        check=devices,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
     """Evaluation."""
 
-    per_device_eval_batch_size: int = option(8, "blocks per batch in an evaluation", check=at_least(1))
+    per_device_eval_batch_size: int = option(8, "blocks per batch of one device in an evaluation", check=at_least(1))
     bf16: bool = option(False, "compute in bfloat16 where that is safe; the weights stay in float32")
 
 
@@ -22,14 +35,14 @@ class OptimizationOptions:
 
     num_train_epochs: float = option(3.0, "epochs to train; may be fractional", check=positive)
     max_steps: int = option(-1, "number of steps; overrides num_train_epochs", check=positive_or_unlimited)
-    per_device_train_batch_size: int = option(8, "blocks per batch", check=at_least(1))
+    per_device_train_batch_size: int = option(8, "blocks per batch of one device", check=at_least(1))
     train_batch_size: int | None = option(
         None,
         "blocks per step, over all devices; gradient_accumulation_steps follows from it; default: "
-        "per_device_train_batch_size times gradient_accumulation_steps",
+        "per_device_train_batch_size times gradient_accumulation_steps times devices",
         check=at_least(1),
     )
-    gradient_accumulation_steps: int = option(1, "batches per step", check=at_least(1))
+    gradient_accumulation_steps: int = option(1, "batches of each device per step", check=at_least(1))
     dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch if it is not full")
     learning_rate: float = option(2e-5, "the learning rate after warmup", check=in_float32(positive))
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = option(

@@ -54,6 +54,12 @@ def positive_or_unlimited(value: int) -> str | None:
     return None if value > 0 or value == -1 else "above 0, or -1 for no limit"
 
 
+def devices(value: str) -> str | None:
+    """The value says how many devices: a number, or all GPUs."""
+    is_number = value.isascii() and value.isdigit() and int(value) > 0
+    return None if is_number or value == "gpu" else "a number above 0, or `gpu` for all GPUs of the machine"
+
+
 def shard(value: str) -> str | None:
     """The value names one of several shards."""
     try:

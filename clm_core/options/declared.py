@@ -81,11 +81,11 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def changed(config: Any) -> dict[str, Any]:
-    """The options that differ from their defaults."""
+def changed(config: Any, *, every: bool = False) -> dict[str, Any]:
+    """The options that differ from their defaults; or `every` one."""
     values = {option.name: (option.default, getattr(config, option.name)) for option in list_options(type(config))}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, (default, value) in values.items()
-        if value != default
+        if every or value != default
     }

@@ -1,6 +1,7 @@
 """Options in a YAML file: read, and written so that they read back the same."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ def from_file(path: Path) -> dict[str, Given]:
     return {} if root is None else _mapping(root, path)
 
 
-def to_yaml(config: Any, sections: Mapping[str, Any]) -> str:
-    """A configuration as a file that `from_file` reads back to the same values: what differs from the defaults."""
+def to_yaml(config: Any, sections: Mapping[str, Any], *, every: bool = False) -> str:
+    """A configuration as a file that `from_file` reads back to the same values: what differs from the defaults.
+
+    With `every`, that is each option, so that none can come from elsewhere.
+    """
     import yaml
 
-    content = {**changed(config), **{name: changed(section) for name, section in sections.items()}}
+    find = partial(changed, every=every)
+    content = {**find(config), **{name: find(section) for name, section in sections.items()}}
     content = {key: value for key, value in content.items() if value != {}}
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     if set(text) & BREAKS:

@@ -33,7 +33,7 @@ def _names(*groups: type) -> set[str]:
 ELSEWHERE = {
     *_names(HubOptions),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "report_to"),
-    *("preprocessing_num_workers", "streaming", "check_disk", "save_on_signal"),
+    *("preprocessing_num_workers", "streaming", "check_disk", "save_on_signal", "nproc_per_node"),
 }
 """Where and when things are written, and how fast: of no consequence for the training."""
 

@@ -110,6 +110,21 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None, *, is_h
             raise
 
 
+@contextmanager
+def reserved(config: TrainConfig, backend: str) -> Iterator[Path]:
+    """The folder of a run that other processes are to write: as asked, or the first free one, which is made for them.
+
+    If nothing comes to lie in it, it is removed again.
+    """
+    folder = _first_free(config, backend) if config.output_dir is None else Path(config.output_dir)
+    try:
+        yield folder
+    finally:
+        if config.output_dir is None:
+            with suppress(OSError):  # There is something in it.
+                folder.rmdir()
+
+
 def default_folder(config: TrainConfig, backend: str) -> Path:
     """runs/NAME-BACKEND, where NAME describes the data."""
     files = config.train_file[:1]

@@ -67,6 +67,15 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     return _without_checkpoint(run, say, finished)
 
 
+def result_of(run: Path) -> TrainingResult:
+    """The result of a finished run.
+
+    Raises:
+        OutputError: there is none, or it is damaged.
+    """
+    return _result(run, record.read_results(run))
+
+
 def _from(request: Request[TrainConfig], checkpoint: Path, say: Say, finished: TrainingResult | None = None) -> Start:
     if not checkpoints.has_sums(checkpoint):
         say(f"{checkpoint} is of an earlier clm: it is not known whether it is damaged, and dropout is drawn anew")

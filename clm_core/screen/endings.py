@@ -6,14 +6,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from clm_core.durable import replace
 from clm_core.durable.disk_errors import file_of, is_disk_full
-from clm_core.errors import ClmError, StoppedError, first_line
+from clm_core.errors import ClmError, ProcessError, StoppedError, first_line
 from clm_core.redaction import without_secrets
 from clm_core.screen.exit_codes import ExitCode, code_of, is_not_allowed, signal_of
 from clm_core.screen.signals import ended_by
@@ -21,6 +21,9 @@ from clm_core.screen.standard_streams import abandon, complain
 
 ERROR_LOG = "error.log"
 """The traceback in the folder of a run that an unexpected error ended."""
+
+NAME, FAILED = "clm", "clm: error"
+"""What the lines that end a command begin with."""
 
 LONGEST = 500
 """The most characters shown of a foreign message."""
@@ -44,22 +47,25 @@ def mark(error: BaseException, folder: Path) -> None:
     vars(error).setdefault(FOLDER, folder)
 
 
-def end(error: BaseException, argv: list[str], *, verbose: bool) -> int:
-    """Explain in one line on standard error what ended a command, save a useful traceback, and return the code."""
+def end(error: BaseException, argv: list[str], *, verbose: bool, say: Callable[[str], None] = complain) -> int:
+    """Explain in one line on standard error what ended a command, save a useful traceback, and return the code.
+
+    `say` gets that line, where it is not to go to standard error.
+    """
     code = code_of(error)
     if code == ExitCode.PIPE_CLOSED:
         abandon(sys.stdout)
         abandon(sys.stderr)
     elif isinstance(error, StoppedError) or signal_of(error) is not None:
-        complain(f"clm: {without_secrets(line_of(error))}")
+        say(f"{NAME}: {without_secrets(line_of(error))}")
     else:
         line = without_secrets(line_of(error))
-        if code == ExitCode.CRASHED:
+        if code == ExitCode.CRASHED and not isinstance(error, ProcessError):
             log = _log(error, argv)
             if verbose:
                 complain(log.rstrip())
             line += f" ({_kept(log, vars(error).get(FOLDER))})"
-        complain(f"clm: error: {line}")
+        say(f"{FAILED}: {line}")
     return code
 
 

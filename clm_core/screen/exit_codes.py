@@ -5,7 +5,7 @@ import signal
 from enum import IntEnum
 
 from clm_core.durable.disk_errors import chain, is_disk_full
-from clm_core.errors import ClmError, DiskError, StoppedError
+from clm_core.errors import ClmError, DiskError, ProcessError, StoppedError
 
 OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of the name of a file: no file can have it, or it is a link to itself."""
@@ -43,6 +43,8 @@ def code_of(error: BaseException) -> int:
         return 128 + signum  # Where SIGUSR1 is another number than on Linux, it is not one of the table.
     if isinstance(error, StoppedError):
         return ExitCode.STOPPED
+    if isinstance(error, ProcessError):
+        return error.code
     if isinstance(error, BrokenPipeError):
         return ExitCode.PIPE_CLOSED
     if isinstance(error, DiskError) or is_disk_full(error):

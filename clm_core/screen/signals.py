@@ -6,6 +6,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -55,12 +56,14 @@ def handled() -> Iterator[None]:
     """
     with taken(), _at_first(_interrupt):
         yield
-        _check()
+        check()
 
 
 @contextmanager
-def passed_to(stop: Stop) -> Iterator[None]:
+def passed_to(stop: Stop, *, tells: bool = True) -> Iterator[None]:
     """In the block, the first signal asks a training to stop; only where signals are taken over, so not from Python.
+
+    It says so if it `tells`: of several processes, one does.
 
     Raises:
         Interrupted: there was a signal before, and a library caught the error.
@@ -69,10 +72,35 @@ def passed_to(stop: Stop) -> Iterator[None]:
     def ask(number: int) -> None:
         stop.ask(number)
         way = "finishing the step and saving" if stop.saves else "finishing the step"
-        _tell(f"{signal.Signals(number).name}: {way}; again to end at once")
+        if tells:
+            _tell(f"{signal.Signals(number).name}: {way}; again to end at once")
 
-    _check()
+    check()
     with _at_first(ask):
+        yield
+
+
+def check() -> None:
+    """End the command if there was a signal.
+
+    Raises:
+        Interrupted: there was.
+    """
+    if _taken and _taken.received is not None:
+        raise Interrupted(_taken.received)
+
+
+def answer_as_one_of_many() -> None:
+    """Answer signals as a process that works together with others, to the end of this one."""
+    global _of_many
+    _of_many = True
+
+
+@contextmanager
+def passed_on(response: Callable[[int], None]) -> Iterator[None]:
+    """In the block, the first signal is for the processes that this one started; what it does is given."""
+    check()
+    with _at_first(response):
         yield
 
 
@@ -120,6 +148,13 @@ class _Taken:
 
 
 _taken: _Taken | None = None
+_of_many = False
+
+SAME = 3.0
+"""Seconds within which one of many processes takes a further signal for the same one: several may pass it on."""
+
+PATIENCE = 25.0
+"""Seconds after which one of many ends without an answer: it may be waiting for a process that is no more."""
 
 
 @contextmanager
@@ -146,11 +181,6 @@ def _interrupt(number: int) -> None:
     raise Interrupted(number)
 
 
-def _check() -> None:
-    if _taken and _taken.received is not None:
-        raise Interrupted(_taken.received)
-
-
 @contextmanager
 def _watched(numbers: set[int]) -> Iterator[None]:
     """Have a thread end the process at the second of these signals, also while the main one runs a library's code."""
@@ -170,11 +200,24 @@ def _watched(numbers: set[int]) -> Iterator[None]:
 
 
 def _watch(reading: int, numbers: set[int]) -> None:
-    count = 0
+    first = None
     while came := os.read(reading, 1):
-        count += came[0] in numbers
-        if count == 2:
+        now = time.monotonic()
+        if came[0] not in numbers:
+            continue
+        if first is None:
+            first = now
+            if _of_many:
+                timer = threading.Timer(PATIENCE, _end_unanswered, [came[0]])
+                timer.daemon = True
+                timer.start()
+        elif not _of_many or now - first > SAME:
             _end_at_once(came[0])
+
+
+def _end_unanswered(number: int) -> None:
+    if _taken and _taken.received is None:
+        os._exit(128 + number)
 
 
 def _end_at_once(number: int) -> None:

@@ -68,8 +68,16 @@ CORE_OPTIONS = {
     *("max_eval_samples", "block_size", "append_eos", "packing"),
     *("preprocessing_num_workers", "prepared", "overwrite_cache"),
     *("json_field", "csv_delimiter", "encoding"),
-    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "output_file", "logging_steps", "report_to"),
-    *("check_disk", "save_on_signal", "stop_on_loss_spike", "loss_spike_patience"),
+    *(
+        "nproc_per_node",
+        "output_dir",
+        "overwrite_output_dir",
+        "resume_from_checkpoint",
+        "output_file",
+        "logging_steps",
+        "report_to",
+    ),
+    *("nproc_per_node", "check_disk", "save_on_signal", "stop_on_loss_spike", "loss_spike_patience"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
 }
 """The options that the core implements, before and after it calls a backend."""

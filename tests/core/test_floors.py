@@ -17,6 +17,7 @@ FLOORS = [
     "metrics models record registry scoring",
     "checkpoints",
     "data options weights",
+    "launch",
     "inputs runs testing",
     "comparison hub",
     "commands",

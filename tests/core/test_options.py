@@ -43,6 +43,7 @@ def read(tmp_path):
 
 
 NARROW = {
+    "nproc_per_node": "2",
     "stop_on_loss_spike": 2.5,
     "csv_delimiter": "~",
     "encoding": "cp1252",

@@ -1,0 +1,44 @@
+"""Which devices carry out a command: what was asked for, what the backend can do, what the environment says."""
+
+from typing import Any
+
+from clm_core.backend import Backend, World
+from clm_core.errors import OptionError
+
+
+def launcher_of(backend: Backend, config: Any, for_launcher: tuple[str, ...]) -> list[str] | None:
+    """The command that starts the processes; None if this process does it all, or is one of them.
+
+    Raises:
+        OptionError: the backend uses one device only, or there is no launcher for the arguments.
+    """
+    asked = config.nproc_per_node
+    if asked not in (None, "1") and backend.parallel is None:
+        raise OptionError(f"nproc_per_node {asked}: backend {backend.name} uses one device only: leave it out")
+    found = backend.launcher(asked, for_launcher) if asked and backend.parallel else None
+    if for_launcher and found is None:
+        why = "without --nproc-per-node, no processes are started" if asked is None else "it starts no processes"
+        raise OptionError(f"-- {' '.join(for_launcher)}: for the launcher of backend {backend.name}, but {why}")
+    return found
+
+
+def world_of(backend: Backend, config: Any) -> World:
+    """The devices of this process, and of those that do the same.
+
+    Raises:
+        OptionError: several processes were started, and the backend uses one device only, or they have no folder.
+    """
+    world = backend.world(config.nproc_per_node)
+    if world.size > 1 and backend.parallel is None:
+        raise OptionError(f"{world.size} processes were started, but backend {backend.name} uses one device only")
+    if not world.is_one_process and getattr(config, "output_dir", "") is None:
+        raise OptionError(
+            f"{world.size // world.local} processes were started: give --output-dir, a folder that all of them see"
+        )
+    return world
+
+
+def described(world: World) -> str:
+    """How many devices, and in how many processes."""
+    devices = f"{world.size} device{'s' * (world.size > 1)}"
+    return devices if world.is_one_process else f"{devices}, a process for each{' machine' * (world.local > 1)}"

@@ -1,0 +1,59 @@
+"""What the processes of a command tell the one that started them: who leads, the result, and what failed first."""
+
+import json
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "CLM_LAUNCH"
+"""The environment variable with the folder, in the processes that clm started."""
+
+LEADER, ERROR, RESULT, PREPARED, SAID = "leader", "error.json", "result.json", "prepared", "said"
+
+_started = time.time()
+
+
+def folder() -> Path | None:
+    """The folder of the process that started this one; None if clm did not start it."""
+    return Path(found) if (found := os.environ.get(VARIABLE)) else None
+
+
+def put(name: str, content: str, place: Path | None = None) -> None:
+    """Leave something in a folder, or for the process that started this one, if it is clm."""
+    if (place := place or folder()) is not None:
+        new = place / f".{name}-{os.getpid()}"
+        new.write_text(content, encoding="utf-8")
+        new.replace(place / name)
+
+
+def take(name: str, place: Path | None = None) -> str | None:
+    """What was left under a name, if anything."""
+    place = place or folder()
+    with suppress(FileNotFoundError):
+        return None if place is None else (place / name).read_text(encoding="utf-8")
+    return None
+
+
+def first_to_fail(error: dict[str, Any]) -> bool:
+    """Whether no other process of this start has failed before; keeps the error for the process that started them.
+
+    What fails because another process has ended comes after what ended that one.
+    """
+    place = folder()
+    # All processes that somebody else's launcher starts on a machine have one parent.
+    file = place / ERROR if place else Path(tempfile.gettempdir()) / f"clm-{os.getuid()}-{os.getppid()}-failed"
+    with suppress(OSError):
+        if file.stat(follow_symlinks=False).st_mtime < _started:
+            file.unlink()  # It is of processes from before, which a launcher has started again, or long ago.
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    except OSError:  # No temporary folder: better said by all than by none.
+        return True
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(error if place else {}, stream)
+    return True

@@ -1,0 +1,93 @@
+"""Starts the processes of a command with a backend's launcher, passes a signal on to them, and waits."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clm_core.errors import ProcessError, StoppedError
+from clm_core.launch import mailbox
+from clm_core.options.file import to_yaml
+from clm_core.options.resolve import Request
+from clm_core.screen import signals
+from clm_core.screen.endings import FAILED, NAME
+from clm_core.screen.exit_codes import ExitCode
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A folder for what the processes are given, and what they leave."""
+    with tempfile.TemporaryDirectory(prefix="clm-launch-") as folder:
+        yield Path(folder)
+
+
+def on_several_machines(for_launcher: Sequence[str]) -> bool:
+    """Whether the arguments for a launcher say that it starts some of the processes, and others are elsewhere."""
+    names = {argument.partition("=")[0].replace("_", "-") for argument in for_launcher}
+    return "--nnodes" in names
+
+
+def run(folder: Path, launcher: Sequence[str], command: str, request: Request[Any], *, verbose: bool) -> None:
+    """Have a launcher start a command of clm in several processes, and wait for their end.
+
+    Raises:
+        ClmError: one has failed; with its message, and with the exit code for the command.
+    """
+    process = subprocess.Popen(
+        [*launcher, "-m", "clm_core", *_arguments(folder, command, request, verbose=verbose)],
+        stdin=subprocess.PIPE,  # It ends when this process does, however that ends.
+        env={**os.environ, mailbox.VARIABLE: str(folder)},
+        start_new_session=True,  # Ctrl-C is for this process, which passes it on once.
+    )
+    try:
+        with signals.passed_on(lambda number: _pass_on(folder, process, number)):
+            code = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    if code or mailbox.take(mailbox.RESULT, folder) is None:
+        _raise_failure(folder, code)
+
+
+def _arguments(folder: Path, command: str, request: Request[Any], *, verbose: bool) -> list[str]:
+    """The command, with every option in a file, whatever its default is, so that nothing is decided again."""
+    file = folder / "options.yaml"
+    once = {"overwrite_cache": False} if folder.joinpath(mailbox.PREPARED).exists() else {}
+    text = to_yaml(replace(request.config, **once), {request.backend.name: request.backend_options}, every=True)
+    file.write_text(text, encoding="utf-8")
+    switches = ["--verbose"] if verbose else []
+    return ["--backend", request.backend.name, *switches, command, "--config", str(file)]
+
+
+def _pass_on(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
+    """To the process that leads, which tells the others; if there is none yet, there is nothing to be saved."""
+    with suppress(ProcessLookupError):
+        if leader := mailbox.take(mailbox.LEADER, folder):
+            os.kill(int(leader), number)
+        else:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _raise_failure(folder: Path, code: int) -> None:
+    """Raise what the processes have left; on a machine where none of them leads, they may have left nothing."""
+    if (left := mailbox.take(mailbox.ERROR, folder)) is not None:
+        found = json.loads(left)
+        line = found["line"].removeprefix(f"{FAILED}: ").removeprefix(f"{NAME}: ")
+        if found["code"] == ExitCode.STOPPED or found["code"] > 128:
+            raise StoppedError(line, signum=found["code"] - 128 if found["code"] > 128 else None)
+        raise ProcessError(line, code=found["code"])
+    signals.check()
+    if code:
+        raise ProcessError(f"the processes ended with code {code}, and none of them said why", code=ExitCode.CRASHED)

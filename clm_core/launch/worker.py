@@ -1,0 +1,61 @@
+"""One of the processes that carry out a command together: what it says, and what it leaves to the one that leads."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from clm_core.backend import ALONE, World
+from clm_core.errors import StoppedError
+from clm_core.launch import mailbox
+from clm_core.results import Result
+from clm_core.screen import signals
+from clm_core.screen.exit_codes import ExitCode, code_of
+from clm_core.screen.standard_streams import complain
+
+_world = ALONE
+
+
+def join(world: World) -> None:
+    """Take part in what several processes do together, from here to the end of this one; alone, nothing changes."""
+    global _world
+    _world = world
+    if world.is_one_process:
+        return
+    signals.answer_as_one_of_many()
+    if mailbox.folder() is not None:
+        signals.end_with_parent()
+        if world.leads:
+            mailbox.put(mailbox.LEADER, str(os.getpid()))
+
+
+def prints() -> bool:
+    """Whether this process prints the result of the command."""
+    return _world.leads and mailbox.folder() is None
+
+
+def hand_over(result: Result) -> None:
+    """Leave the result of the command to the process that started this one, if that is clm."""
+    if _world.leads:
+        mailbox.put(mailbox.RESULT, result.to_json())
+
+
+def say(error: BaseException) -> Callable[[str], None]:
+    """Where the line goes that says which error has ended this process: of several, the first to fail has it said.
+
+    It goes to standard error, or to the process that started this one.
+    """
+    if _world.is_one_process and mailbox.folder() is None:
+        return complain
+    return partial(_say, error)
+
+
+def code_after(error: BaseException, code: int) -> int:
+    """The exit code after an error: no failure, where all processes have stopped as asked, and a launcher waits."""
+    return ExitCode.DONE if isinstance(error, StoppedError) and mailbox.folder() is not None else code
+
+
+def _say(error: BaseException, line: str) -> None:
+    if isinstance(error, StoppedError) and not _world.leads:
+        return  # All stop at the same step, and the one that leads knows what there is of the run.
+    if mailbox.first_to_fail({"code": code_of(error), "line": line}) and mailbox.folder() is None:
+        complain(line if _world.leads else f"process {_world.rank // _world.local}: {line}")
