@@ -1,10 +1,12 @@
 """Merges shards that several machines prepared, byte for byte into what one machine would have written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from clm_core.data.cache import Content, filling, reserved
 from clm_core.data.manifest import Manifest, SplitEntry, check_balance, write_manifest
@@ -14,8 +16,10 @@ from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError
 from clm_core.shards import Shard
 
-DOCUMENTS = 10_000
-"""Documents taken from each shard at a time, so that memory is bounded."""
+Numbers = npt.NDArray[np.int64]
+
+DOCUMENTS, TOKENS = 100_000, 2**22
+"""The most documents that are in memory at a time, of all shards together, and the most tokens; or one document."""
 
 
 def merge(
@@ -97,35 +101,61 @@ def _join(parts: Sequence[Prepared], manifest: Manifest, target: Path) -> None:
         entries = {}
         for split, entry in manifest.splits.items():
             with SplitWriter(folder, split, dtype=manifest.dtype, eos=[]) as writer:
-                for first in range(0, parts[0].manifest.splits[split].documents, DOCUMENTS):
-                    writer.add(_dealt([_slice(part, split, first) for part in parts]), size=0)
+                for tokens in _dealt(parts, split):
+                    writer.add(tokens, size=0)
                 written = writer.finish()
             entries[split] = replace(entry, sha256=written.sha256, ends_sha256=written.ends_sha256)
         write_manifest(folder, replace(manifest, splits=entries))
 
 
-def _slice(part: Prepared, split: str, first: int) -> Tokens:
-    """Some documents of a shard, from the `first`, with their end-of-sequence tokens."""
-    ends = part.ends(split)
-    stops = ends[first : first + DOCUMENTS].astype(np.int64)
-    start = int(ends[first - 1]) if first else 0
-    lengths = np.diff(stops, prepend=start)
-    return Tokens(part.tokens(split)[start : start + int(lengths.sum())].astype(np.uint32), lengths)
+def _dealt(parts: Sequence[Prepared], split: str) -> Iterator[Tokens]:
+    """Documents with their end-of-sequence tokens, in their original order: one of each shard in turn.
 
-
-def _dealt(parts: Sequence[Tokens]) -> Tokens:
-    """Documents in their original order: the first of each shard, then the second of each.
-
-    Of shards [a0 a1] and [b0 b1]: a0 b0 a1 b1. Each token moves by as much as its document does.
+    Of shards [a0 a1] and [b0 b1]: a0 b0 a1 b1.
     """
-    count = sum(len(part.lengths) for part in parts)
-    lengths = np.zeros(count, np.int64)
-    for index, part in enumerate(parts):
-        lengths[index :: len(parts)] = part.lengths
-    starts = np.cumsum(lengths) - lengths
-    ids = np.zeros(int(lengths.sum()), np.uint32)
-    for index, part in enumerate(parts):
-        own = np.cumsum(part.lengths) - part.lengths
-        shift = np.repeat(starts[index :: len(parts)] - own, part.lengths)
-        ids[np.arange(len(part.ids)) + shift] = part.ids
-    return Tokens(ids, lengths)
+    first, end = 0, sum(part.manifest.splits[split].documents for part in parts)
+    while first < end:
+        stop = min(first + DOCUMENTS, end)
+        starts, lengths = _places(parts, split, first, stop)
+        stop = first + max(1, int(np.searchsorted(np.cumsum(lengths), TOKENS, side="right")))
+        yield _gathered(parts, split, first, starts[: stop - first], lengths[: stop - first])
+        first = stop
+
+
+def _places(parts: Sequence[Prepared], split: str, first: int, stop: int) -> tuple[Numbers, Numbers]:
+    """Where each document from `first` to `stop` starts in the file of its shard, and how many tokens it has."""
+    starts, lengths = np.zeros((2, stop - first), np.int64)
+    for index in range(first, min(first + len(parts), stop)):
+        number, shard = divmod(index, len(parts))
+        own = slice(index - first, None, len(parts))
+        count = len(lengths[own])
+        # From the end of the document before.
+        ends = _read(parts[shard], f"{split}.ends", "<u8", max(0, number - 1), number + count).astype(np.int64)
+        ends = ends if number else np.concatenate([[0], ends])
+        starts[own], lengths[own] = ends[:-1], np.diff(ends)
+    return starts, lengths
+
+
+def _gathered(parts: Sequence[Prepared], split: str, first: int, starts: Numbers, lengths: Numbers) -> Tokens:
+    """The tokens of documents, of which `first` is the number of the first; those of a shard lie side by side there."""
+    found: list[Any] = []
+    sources = np.zeros(len(lengths), np.int64)  # Where each document starts in `found`.
+    read = 0
+    for offset in range(min(len(parts), len(lengths))):
+        own = slice(offset, None, len(parts))
+        start, size = int(starts[offset]), int(lengths[own].sum())
+        part = parts[(first + offset) % len(parts)]
+        found.append(_read(part, f"{split}.bin", part.manifest.dtype, start, start + size))
+        sources[own] = starts[own] - start + read
+        read += size
+    ids = np.concatenate(found).astype(np.uint32)
+    if len(parts) == 1:
+        return Tokens(ids, lengths)
+    moved = np.repeat(sources - (np.cumsum(lengths) - lengths), lengths)
+    return Tokens(ids[np.arange(read) + moved], lengths)
+
+
+def _read(part: Prepared, name: str, dtype: str, start: int, stop: int) -> Any:
+    """Entries of a file: read, not mapped, so that its pages do not stay in memory, nor the files open."""
+    with (part.folder / name).open("rb") as file:
+        return np.fromfile(file, dtype, stop - start, offset=start * np.dtype(dtype).itemsize)
