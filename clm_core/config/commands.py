@@ -58,9 +58,14 @@ class PrepareConfig(DatasetRepositoryOptions, PublishingOptions, PreprocessingOp
     )
     shard: str | None = option(
         None,
-        "prepare only this shard of the documents, such as 1/4 on the first of four machines",
+        "prepare only this shard of the data, such as 1/4 on the first of four machines",
         metavar="I/N",
         check=shard,
+    )
+    shard_by: Literal["document", "file"] = option(
+        "document",
+        "what the shards share out: documents, for which each reads all files; or files, of which each reads only its "
+        "own; with `file`, the documents held out for validation are drawn from each file",
     )
     merge: tuple[str, ...] = option((), "merge the folders of all shards, instead of preparing", metavar="DIR")
 

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.data.cache import Content, filling, reserved
-from clm_core.data.manifest import Manifest, SplitEntry, check_balance, write_manifest
+from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, SplitEntry, check_balance, write_manifest
+from clm_core.data.named_files import added, is_by_file
 from clm_core.data.prepared import Prepared
+from clm_core.data.routing import check_splits
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError
@@ -62,11 +64,13 @@ def _in_order(folders: Sequence[Path]) -> list[Prepared]:
 
 def _of_whole(manifest: Manifest) -> dict[str, object]:
     """What all shards of the same data have in common, including their number."""
+    by_file = is_by_file(manifest.options)
     return {
-        "documents": manifest.source,
-        "tokenizer": manifest.tokenizer,
         "options": {**manifest.options, "shard": Shard.parse(manifest.options["shard"]).count},
-        "documents read": manifest.documents_read,
+        "tokenizer": manifest.tokenizer,
+        "lists of files": manifest.source.get("files"),
+        "documents": None if by_file else manifest.source,
+        "documents read": None if by_file else manifest.documents_read,
     }
 
 
@@ -92,8 +96,22 @@ def _whole(parts: Sequence[Manifest]) -> Manifest:
     engines = ", ".join(dict.fromkeys(part.engine for part in parts))
     options = {**parts[0].options, "shard": None}
     whole = replace(parts[0], engine=engines, options=options, documents_elsewhere=0, splits=splits)
+    whole = _of_files(parts, whole) if is_by_file(options) else whole
     check_balance(whole)
     return whole
+
+
+def _of_files(parts: Sequence[Manifest], whole: Manifest) -> Manifest:
+    """The manifest of the merged data, where each shard knows of its own files alone."""
+    source = {
+        split: None if whole.source[split] is None else added(str(part.source[split]) for part in parts)
+        for split in (TRAIN, VALIDATION)
+    }
+    counts = ("documents_read", "documents_empty", "documents_skipped")
+    totals = {name: sum(getattr(part, name) for part in parts) for name in counts}
+    documents = {split: entry.documents for split, entry in whole.splits.items()}
+    check_splits(documents, "the shards", read=totals["documents_read"])
+    return replace(whole, source=source, **totals)
 
 
 def _join(parts: Sequence[Prepared], manifest: Manifest, target: Path) -> None:
@@ -101,8 +119,9 @@ def _join(parts: Sequence[Prepared], manifest: Manifest, target: Path) -> None:
         entries = {}
         for split, entry in manifest.splits.items():
             with SplitWriter(folder, split, dtype=manifest.dtype, eos=[]) as writer:
-                for tokens in _dealt(parts, split):
-                    writer.add(tokens, size=0)
+                for group in [[part] for part in parts] if is_by_file(manifest.options) else [parts]:
+                    for tokens in _dealt(group, split):
+                        writer.add(tokens, size=0)
                 written = writer.finish()
             entries[split] = replace(entry, sha256=written.sha256, ends_sha256=written.ends_sha256)
         write_manifest(folder, replace(manifest, splits=entries))
@@ -113,13 +132,21 @@ def _dealt(parts: Sequence[Prepared], split: str) -> Iterator[Tokens]:
 
     Of shards [a0 a1] and [b0 b1]: a0 b0 a1 b1.
     """
-    first, end = 0, sum(part.manifest.splits[split].documents for part in parts)
-    while first < end:
-        stop = min(first + DOCUMENTS, end)
-        starts, lengths = _places(parts, split, first, stop)
-        stop = first + max(1, int(np.searchsorted(np.cumsum(lengths), TOKENS, side="right")))
-        yield _gathered(parts, split, first, starts[: stop - first], lengths[: stop - first])
-        first = stop
+    end = sum(part.manifest.splits[split].documents for part in parts)
+    for first in range(0, end, DOCUMENTS):
+        starts, lengths = _places(parts, split, first, min(first + DOCUMENTS, end))
+        for cut in _cuts(lengths):
+            yield _gathered(parts, split, first + cut.start, starts[cut], lengths[cut])
+
+
+def _cuts(lengths: Numbers) -> Iterator[slice]:
+    """Documents of these lengths, cut where they have too many tokens."""
+    totals, start = np.cumsum(lengths), 0
+    while start < len(lengths):
+        before = totals[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(totals, before + TOKENS, side="right")))
+        yield slice(start, stop)
+        start = stop
 
 
 def _places(parts: Sequence[Prepared], split: str, first: int, stop: int) -> tuple[Numbers, Numbers]:

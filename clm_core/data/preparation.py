@@ -15,6 +15,7 @@ import numpy as np
 from clm_core.data.cache import Content, cache_folder, filling, find, reserved
 from clm_core.data.engines import Engine, EngineDiffersError, choose_engine, reference_engine
 from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, check_balance, write_manifest
+from clm_core.data.named_files import BY_FILE, is_by_file
 from clm_core.data.packing import GUIDE, STREAM, GuideWriter
 from clm_core.data.prepared import Prepared
 from clm_core.data.routing import ELSEWHERE, EMPTY, SKIPPED, UNREAD, Limits, Router
@@ -65,14 +66,7 @@ class Preparation:
             OptionError: the options contradict each other, or the tokenizer.
             DataError: the data cannot be found or read.
         """
-        if getattr(options, "shard", None) and options.max_train_tokens:
-            raise OptionError(
-                "shard cannot be combined with max_train_tokens: a shard cannot know how many tokens the others have"
-            )
-        if getattr(options, "shard", None) and options.packing == GUIDE:
-            raise OptionError(
-                "shard cannot be combined with packing guide: a shard cannot know which documents share a batch"
-            )
+        _check_shard(options)
         sources = open_sources(options)
         return cls(
             sources=sources,
@@ -82,6 +76,7 @@ class Preparation:
                 source={
                     TRAIN: sources.train.fingerprint if sources.train else None,
                     VALIDATION: sources.validation.fingerprint if sources.validation else None,
+                    **({"files": sources.files} if sources.files else {}),
                 },
                 tokenizer=digest_tokenizer(tokenizer),
                 options=_content_options(options) | _packing(options),
@@ -99,6 +94,11 @@ class Preparation:
     def is_guide(self) -> bool:
         """Whether the rows are the guide's."""
         return self.content.options.get("packing") == GUIDE
+
+    @property
+    def is_shard_of_files(self) -> bool:
+        """Whether the documents of other shards are not known."""
+        return is_by_file(self.content.options) and self.content.options["shard"] is not None
 
     def writer(self, folder: Path, split: str) -> SplitWriter:
         """The writer of a split, by how it is packed."""
@@ -167,6 +167,23 @@ def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None
     raise DataError(f"the {tokens[short]} tokens for {short} do not fill one block of {block_size}: {way_out}")
 
 
+def _check_shard(options: Any) -> None:
+    """Reject options that no shard can follow alone."""
+    if not getattr(options, "shard", None):
+        return
+    limits = ("max_train_samples", "max_eval_samples") if is_by_file(vars(options)) else ()
+    for name in ("max_train_tokens", *limits):
+        if getattr(options, name):
+            what, way_out = ("tokens", "") if name == "max_train_tokens" else ("documents", "; leave shard_by file out")
+            raise OptionError(
+                f"shard cannot be combined with {name}: a shard cannot know how many {what} the others have{way_out}"
+            )
+    if options.packing == GUIDE:
+        raise OptionError(
+            "shard cannot be combined with packing guide: a shard cannot know which documents share a batch"
+        )
+
+
 def _eos(tokenizer: Any) -> list[int]:
     if tokenizer.eos_token_id is None:
         raise OptionError("append_eos: this tokenizer has no end-of-sequence token; use --no-append-eos")
@@ -203,7 +220,8 @@ def _fill(preparation: Preparation, target: Path, engine: Engine, listener: List
                 chosen = destinations == split
                 writer.add(part.tokens.of(chosen), size=int(part.sizes[chosen].sum()))
             listener.advance(len(destinations))
-        router.check_complete()
+        if not preparation.is_shard_of_files:
+            router.check_complete()
         manifest = Manifest(
             source=preparation.content.source,
             tokenizer=preparation.content.tokenizer,
@@ -231,8 +249,9 @@ def _fill(preparation: Preparation, target: Path, engine: Engine, listener: List
 
 
 def _content_options(options: Any) -> dict[str, Any]:
-    """What every preparation depends on; only `prepare` has shards."""
-    return {name: getattr(options, name) for name in CONTENT_OPTIONS} | {"shard": getattr(options, "shard", None)}
+    """What every preparation depends on; only `prepare` has shards, and `shard_by` is newer than data without it."""
+    found = {name: getattr(options, name) for name in CONTENT_OPTIONS} | {"shard": getattr(options, "shard", None)}
+    return {**found, "shard_by": BY_FILE} if is_by_file(vars(options)) else found
 
 
 def _packing(options: Any) -> dict[str, Any]:
@@ -252,7 +271,7 @@ def _router(preparation: Preparation) -> Router:
         preparation.sources,
         seed=options["seed"],
         limits=limits,
-        shard=Shard.parse(options["shard"]),
+        shard=Shard() if is_by_file(options) else Shard.parse(options["shard"]),
         keeps_blank=preparation.is_guide,
     )
 

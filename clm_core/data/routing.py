@@ -1,7 +1,7 @@
 """Sends each document to its split, and counts the documents that go to none, and why."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from clm_core.data.manifest import TRAIN, VALIDATION
@@ -43,6 +43,23 @@ class Tally:
         documents, tokens = self.limits.documents.get(split), self.limits.tokens.get(split)
         enough = documents is not None and self.documents[split] >= documents
         return enough or (tokens is not None and self.tokens[split] >= tokens)
+
+
+def check_splits(documents: Mapping[str, int], names: str, *, read: int) -> None:
+    """Make sure that each split has documents, of those that were read from the sources of these names.
+
+    Raises:
+        DataError: one has none.
+    """
+    if not (total := sum(documents.values())):
+        raise DataError(f"there is no text in {names}: all {read} documents are empty")
+    for split, count in documents.items():
+        if not count:
+            raise DataError(
+                f"none of the {total} documents in {names} went to {split}: give more "
+                "documents (--sample-by says what one is in a .txt file), a --validation-file, or another "
+                "--validation-split-percentage (0 for no validation)"
+            )
 
 
 class Router:
@@ -98,31 +115,26 @@ class Router:
         """
         # A shard may have none of the few documents of a split.
         used = self._routed.documents if self.shard.count > 1 else self.counts
-        read, total = sum(self.counts.values()), sum(used[split] for split in self.splits)
-        if not total:
-            raise DataError(f"there is no text in {self._names()}: all {read} documents are empty")
-        for split in self.splits:
-            if not used[split]:
-                raise DataError(
-                    f"none of the {total} documents in {self._names()} went to {split}: give more "
-                    "documents (--sample-by says what one is in a .txt file), a --validation-file, or another "
-                    "--validation-split-percentage (0 for no validation)"
-                )
+        found = {split: used[split] for split in self.splits}
+        check_splits(found, self._names(), read=sum(self.counts.values()))
 
     def _documents(self, origin: str, source: Source) -> Iterator[Document]:
-        number = 0
-        for text in source.documents():
-            if self._ended(origin, self._routed) or self._ended(origin, self._taken):
-                break
-            if not self.keeps_blank and (text is None or not text.strip()):
-                yield Document(origin, EMPTY, None)
-                continue
-            yield self._route(origin, self._split_of(origin, number), text or "")
-            number += 1
+        parts = {None: source.documents} if source.files is None else source.files
+        for file, documents in parts.items():
+            number = 0
+            for text in documents():
+                if self._ended(origin, self._routed) or self._ended(origin, self._taken):
+                    return
+                if not self.keeps_blank and (text is None or not text.strip()):
+                    yield Document(origin, EMPTY, None)
+                    continue
+                yield self._route(origin, self._split_of(origin, number, file), text or "")
+                number += 1
 
-    def _split_of(self, origin: str, number: int) -> str:
-        held_out = is_held_out(number, seed=self.seed, percentage=self.sources.held_out_percentage)
-        return VALIDATION if origin == TRAIN and held_out else origin
+    def _split_of(self, origin: str, number: int, file: int | None) -> str:
+        percentage = self.sources.held_out_percentage
+        is_other = origin == TRAIN and is_held_out(number, seed=self.seed, percentage=percentage, file=file)
+        return VALIDATION if is_other else origin
 
     def _route(self, origin: str, split: str, text: str) -> Document:
         if self._routed.full(split) or self._taken.full(split):

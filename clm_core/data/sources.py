@@ -5,29 +5,29 @@ the seed alone, so that it needs no second pass and does not depend on how the d
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 from clm_core import sample
 from clm_core.config import DataOptions
 from clm_core.data.columns import arrow_texts, check_column, row_text
-from clm_core.data.readers import files
-from clm_core.data.readers.opening import File, kind
+from clm_core.data.named_files import (
+    BY_FILE,
+    FILES,
+    OF_KINDS,
+    NamedFiles,
+    digest_names,
+    is_by_file,
+    named_files,
+)
 from clm_core.errors import DataError, OptionError, first_line
 
-FILES = ("train_file", "validation_file")
 OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")
 """The options that apply only to a dataset on the Hub."""
-OF_KINDS = {
-    "sample_by": files.TEXT,
-    "json_field": files.JSON,
-    "csv_delimiter": files.CSV,
-    "encoding": (*files.TEXT, *files.JSON, *files.CSV),
-}
-"""Those that apply only to some kinds of files."""
 
 SLICE = 1000
 """Rows read from Arrow at a time."""
@@ -41,6 +41,8 @@ class Source:
     fingerprint: str
     """Changes when the documents do; SHA-256 of the content, or the identity of a dataset on the Hub."""
     documents: Callable[[], Iterator[str | None]]
+    files: Mapping[int, Callable[[], Iterator[str | None]]] | None = None
+    """The same by the number of the file they are in, where those that are held out are drawn from each file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Sources:
     held_out_percentage: int
     streaming: bool = False
     """Whether the documents come over the network while they are read, so that reading more has a cost."""
+    files: str | None = None
+    """SHA-256 of the names of all files, if these are those of a shard."""
 
 
 def open_sources(options: DataOptions) -> Sources:
@@ -71,7 +75,7 @@ def open_sources(options: DataOptions) -> Sources:
 
 
 def check_sources(options: DataOptions) -> None:
-    """Check the names and kinds of files, and the content of the first, before anything slow starts.
+    """Check the names and kinds of files, and the content of the first that is read, before anything slow starts.
 
     Raises:
         OptionError: the options name two kinds of data, or one does not apply to this data.
@@ -80,32 +84,30 @@ def check_sources(options: DataOptions) -> None:
     _check_together(options)
     if options.dataset_name:
         return
-    layout = _layout(options)
     if not (options.train_file or options.validation_file):
         _sample_source(options)
         return
-    for found in _named_files(options).values():
-        for file in found[:1]:
-            files.check(file, layout)
+    for named in named_files(options).values():
+        named.check()
 
 
-def is_held_out(document: int, *, seed: int, percentage: int) -> bool:
-    """Whether the document of this number goes to the validation split.
+def is_held_out(document: int, *, seed: int, percentage: int, file: int | None = None) -> bool:
+    """Whether the document of this number goes to the validation split; counted in the `file` of a number, if given.
 
     The documents fall into groups of 100 / percentage in a row, and of each group one is drawn at random, so
     that the share is exact to one document wherever the documents end.
     """
     if percentage > 50:
-        return not is_held_out(document, seed=seed, percentage=100 - percentage)
+        return not is_held_out(document, seed=seed, percentage=100 - percentage, file=file)
     if not percentage:
         return False
     group = document * percentage // 100
     first, end = (-(-100 * number // percentage) for number in (group, group + 1))
-    return document - first == _drawn(seed, group, end - first)
+    return document - first == _drawn(str(seed) if file is None else f"{seed} {file}", group, end - first)
 
 
 @lru_cache(maxsize=4)
-def _drawn(seed: int, group: int, size: int) -> int:
+def _drawn(seed: str, group: int, size: int) -> int:
     return min(
         range(size), key=lambda index: hashlib.blake2b(f"{seed} {group} {index}".encode(), digest_size=8).digest()
     )
@@ -116,6 +118,8 @@ def _check_together(options: DataOptions) -> None:
     by_file = any(getattr(options, name) for name in FILES)
     if options.dataset_name and by_file:
         raise OptionError("dataset_name cannot be combined with train_file or validation_file: give one of them")
+    if is_by_file(vars(options)) and not by_file:
+        raise OptionError(f"shard_by {BY_FILE} is for files: {_way_to_files(options)}")
     for option in fields(DataOptions):
         value = getattr(options, option.name)
         if value == option.default:
@@ -126,54 +130,38 @@ def _check_together(options: DataOptions) -> None:
             raise OptionError(f"{option.name} {value!r} has no effect without train_file")
 
 
-def _named_files(options: DataOptions) -> dict[str, list[File]]:
-    """The files of each option, of kinds that the other options say something about."""
-    found = {name: files.expand(name, getattr(options, name)) for name in FILES}
-    kinds = {kind(file) for name in FILES for file in found[name]}
-    if kinds == {*files.TEXT} and options.text_column != "text":
-        raise OptionError(f"text_column {options.text_column!r}: .txt files have no columns, leave it out")
-    layout = files.Layout(text_column=options.text_column)
-    for name, known in OF_KINDS.items():
-        if getattr(options, name) != getattr(layout, name) and not kinds & {*known}:
-            raise OptionError(f"{name} {getattr(options, name)} is for {', '.join(known)} files, and none is given")
-    return found
+def _way_to_files(options: DataOptions) -> str:
+    if options.dataset_name:
+        return f"name those of the dataset, such as --train-file 'hf://datasets/{options.dataset_name}/**/*.parquet'"
+    return "give --train-file, or leave it out"
 
 
 def _from_files(options: DataOptions) -> Sources:
-    found = _named_files(options)
-    train, validation = (_file_source(name, found[name], options) for name in FILES)
-    return Sources(train=train, validation=validation, held_out_percentage=_percentage(options, validation))
-
-
-def _layout(options: DataOptions) -> files.Layout:
-    return files.Layout(**{field.name: getattr(options, field.name) for field in fields(files.Layout)})
+    named = named_files(options)
+    train, validation = (_file_source(name, named[name], options) for name in FILES)
+    is_shard = is_by_file(vars(options)) and getattr(options, "shard", None)
+    return Sources(
+        train=train,
+        validation=validation,
+        held_out_percentage=_percentage(options, validation),
+        files=digest_names(named.values()) if is_shard else None,
+    )
 
 
 def _percentage(options: DataOptions, validation: Source | None) -> int:
     return 0 if validation else options.validation_split_percentage
 
 
-def _file_source(option: str, found: list[File], options: DataOptions) -> Source | None:
-    if not found:
+def _file_source(option: str, named: NamedFiles, options: DataOptions) -> Source | None:
+    if not named.listed:
         return None
-    layout = _layout(options)
+    parts = {number: partial(named.read, number) for number in named.own}
     return Source(
         name=f"{option} {', '.join(getattr(options, option))}",
-        fingerprint=_hash_of_files(found, layout),
-        documents=lambda: (text for file in found for text in files.read(file, layout)),
+        fingerprint=named.fingerprint(),
+        documents=lambda: chain.from_iterable(read() for read in parts.values()),
+        files=parts if named.by_file else None,
     )
-
-
-def _hash_of_files(found: Iterable[File], layout: files.Layout) -> str:
-    """SHA-256 over the content of the files and how they are read; their names do not matter, only their kinds."""
-    digest = hashlib.sha256(layout.key().encode())
-    for file in found:
-        try:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest() + kind(file).encode())
-        except OSError as error:
-            raise DataError(f"cannot read {file}: {error.strerror}") from None
-    return digest.hexdigest()
 
 
 def _sample_source(options: DataOptions) -> Source:

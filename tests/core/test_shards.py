@@ -1,7 +1,9 @@
 """Parts of a preparation: each a deterministic share, and together what one machine would have made."""
 
 import json
+import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,10 +11,14 @@ from hypothesis import strategies as st
 import clm_core as clm
 from clm_core.config import PrepareConfig
 from clm_core.data import merging
+from clm_core.data.manifest import Manifest, write_manifest
 from clm_core.data.preparation import Preparation
 from clm_core.data.preparation import prepare as prepare_shard
 from clm_core.data.prepared import Prepared
+from clm_core.data.split_writer import SplitWriter
+from clm_core.data.tokenization import Tokens
 from clm_core.errors import DataError, OptionError
+from clm_core.shards import Shard
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=25)
 
@@ -136,3 +142,50 @@ def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
 def test_what_parts_cannot_honour_is_refused(options, message):
     with pytest.raises(OptionError, match=message):
         clm.prepare(**options)
+
+
+@pytest.mark.parametrize("shard_by", ["document", "file"])
+def test_the_memory_of_merging_does_not_grow_with_the_parts(tmp_path, monkeypatch, shard_by):
+    monkeypatch.setattr(merging, "DOCUMENTS", 500)
+    monkeypatch.setattr(merging, "TOKENS", 2**14)
+    few, many = (peak_of_merging(tmp_path / str(count), count, 300, shard_by) for count in (2, 40))
+    assert few < 1_000_000
+    assert many < few + 40 * 10_000  # A manifest is some thousand bytes; the tokens of a part, 60,000.
+
+
+def peak_of_merging(folder, count, documents, shard_by):
+    """The most memory at a time while `count` parts of documents of 100 tokens are merged."""
+    folder.mkdir()
+    found = [written_part(folder / str(i), f"{i}/{count}", documents, shard_by) for i in range(1, count + 1)]
+    tracemalloc.start()
+    try:
+        merging.merge(found, folder / "whole", overwrite=False, say=print)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def written_part(folder, shard, documents, shard_by):
+    folder.mkdir()
+    with SplitWriter(folder, "train", dtype="<u2", eos=[]) as writer:
+        lengths = np.full(documents, 100, np.int64)
+        writer.add(Tokens(np.arange(documents * 100, dtype=np.uint32) % 999, lengths), size=0)
+        entry = writer.finish()
+    by = {} if shard_by == "document" else {"shard_by": shard_by}
+    read = documents * (1 if by else Shard.parse(shard).count)
+    manifest = Manifest(
+        source={"train": "ab", "validation": None},
+        tokenizer="",
+        tokenizer_name="",
+        engine="",
+        vocabulary=999,
+        dtype="<u2",
+        options={"shard": shard, **by},
+        documents_read=read,
+        documents_empty=0,
+        documents_skipped=0,
+        documents_elsewhere=read - documents,
+        splits={"train": entry},
+    )
+    write_manifest(folder, manifest)
+    return folder
