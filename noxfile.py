@@ -107,7 +107,7 @@ def tf(session: nox.Session) -> None:
 @nox.session
 def keras(session: nox.Session) -> None:
     """Keras 3 on TensorFlow, on transformers 5 and without PyTorch."""
-    session.install(".[keras,test]", TOY)
+    session.install(".[keras,fast,test]", TOY)
     suites = [f"tests/{name}" for name in ("core", "keras3", "contract", "hub", "series")]
     session.run("pytest", *suites, *session.posargs)
 
@@ -164,6 +164,13 @@ def faults(session: nox.Session) -> None:
     """Kills, failing disks, signals and damage at every file operation of short runs: `nox -s faults -- pt`; hours."""
     session.install(".[pt,tf,test]", TORCH, TOY)
     session.run("python", "tests/faults/fault_sweep.py", *session.posargs)
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Trainings in 1, 2, 3 and 4 processes and devices, with kills and changes of their number; takes minutes."""
+    session.install(".[pt,tf,test]", TORCH, TOY)
+    session.run("pytest", "tests/scale", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -38,6 +38,8 @@ def run(call: Call) -> ExitCode:
 def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) -> GenerationResult:
     """Continue a prompt."""
     config, backend = request.config, request.backend
+    if (size := backend.world(None).size) > 1:
+        raise OptionError(f"{size} processes were started, but generate uses one device: start it once")
     check_undamaged(config)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)

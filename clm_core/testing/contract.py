@@ -22,6 +22,7 @@ from clm_core.config import EvaluateConfig
 from clm_core.errors import ModelError
 from clm_core.testing import chances, hub_cache, masks, probes, recorded
 from clm_core.testing.applying import comparable, incomparable, leave_out, takes, where
+from clm_core.testing.parallel import ParallelContract
 from clm_core.testing.resuming import ResumingContract
 from clm_core.testing.shared import INTERRUPTED_AT, MODEL_SEED, Shared
 from clm_core.testing.tiny import (
@@ -40,7 +41,7 @@ from clm_core.testing.tiny import (
 from clm_core.testing.trace import PROMPT, evaluate, expected, generate, logits, losses, reported, run
 
 
-class BackendContract(ResumingContract):
+class BackendContract(ResumingContract, ParallelContract):
     """What every backend has to do; the methods are tests, and need nothing but `backend`."""
 
     backend: ClassVar[Backend]

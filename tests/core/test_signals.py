@@ -94,7 +94,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
         ("clm_core.cli", ["backends"]),
         # Half of it is there then, and asked for a token, which the last line must not show.
         (
-            "huggingface_hub.utils._telemetry",
+            "huggingface_hub.utils._safetensors",
             ["--backend", "bigram", "generate", "--model-name-or-path", "jane/fox", "Why"],
         ),
     ],
