@@ -102,7 +102,7 @@ def prepared_for(
     elif config.prepared:
         prepared = _open_prepared(fetch(config.prepared), tokenizer)
     else:
-        prepared, _ = prepared_by(config, tokenizer, progress, None)
+        prepared, _ = prepared_by(config, tokenizer, progress, None, once=True)
     if not prepared.has(need):
         raise DataError(f"there are no documents for {need}: give {WAYS[need]}")
     used = list(prepared.manifest.splits) if need == TRAIN else [need]
@@ -112,15 +112,24 @@ def prepared_for(
 
 
 def prepared_by(
-    config: TrainConfig | EvaluateConfig | PrepareConfig, tokenizer: Any, progress: Progress, folder: Path | None
+    config: TrainConfig | EvaluateConfig | PrepareConfig,
+    tokenizer: Any,
+    progress: Progress,
+    folder: Path | None,
+    *,
+    once: bool = False,
 ) -> tuple[Prepared, bool]:
-    """The data that the options describe, in this folder or the cache, and whether they were there already."""
+    """The data that the options describe, in this folder or the cache, and whether they were there already.
+
+    Those that were are verified, if need be only `once`.
+    """
     with progress.bar("preparing", None, "document") as bar:
         prepared, reused = prepare_data(
             Preparation.make(config, tokenizer),
             folder,
             workers=config.preprocessing_num_workers,
             overwrite=config.overwrite_cache,
+            once=once,
             listener=Listener(advance=bar.advance, say=progress.say),
         )
     how = "using prepared data from the cache" if reused else "prepared"
@@ -154,7 +163,7 @@ def open_whole(folder: Path) -> Prepared:
 
 def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:
     prepared = open_whole(folder)
-    prepared.verify()
+    prepared.verify(once=True)
     if prepared.manifest.tokenizer != digest_tokenizer(tokenizer):
         raise ModelError(f"{folder} was prepared with a different tokenizer than the model's: prepare the data again")
     return prepared

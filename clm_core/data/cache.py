@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,24 +10,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from clm_core.data.locks import cache_folder, lock
 from clm_core.data.manifest import AGAIN, FORMAT, MANIFEST, Manifest, read_manifest
 from clm_core.data.prepared import FILES, Prepared
 from clm_core.durable.files import TEMPORARY as NEW_FILE
 from clm_core.errors import DataError, OutputError
 
-if TYPE_CHECKING:  # Only preparing needs it.
-    from filelock import FileLock
-
 TEMPORARY = ".clm-preparing-"
 """Prefix of the name of a folder that is being filled."""
-
-
-def cache_folder() -> Path:
-    """The folder of the cache: CLM_CACHE, or `clm` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clm"
-    return Path(os.environ.get("CLM_CACHE") or default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +54,11 @@ class Reserved:
 
 @contextmanager
 def reserved(
-    content: Content, folder: Path | None, *, overwrite: bool, say: Callable[[str], None]
+    content: Content, folder: Path | None, *, overwrite: bool, say: Callable[[str], None], once: bool = False
 ) -> Iterator[Reserved]:
     """Reserve `folder`, or the folder in the cache, for the data of this content; other processes wait for the block.
+
+    `once`: see `find`.
 
     Raises:
         OutputError: the folder cannot be written, also where the block fails to, or contains something else.
@@ -76,25 +69,28 @@ def reserved(
             lock.enter_context(locked(target))
         except OutputError as error:
             # A cache that cannot be written, such as one that several people read: what it has is whole.
-            if not (found := None if overwrite else find(content, target, say)):
+            if not (found := None if overwrite else find(content, target, say, once=once)):
                 raise OutputError(f"{error}{'' if folder else ': set CLM_CACHE to a folder that can be'}") from error
             yield Reserved(target, found)
             return
         # What is in the cache is clm's; another folder may have other data, or a manifest that says so no more.
         ours = overwrite or folder is None or _is_of(content, target)
-        found = find(content, target, say) if ours and not overwrite else None
+        found = find(content, target, say, once=once) if ours and not overwrite else None
         if not found:
             check_replaceable(target, overwrite=ours, in_cache=folder is None)
         yield Reserved(target, found)
 
 
-def find(content: Content, folder: Path, say: Callable[[str], None]) -> Prepared | None:
-    """The data of this content, if the folder has it complete; `say` hears that it is damaged."""
+def find(content: Content, folder: Path, say: Callable[[str], None], *, once: bool = False) -> Prepared | None:
+    """The data of this content, if the folder has it complete; `say` hears that it is damaged.
+
+    Every byte is verified, unless that was done before and `once` is enough.
+    """
     if not (folder / MANIFEST).exists():
         return None
     try:
         prepared = Prepared.open(folder)
-        prepared.verify()
+        prepared.verify(once=once)
     except DataError as error:
         say(f"{str(error).removesuffix(f': {AGAIN}')}: the cached data is damaged; preparing it again")
         return None
@@ -109,7 +105,7 @@ def locked(target: Path) -> Iterator[None]:
         OutputError: the folder of the locks cannot be written.
     """
     try:
-        with _lock(target):
+        with lock(target):
             yield
     except OSError as error:
         raise OutputError(f"cannot write prepared data to {target}: {error.strerror or error}") from None
@@ -162,16 +158,6 @@ def _is_of(content: Content, folder: Path) -> bool:
         return False
 
 
-def _lock(target: Path, timeout: float = -1) -> "FileLock":
-    """The lock of a folder, taken on entry; waits at most `timeout` seconds, or without limit."""
-    from filelock import FileLock
-
-    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:32]
-    locks = cache_folder() / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / f"{name}.lock", timeout=timeout)
-
-
 def _remove_leftovers(target: Path) -> None:
     """Remove what killed processes left beside the target, which is locked; live ones lock their own."""
     from filelock import Timeout
@@ -181,7 +167,7 @@ def _remove_leftovers(target: Path) -> None:
         if owner == target:
             shutil.rmtree(path, ignore_errors=True)
             continue
-        with suppress(Timeout), _lock(owner, timeout=0):
+        with suppress(Timeout), lock(owner, timeout=0):
             shutil.rmtree(path, ignore_errors=True)
 
 

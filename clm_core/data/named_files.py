@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.config import DataOptions
+from clm_core.data import stamps
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import File, kind
 from clm_core.errors import DataError, OptionError
@@ -37,6 +38,8 @@ class NamedFiles:
     layout: files.Layout
     by_file: bool = False
     """Whether `fingerprint` and the documents that are held out follow from one file at a time."""
+    anew: bool = False
+    """Whether `fingerprint` reads files that it has read before, and that have not changed since."""
 
     def read(self, number: int) -> files.Documents:
         """The documents of a file."""
@@ -56,6 +59,14 @@ class NamedFiles:
 
         By file, it is a sum, so that those of all shards add up to that of the whole.
         """
+        own = self.listed[self.own.start : self.own.stop]
+        local = [file for file in own if isinstance(file, Path)]
+        if self.anew or len(local) < len(own):
+            return self._fingerprint()
+        what = f"fingerprint of {self.layout.key()} {self.own.start if self.by_file else 'as a whole'}"
+        return stamps.once(what, local, self._fingerprint)
+
+    def _fingerprint(self) -> str:
         if self.by_file:
             return added(self._digest_of(number) for number in self.own)
         digest = hashlib.sha256(self.layout.key().encode())
@@ -86,7 +97,7 @@ def named_files(options: DataOptions) -> dict[str, NamedFiles]:
     """
     found = {name: files.expand(name, getattr(options, name)) for name in FILES}
     _check_kinds(options, {kind(file) for name in FILES for file in found[name]})
-    layout, by_file = layout_of(options), is_by_file(vars(options))
+    layout, by_file, anew = layout_of(options), is_by_file(vars(options)), bool(vars(options).get("overwrite_cache"))
     shard = Shard.parse(getattr(options, "shard", None)) if by_file else Shard()
     total = sum(map(len, found.values()))
     if total < shard.count:
@@ -97,7 +108,8 @@ def named_files(options: DataOptions) -> dict[str, NamedFiles]:
     named, first = {}, 0
     for name, of_option in found.items():
         start, stop = (min(max(place - first, 0), len(of_option)) for place in shard.part_of(total))
-        named[name] = NamedFiles(listed=tuple(of_option), own=range(start, stop), layout=layout, by_file=by_file)
+        own = range(start, stop)
+        named[name] = NamedFiles(listed=tuple(of_option), own=own, layout=layout, by_file=by_file, anew=anew)
         first += len(of_option)
     return named
 

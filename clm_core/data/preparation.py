@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.data.cache import Content, cache_folder, filling, find, reserved
+from clm_core.data.cache import Content, filling, find, reserved
 from clm_core.data.engines import Engine, EngineDiffersError, choose_engine, reference_engine
+from clm_core.data.locks import cache_folder
 from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, check_balance, write_manifest
 from clm_core.data.named_files import BY_FILE, is_by_file
 from clm_core.data.packing import GUIDE, STREAM, GuideWriter
@@ -129,18 +130,19 @@ def prepare(
     *,
     workers: int | None = None,
     overwrite: bool = False,
+    once: bool = False,
     listener: Listener | None = None,
 ) -> tuple[Prepared, bool]:
     """Prepare data in `folder`, or in the cache; the second value says whether it was there already.
 
-    Existing data is verified, and prepared again if it is damaged.
+    Existing data is verified, if need be only `once`, and prepared again if it is damaged.
 
     Raises:
         DataError: the data cannot be read, or a split has no text.
         OutputError: the folder cannot be written, or contains something else.
     """
     told = listener or Listener()
-    with reserved(preparation.content, folder, overwrite=overwrite, say=told.say) as output:
+    with reserved(preparation.content, folder, overwrite=overwrite, say=told.say, once=once) as output:
         if output.found:
             return output.found, True
         _write(preparation, output.folder, workers, told)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from clm_core.backend import Blocks
+from clm_core.data import stamps
 from clm_core.data.manifest import (
     AGAIN,
     LEFT_OUT,
@@ -94,14 +95,20 @@ class Prepared:
             return found
         return contradictions(self.manifest, {split: self._largest_id(split) for split in self.manifest.splits})
 
-    def verify(self) -> None:
+    def verify(self, *, once: bool = False) -> None:
         """Make sure that all is as it was written; see `faults`.
+
+        If `once` is enough, nothing is read that was found whole before and has not changed since: what another process
+        of the same training has verified, or an earlier start.
 
         Raises:
             DataError: something is not.
         """
-        if found := self.faults():
-            raise DataError(f"{self.folder / ', '.join(found)}: {AGAIN}")
+        if once:
+            paths = [self.folder / name for name in (*self.manifest.files, MANIFEST, NANOGPT)]
+            stamps.once(f"data of {self.manifest.sha256}", [path for path in paths if path.exists()], self._verified)
+        else:
+            self._verified()
 
     @property
     def shard(self) -> Shard | None:
@@ -170,6 +177,11 @@ class Prepared:
         }
         totals = {name: getattr(self.manifest, f"documents_{name}") for name in ("read", *LEFT_OUT)}
         return {"documents": totals, "block_size": block_size, "splits": splits}
+
+    def _verified(self) -> str:
+        if found := self.faults():
+            raise DataError(f"{self.folder / ', '.join(found)}: {AGAIN}")
+        return "whole"
 
     def _largest_id(self, split: str) -> int:
         tokens = self.tokens(split)

@@ -225,7 +225,7 @@ def _prepare(lab: Laboratory, case: Path, fault: Fault = NOTHING) -> Ended:
 
 
 def _prepared(case: Path) -> dict[str, object]:
-    return {name: it for name, it in state(case / "cache").items() if not name.startswith(".locks")}
+    return {name: it for name, it in state(case / "cache").items() if not name.startswith((".locks", ".stamps"))}
 
 
 def _prepared_again(lab: Laboratory, fault: Fault, wanted: dict[str, object]) -> list[str]:

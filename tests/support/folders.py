@@ -4,8 +4,8 @@ import json
 
 
 def names(folder):
-    """Of the files and folders in it, but for locks and the cache of a test."""
-    return sorted(path.name for path in folder.iterdir() if path.name not in (".locks", "cache"))
+    """Of the files and folders in it, but for locks, stamps and the cache of a test."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in (".locks", ".stamps", "cache"))
 
 
 def history(folder):
