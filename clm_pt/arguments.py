@@ -7,11 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from accelerate.utils import get_int_from_env
 from transformers import TrainingArguments
 
 from clm_core.backend import TrainingJob
 from clm_core.errors import OptionError
+from clm_pt.workers import is_worker, world
 
 
 def training_arguments(job: TrainingJob) -> TrainingArguments:
@@ -20,11 +20,13 @@ def training_arguments(job: TrainingJob) -> TrainingArguments:
     transformers 4 hands some of them to Trainer in `os.environ`: build the Trainer in the same `own_environment`.
 
     Raises:
-        OptionError: the hardware does not support an option, or the training was started as several processes.
+        OptionError: the hardware does not support an option, or there are other processes than the job is for.
     """
-    _check_alone()
+    _check_world(job)
     # transformers 4 keeps a precision that is set already, if the option names none.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if job.config.bf16 else "no"
+    if is_worker():  # accelerate would choose another number of threads.
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     try:
         arguments = TrainingArguments(**_common(job), **_versioned(job))
     except ValueError as error:  # Such as bf16 on an accelerator without it.
@@ -49,14 +51,10 @@ def own_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _check_alone() -> None:
-    # The variables that torchrun, accelerate and mpirun set, in the order in which accelerate looks.
-    names = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
-    if (processes := get_int_from_env(names, 1)) > 1:
-        raise OptionError(
-            f"the training was started as {processes} processes, but clm trains in one, on one device: start it "
-            "without torchrun, accelerate launch or mpirun"
-        )
+def _check_world(job: TrainingJob) -> None:
+    """Accelerate would wait for as many processes as the environment names."""
+    if (started := world(None).size) != job.world.size:
+        raise OptionError(f"{started} processes were started, and the job is for {job.world.size}: give it its `world`")
 
 
 def _versioned(job: TrainingJob) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
     return {
         "output_dir": str(job.output_dir),
         "max_steps": schedule.total_steps,
-        "per_device_train_batch_size": schedule.batch_size,
+        "per_device_train_batch_size": schedule.share_size,
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
         "gradient_accumulation_steps": schedule.accumulation,
         "dataloader_drop_last": schedule.drop_last,
@@ -99,4 +97,16 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "remove_unused_columns": False,
         "disable_tqdm": True,
         "dataloader_pin_memory": not use_cpu,
+        **(_of_several(use_cpu) if is_worker() else {}),
+    }
+
+
+def _of_several(use_cpu: bool) -> dict[str, Any]:
+    """What is different where accelerate takes the process for one of several."""
+    return {
+        "ddp_backend": "gloo" if use_cpu else None,
+        # A batch may leave experts or layers out, and a model may have parameters that it never uses.
+        "ddp_find_unused_parameters": True,
+        "ddp_broadcast_buffers": False,  # They are the same, and a mask of all positions is large.
+        "average_tokens_across_devices": False,  # The trainer knows a step's tokens.
     }

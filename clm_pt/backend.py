@@ -4,9 +4,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import OptimizationOptions, moved, option
 from clm_core.screen.quiet import silenced
+from clm_pt import workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,7 @@ class PyTorchOptions:
 
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
     gradient_checkpointing: bool = moved(OptimizationOptions, "gradient_checkpointing")
+    fsdp: bool = option(False, "cut weights, gradients and moments up over all devices, by FSDP2, to need less memory")
     guide: bool = option(
         False,
         "train like the guide's PyTorch tab: with Trainer's block order, loss, weight decay and clipping; EOS is not a "
@@ -41,6 +43,7 @@ class PyTorchBackend(Backend):
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     models = "transformers' causal language models"
     comes_first = True
+    parallel = "in a process for each, started by torchrun, with DistributedDataParallel or FSDP2"
     options = PyTorchOptions
     opens = OPENS
 
@@ -48,6 +51,12 @@ class PyTorchBackend(Backend):
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
         return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or None  # Building one says what is wrong with others.
+
+    def world(self, nproc_per_node: str | None) -> World:
+        return workers.world(nproc_per_node)
+
+    def launcher(self, nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
+        return workers.launcher(nproc_per_node, arguments)
 
     def start(self, *, verbose: bool) -> None:
         os.environ.setdefault("USE_TF", "0")  # transformers would import TensorFlow where that is installed too.
@@ -65,12 +74,9 @@ class PyTorchBackend(Backend):
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
-        from clm_pt.modeling import load, on_device, precision
-        from clm_pt.scoring import score
+        from clm_pt.scoring import score_together
 
-        model = on_device(load(job.model))
-        with precision(job.config.bf16):
-            return score(model, job.blocks, job.config.per_device_eval_batch_size, job.report)
+        return score_together(job)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
         from clm_pt.generation import generate

@@ -12,27 +12,42 @@ from clm_pt.optimization import clip
 class Seeding(TrainerCallback):
     """Seeds what each step draws at random, before its first batch; all of its batches draw on from there."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
+    def __init__(self, schedule: Schedule, rank: int = 0) -> None:
+        self._schedule, self._rank = schedule, rank
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seed PyTorch, from which alone the models of texts draw."""
-        torch.manual_seed(self._schedule.seed_at(state.global_step))
+        torch.manual_seed(self._schedule.seed_at(state.global_step, self._rank))
 
 
 class Clipping(TrainerCallback):
-    """Clips the gradient of a step when it is whole, and tells the trainer its norm."""
+    """Clips the gradient of a step when it is whole, and has the trainer add up what processes have of the step."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Clip."""
-        self._trainer.grad_norm = clip(self._trainer.model.parameters(), self._trainer.job.config.max_grad_norm)
+        trainer = self._trainer
+        trainer.grad_norm = clip(trainer.model.parameters(), trainer.job.config.max_grad_norm, trainer.add_up)
+
+
+class Reporting(TrainerCallback):
+    """Reports each step to the job, which says whether to evaluate and save then; Trainer logs those of the schedule.
+
+    To log one, all processes exchange what is known already.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report."""
+        self._trainer.report_step()
 
 
 class LoggingSteps(TrainerCallback):
-    """Makes Trainer log each step: `ScheduledTrainer.log` reports it, and says whether to evaluate and save then."""
+    """Makes Trainer log each step, because only then does it tell the norm of the gradient that it clips."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -16,17 +17,33 @@ from clm_core import checkpoints
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError, first_line
 from clm_core.models.file_names import join, shapes_in_files, split
+from clm_pt.sharding import like, whole
 
 RANDOM = "random_state.safetensors"
 """The generators, where a training is the guide's: its script seeds once, and draws one stream of numbers."""
 
 
-def write(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Write the moments as every backend reads them."""
-    moments: dict[str, checkpoints.Moments | None] = {}
-    for name, parameter in _trained(model).items():
-        moments |= _in_files(name, parameter, _moments(optimizer.state.get(parameter)), model.config.model_type)
-    checkpoints.write_moments(folder, moments)
+OfParameters = dict[str, checkpoints.Moments | None]
+"""The moments of each trained parameter, by its name in the model; None if it never got a gradient."""
+
+
+def write(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, moments: OfParameters | None = None
+) -> None:
+    """Write the moments as every backend reads them; they are given where no process alone has all of them."""
+    written: dict[str, checkpoints.Moments | None] = {}
+    for name, found in (whole_moments(model, optimizer) if moments is None else moments).items():
+        shape = tuple(model.get_parameter(name).shape)
+        written |= _in_files(name, shape, found, model.config.model_type)
+    checkpoints.write_moments(folder, written)
+
+
+def whole_moments(model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, keep: bool = True) -> OfParameters:
+    """The moments that an optimizer has; of a model that is sharded, all processes are to ask for them.
+
+    One that does not `keep` them has a single whole tensor at a time.
+    """
+    return {name: _moments(optimizer.state.get(it), keep=keep) for name, it in _trained(model).items()}
 
 
 def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
@@ -78,7 +95,7 @@ def readable(job: TrainingJob, trainer: Trainer) -> Iterator[str | None]:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="clm-checkpoint-") as folder:
-        state = replace(trainer.state, global_step=job.first_step, train_batch_size=job.schedule.batch_size)
+        state = replace(trainer.state, global_step=job.first_step, train_batch_size=job.schedule.share_size)
         state.save_to_json(str(Path(folder) / TRAINER_STATE_NAME))
         yield folder
 
@@ -87,19 +104,20 @@ def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _moments(state: dict[str, torch.Tensor] | None) -> checkpoints.Moments | None:
+def _moments(state: dict[str, torch.Tensor] | None, *, keep: bool) -> checkpoints.Moments | None:
     """What torch's AdamW keeps for a parameter: nothing until it has had a gradient."""
     if not state:
         return None
-    first, second = (state[key].float().cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
-    return checkpoints.Moments(first, second, int(state["step"]))
+    found = (whole(state[key]) for key in ("exp_avg", "exp_avg_sq"))
+    kept = [tensor.float().cpu().numpy() if keep else np.empty(0, np.float32) for tensor in found]
+    return checkpoints.Moments(kept[0], kept[1], int(state["step"])) if keep else None
 
 
 def _in_files(
-    name: str, parameter: torch.nn.Parameter, moments: checkpoints.Moments | None, kind: str
+    name: str, shape: tuple[int, ...], moments: checkpoints.Moments | None, kind: str
 ) -> dict[str, checkpoints.Moments | None]:
     if moments is None:
-        return dict.fromkeys(shapes_in_files(name, tuple(parameter.shape), kind))
+        return dict.fromkeys(shapes_in_files(name, shape, kind))
     first, second = (split(name, array, kind) for array in (moments.first, moments.second))
     return {each: checkpoints.Moments(first[each], second[each], moments.updates) for each in first}
 
@@ -124,5 +142,5 @@ def _in_memory(
 
 def _state(moments: checkpoints.Moments, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
     # Of the parameter's own type, which is bfloat16 for those of an activation of Apertus in any model.
-    first, second = (torch.zeros_like(parameter).copy_(torch.tensor(it)) for it in (moments.first, moments.second))
+    first, second = (like(torch.tensor(it), parameter) for it in (moments.first, moments.second))
     return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}

@@ -1,10 +1,11 @@
 """Blocks as PyTorch datasets: batches from the memory map, in the schedule's order."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clm_core.backend import Blocks
 from clm_core.schedule import Schedule
@@ -30,29 +31,48 @@ class BlockDataset(Dataset[np.ndarray]):
 
 
 class EpochBatches(Sampler[list[int]]):
-    """The rows of each batch of an epoch, as the schedule has them."""
+    """The rows of each batch of a device in an epoch, as the schedule has them; some may have none."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, rank: int = 0) -> None:
+        self.schedule, self.rank = schedule, rank
         self.epoch = 0
 
     def __len__(self) -> int:
         return self.schedule.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (rows.tolist() for rows in self.schedule.batches(self.epoch))
+        return (rows.tolist() for rows in self.schedule.batches(self.epoch, self.rank))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate at the start of each epoch."""
+        """Called by the loader at the start of each epoch."""
         self.epoch = epoch
+
+
+class ShareLoader(DataLoader[Any]):
+    """Loads the batches of a device. Trainer takes them as they are; accelerate would share them out once more.
+
+    In that, it would repeat blocks at the end of an epoch, so that all devices have as many.
+    """
+
+    def __init__(self, dataset: Dataset[np.ndarray], batches: EpochBatches, **settings: Any) -> None:
+        super().__init__(dataset, batch_sampler=batches, **settings)
+        self._batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer at the start of each epoch."""
+        self._batches.set_epoch(epoch)
 
 
 def collate(blocks: np.ndarray) -> dict[str, torch.Tensor]:
     """A batch for a model: input_ids, attention_mask and labels, int64 of shape (batch, block_size).
 
-    The first label of a block is ignored, since nothing predicts it; Trainer counts what is not.
+    The first label of a block is ignored, since nothing predicts it; Trainer counts what is not. Without blocks, it has
+    one of which nothing counts, with which a device takes part in what the others do together.
     """
+    is_empty = not len(blocks)
+    if is_empty:
+        blocks = np.zeros((1, blocks.shape[1]), blocks.dtype)
     input_ids = torch.from_numpy(blocks.astype(np.int64))
     labels = input_ids.clone()
-    labels[:, 0] = IGNORED
+    labels[:, slice(None) if is_empty else 0] = IGNORED
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": labels}

@@ -10,10 +10,9 @@ from transformers import DataCollatorForLanguageModeling, EvalPrediction, Traine
 from clm_core.backend import BatchScored, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
-from clm_core.schedule import Schedule
 from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import IGNORED, BlockDataset
-from clm_pt.trainer import ScheduledTrainer
+from clm_pt.trainer import ScheduledTrainer, State
 
 
 class GuideTrainer(ScheduledTrainer):
@@ -24,7 +23,7 @@ class GuideTrainer(ScheduledTrainer):
     """
 
     def __init__(self, job: TrainingJob) -> None:
-        _check(job.schedule)
+        _check(job)
         rows = GuideRows(job.config)
         collator = DataCollatorForLanguageModeling(tokenizer=rows.tokenizer, mlm=False)
         super().__init__(
@@ -46,9 +45,9 @@ class GuideTrainer(ScheduledTrainer):
         self.losses.append(loss)
         return loss
 
-    def write_checkpoint(self, folder: Path) -> None:
+    def write_checkpoint(self, folder: Path, state: State | None = None) -> None:
         """The state of the generators too, since the script seeds once."""
-        super().write_checkpoint(folder)
+        super().write_checkpoint(folder, state)
         write_random(folder, self.args.device)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -58,9 +57,15 @@ class GuideTrainer(ScheduledTrainer):
             next(iter(self.get_eval_dataloader(BlockDataset(self._validation()))))
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Take the norm of the gradient from Trainer, which clips."""
+        """Take the norm of the gradient from Trainer, which clips, and report the step."""
+        if "loss" not in logs:
+            super().log(logs, *args, **kwargs)
+            return
         self.grad_norm = logs.get("grad_norm")
-        super().log(logs, *args, **kwargs)
+        self.add_up()
+        self.report_step()
+        if self.job.schedule.logs_at(self.state.global_step):
+            super().log(logs, *args, **kwargs)
 
     def score(self) -> Score:
         """Trainer's evaluation; the one before the first step is not in the guide, and draws no numbers."""
@@ -86,7 +91,12 @@ class GuideTrainer(ScheduledTrainer):
         return found
 
 
-def _check(schedule: Schedule) -> None:
+def _check(job: TrainingJob) -> None:
+    schedule = job.schedule
+    if job.world.size > 1:
+        raise OptionError(f"pt guide: the guide trains in one process, and there are {job.world.size}: start one")
+    if job.options.fsdp:
+        raise OptionError("pt guide and pt fsdp cannot be combined: the guide's script shards nothing")
     if schedule.step_blocks % schedule.batch_size:
         raise OptionError(
             f"pt guide: train_batch_size {schedule.step_blocks} is not a multiple of per_device_train_batch_size "

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,24 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
     return loaded
 
 
-def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
+def save(
+    model: PreTrainedModel,
+    folder: str | os.PathLike[str],
+    tokenizer: Any = None,
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write model.safetensors, config.json and generation_config.json, and make sure that they can be read back.
 
-    The folder is created if missing. The tokenizer is saved with the model, if one is given.
+    The folder is created if missing. The tokenizer is saved with the model, if one is given. `weights` are those of a
+    model that is sharded, by their names in it.
 
     Raises:
         OutputError: what was read back differs from what was written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    save_pretrained(model, folder, weights)
     sync(folder)
     # Read as anyone would, because transformers may write other names than the model's, and tied tensors only once.
     architecture = copy.deepcopy(model.config)
@@ -78,11 +85,20 @@ def save(model: PreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any 
     except ModelError as error:
         raise OutputError(f"the weights in {folder} were not written correctly: {error}") from None
     read = found.state_dict()
-    wrong = [name for name, tensor in model.state_dict().items() if not _equal(read[name], tensor)]
+    written = model.state_dict() if weights is None else weights
+    wrong = [name for name, tensor in written.items() if not _equal(read[name], tensor)]
     if wrong:
         raise not_written(folder, wrong[0])
     if tokenizer is not None:
         complete(folder, tokenizer, model.config)
+
+
+def save_pretrained(model: PreTrainedModel, folder: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Transformers' own, of these `weights` where the model is sharded."""
+    if weights is None:
+        model.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder, state_dict=dict(weights))  # transformers 5 empties what it is given.
 
 
 def on_device(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,13 +1,14 @@
 """AdamW's settings: which parameters decay, clipped gradients, the learning rate of each step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from clm_core.models.decay import decays
 from clm_core.schedule import Schedule
+from clm_pt.sharding import own_part
 
 
 def decaying(model: torch.nn.Module) -> list[str]:
@@ -19,15 +20,19 @@ def decaying(model: torch.nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def clip(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> float:
+def clip(
+    parameters: Iterable[torch.nn.Parameter], max_norm: float, whole: Callable[[float], float] = lambda squares: squares
+) -> float:
     """Scale gradients to this global norm at most, if it is above 0, and return what the norm was.
+
+    `whole` gets the sum of squares over what this process has of the gradient, and returns that of the whole gradient.
 
     As `torch.nn.utils.clip_grad_norm_`, but summed row by row, and the rows in float64: PyTorch sums all squares of a
     tensor in float32, and is off by 1e-3 where the gradient of an embedding has millions of small ones (2.13, CPU).
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
     rows = [torch.linalg.vector_norm(gradient, dim=-1).flatten().float().cpu() for gradient in gradients]
-    norm = math.sqrt(float(torch.cat(rows).double().square().sum()))
+    norm = math.sqrt(whole(float(torch.cat(rows).double().square().sum())))
     if 0 < max_norm < norm + 1e-6:
         for gradient in gradients:
             gradient.mul_(max_norm / (norm + 1e-6))

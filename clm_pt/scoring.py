@@ -1,5 +1,8 @@
 """The loss of tokens, in training and in evaluation: one definition for every architecture."""
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,11 +10,12 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
-from clm_core.backend import Blocks, Logits, Report, Score
+from clm_core.backend import ALONE, Blocks, EvaluationJob, Logits, Report, Score, World
 from clm_core.config import EvaluationOptions
 from clm_core.scoring import score_in_batches
 from clm_pt.datasets import IGNORED, collate
-from clm_pt.modeling import inference, precision
+from clm_pt.modeling import inference, load, on_device, precision
+from clm_pt.processes import agree, gather, meet, together
 
 
 def score(
@@ -21,17 +25,38 @@ def score(
     report: Report = lambda event: None,
     *,
     config: EvaluationOptions | None = None,
+    world: World = ALONE,
+    together: Callable[[], None] = lambda: None,
 ) -> Score:
     """Score blocks in inference mode, in the order on disk; the model stays in the mode that it is in.
 
-    Options, as `config` or in place of `batch_size`, determine the size of the batches and the `precision`.
+    Options, as `config` or in place of `batch_size`, determine the size of the batches and the `precision`. The
+    processes of a `world`, which have met, share the batches out, and get the score of all; each calls `together`
+    after each batch.
     """
     size = batch_size if config is None else config
     if isinstance(size, EvaluationOptions):
         with precision(size.bf16):
-            return score(model, blocks, size.per_device_eval_batch_size, report)
+            return score(model, blocks, size.per_device_eval_batch_size, report, world=world, together=together)
     with inference(model):
-        return score_in_batches(blocks, size, report, lambda batch: _score_batch(model, batch))
+        own = score_in_batches(
+            blocks, size, report, lambda batch: _score_batch(model, batch), world=world, together=together
+        )
+    if world.size == 1:
+        return own
+    losses, correct, tokens = zip(*gather([own.loss_sum, own.correct, own.tokens]), strict=True)
+    return Score(loss_sum=math.fsum(losses), correct=int(sum(correct)), tokens=int(sum(tokens)))
+
+
+def score_together(job: EvaluationJob) -> Score:
+    """The score of a job, which other processes have too."""
+    with together("evaluate"):
+        if job.world.size > 1:
+            meet(job.world, {})
+        model = on_device(load(job.model))
+        return score(
+            model, job.blocks, report=job.report, config=job.config, world=job.world, together=partial(agree, job)
+        )
 
 
 def logits(model: PreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logits:

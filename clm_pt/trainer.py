@@ -4,6 +4,8 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,26 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from clm_core.backend import Blocks, Evaluated, Score, StepDone, TrainingJob
-from clm_core.checkpoints import save
+from clm_core.backend import Blocks, Evaluated, Saved, Score, StepDone, TrainingJob
+from clm_core.checkpoints import save as save_checkpoint
 from clm_pt import checkpoints
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
-from clm_pt.datasets import BlockDataset, EpochBatches, collate
-from clm_pt.modeling import load, precision
+from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
+from clm_pt.modeling import load, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying
+from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import score, share_of_step, token_loss
+from clm_pt.sharding import free, shard, whole_weights
+from clm_pt.workers import is_worker
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint has of a model that is sharded, in the process that writes it."""
+
+    weights: dict[str, torch.Tensor]
+    moments: checkpoints.OfParameters
 
 
 class ScheduledTrainer(Trainer):
@@ -38,9 +51,16 @@ class ScheduledTrainer(Trainer):
         """Of each batch of the step: its share of the step's loss."""
         self.added: list[Any] = []
         """The same of what the model adds to the loss, such as for the balance of its experts."""
+        self.loss = math.nan
+        """Of the last step, over all devices."""
+        self.added_loss: float | None = None
+        """What the model added to it."""
         model = _aligned(_trainable_as_new(load(job.source)))
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
+        self.is_sharded = job.options.fsdp
+        if self.is_sharded or is_worker():
+            meet(job.world, job.identity())
         super().__init__(
             args=training_arguments(job),
             model=model,
@@ -48,6 +68,12 @@ class ScheduledTrainer(Trainer):
             **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
         )
         self.state.global_step = job.first_step
+        if self.is_sharded:
+            shard(self.model, self.args.device)
+            # Not into DistributedDataParallel as well.
+            self.accelerator.prepare_model = partial(
+                self.accelerator.prepare_model, device_placement=False, evaluation_mode=True
+            )
 
     @contextmanager
     def own_cache(self) -> Iterator[None]:
@@ -66,15 +92,27 @@ class ScheduledTrainer(Trainer):
         with self.own_cache():
             super()._save(*args, **kwargs)
 
+    def _move_model_to_device(self, model: torch.nn.Module, device: torch.device) -> None:
+        """A model that is to be sharded moves in parts."""
+        if not self.is_sharded:
+            super()._move_model_to_device(model, device)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The batches of the schedule, epoch after epoch."""
-        loader = DataLoader(
+        """The batches of the schedule for this device, epoch after epoch."""
+        return ShareLoader(
             self.train_dataset,
-            batch_sampler=EpochBatches(self.job.schedule),
+            EpochBatches(self.job.schedule, self.job.world.rank),
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The batches of a step, and its tokens over all devices, which the schedule knows."""
+        samples, tokens = super().get_batch_samples(*args, **kwargs)
+        if self.job.world.size > 1:
+            rows = self.job.schedule.rows_of_step(self.state.global_step)
+            tokens = torch.tensor(rows * (self.job.train.shape[1] - 1), device=self.args.device)
+        return samples, tokens
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The learning rates of the schedule, from the job's first step on."""
@@ -87,15 +125,36 @@ class ScheduledTrainer(Trainer):
         """By the rule of every backend."""
         return decaying(model)
 
-    def write_checkpoint(self, folder: Path) -> None:
-        """Write the model and its optimizer into a folder."""
+    def write_checkpoint(self, folder: Path, state: State | None = None) -> None:
+        """Write the model and its optimizer into a folder; `state` is what they have, if they are sharded."""
+        model = self._whole_model()
         with self.own_cache():
-            self._whole_model().save_pretrained(folder)
-        checkpoints.write(folder, self._whole_model(), self.optimizer)
+            save_pretrained(model, folder, state.weights if state else None)
+        checkpoints.write(folder, model, self.optimizer, moments=state.moments if state else None)
+
+    def write_model(self, folder: Path) -> None:
+        """Write the trained model, in the process that leads."""
+        model, leads = self._whole_model(), self.job.world.leads
+        weights = whole_weights(model, keep=leads) if self.is_sharded else None
+        if leads:
+            with self.own_cache():
+                save(model, folder, weights=weights)
+        wait_for_all()
+
+    def whole_state(self) -> State:
+        """What is sharded, whole, in the process that leads; all processes are to ask for it."""
+        model, leads = self._whole_model(), self.job.world.leads
+        return State(whole_weights(model, keep=leads), checkpoints.whole_moments(model, self.optimizer, keep=leads))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, in the format of all backends, where Trainer would write its own."""
-        save(self.job, self.state.global_step, self.write_checkpoint)
+        step = self.state.global_step
+        saved: list[Any] = [Saved(step=step, path=self.job.output_dir / f"checkpoint-{step}")]
+        state = self.whole_state() if self.is_sharded else None
+        if self.job.world.leads:
+            save_checkpoint(replace(self.job, report=saved.append), step, partial(self.write_checkpoint, state=state))
+        wait_for_all()
+        self.job.report(saved[-1])  # Which may end the training, everywhere.
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the model has the checkpoint's weights already. Trainer would continue if some were missing.
@@ -129,31 +188,45 @@ class ScheduledTrainer(Trainer):
         if not self.adds:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
             self.losses.append(loss.detach())
-            return (loss, outputs) if return_outputs else loss
-        with only_what_is_added(self.accelerator.unwrap_model(model, keep_torch_compile=False)):
-            outputs = model(**inputs)
-        loss = token_loss(outputs, inputs["labels"], num_items_in_batch)
-        added = outputs.loss * share_of_step(inputs["labels"], num_items_in_batch)
-        self.losses.append(loss.detach())
-        self.added.append(added.detach())
-        return (loss + added, outputs) if return_outputs else loss + added
+        else:
+            with only_what_is_added(self.accelerator.unwrap_model(model, keep_torch_compile=False)):
+                outputs = model(**inputs)
+            loss = token_loss(outputs, inputs["labels"], num_items_in_batch)
+            added = outputs.loss * share_of_step(inputs["labels"], num_items_in_batch)
+            self.losses.append(loss.detach())
+            self.added.append(added.detach())
+            loss = loss + added
+        if (devices := self.job.world.size) > 1:
+            loss = loss * devices  # PyTorch takes the mean of the gradients of all devices, and a step has their sum.
+        return (loss, outputs) if return_outputs else loss
 
-    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Report a step, which Trainer is made to log each time; its own callbacks hear of it where it is scheduled."""
-        if "loss" not in logs:
-            super().log(logs, *args, **kwargs)
-            return
-        step = self.state.global_step
-        logs["loss"] = math.fsum(map(float, self.losses))
-        added = math.fsum(map(float, self.added)) if self.adds else None
+    def add_up(self, squares: float = 0.0) -> float:
+        """Add up what the processes have of a step: its losses, its gradient, and what they were asked.
+
+        `squares` is the sum of squares over a process's part of the gradient; that over all of it is returned.
+        """
+        own = (math.fsum(map(float, self.losses)), math.fsum(map(float, self.added)), squares, self.job.stop.wish)
+        losses, added, parts, wishes = zip(*gather(own), strict=True)
+        self.loss, self.added_loss = math.fsum(losses), math.fsum(added) if self.adds else None
         self.losses.clear()
         self.added.clear()
-        logs["grad_norm"] = self.grad_norm
-        self.job.report(StepDone(step=step, loss=logs["loss"], grad_norm=self.grad_norm, auxiliary_loss=added))
+        if self.job.stop.together:
+            self.job.stop.agree(int(max(wishes)))
+        return math.fsum(parts) if self.is_sharded else parts[0]
+
+    def report_step(self) -> None:
+        """Report a step, and have Trainer do what is to follow."""
+        step = self.state.global_step
+        self.job.report(StepDone(step=step, loss=self.loss, grad_norm=self.grad_norm, auxiliary_loss=self.added_loss))
         # Now that it is known whether the training is to stop.
         self.control.should_evaluate, self.control.should_save = self.job.evaluates_at(step), self.job.saves_at(step)
-        if self.job.schedule.logs_at(step):
-            super().log(logs, *args, **kwargs)
+        self.control.should_log = self.job.schedule.logs_at(step)
+
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Tell Trainer's own callbacks the loss of a step as it was reported."""
+        if "loss" in logs:
+            logs |= {"loss": self.loss, "grad_norm": self.grad_norm}
+        super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the validation split, each token counting once; Trainer's own score is a mean of means."""
@@ -170,9 +243,13 @@ class ScheduledTrainer(Trainer):
 
     def score(self) -> Score:
         """The score of the model on the validation split; the job hears of each batch."""
-        model, config = self.accelerator.unwrap_model(self.model), self.job.config
-        with precision(config.bf16):
-            return score(model, self._validation(), config.per_device_eval_batch_size, self.job.report)
+        model, job = self.accelerator.unwrap_model(self.model), self.job
+        size, world, together = job.config.per_device_eval_batch_size, job.world, partial(agree, job)
+        try:
+            with precision(job.config.bf16):
+                return score(model, self._validation(), size, job.report, world=world, together=together)
+        finally:
+            free(model)
 
     def tell(self, found: Score) -> dict[str, float]:
         """Tell Trainer's callbacks a score, and return it as Trainer would."""

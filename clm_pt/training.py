@@ -5,9 +5,9 @@ from transformers import PrinterCallback
 from clm_core.backend import TrainingJob
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
-from clm_pt.callbacks import Clipping, LoggingSteps, Seeding
+from clm_pt.callbacks import Clipping, LoggingSteps, Reporting, Seeding
 from clm_pt.guide import GuideTrainer
-from clm_pt.modeling import save
+from clm_pt.processes import together
 from clm_pt.trainer import ScheduledTrainer
 
 
@@ -17,30 +17,33 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be loaded.
-        OptionError: the hardware does not support an option, or the training was started as several processes.
+        OptionError: the hardware does not support an option, or there are other processes than the job is for.
         OutputError: the weights on disk are not those of the model.
+        TrainingError: another of the processes that train ended.
     """
-    trainer = create_trainer(job)
-    trainer.evaluate_if_due()
-    if job.first_step < job.schedule.total_steps:
-        with checkpoints.readable(job, trainer) as checkpoint:
-            trainer.train(resume_from_checkpoint=checkpoint)
-    with trainer.own_cache():
-        save(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), job.model_dir)
+    with together("train"):
+        trainer = create_trainer(job)
+        trainer.evaluate_if_due()
+        if job.first_step < job.schedule.total_steps:
+            with checkpoints.readable(job, trainer) as checkpoint:
+                trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.write_model(job.model_dir)
 
 
 @own_environment()
 def create_trainer(job: TrainingJob) -> ScheduledTrainer:
-    """The Trainer of a job, ready for `train()`.
+    """The Trainer of a job, ready for `train()`; where there are other processes, it has met them.
 
     Raises:
         ModelError: the model cannot be loaded.
-        OptionError: the hardware does not support an option, or the training was started as several processes.
+        OptionError: the hardware does not support an option, or there are other processes than the job is for.
     """
     trainer = GuideTrainer(job) if job.options.guide else ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LoggingSteps)
-    if not job.options.guide:
-        trainer.add_callback(Seeding(job.schedule))
+    if job.options.guide:
+        trainer.add_callback(LoggingSteps)
+    else:
+        trainer.add_callback(Seeding(job.schedule, job.world.rank))
         trainer.add_callback(Clipping(trainer))
+        trainer.add_callback(Reporting(trainer))
     return trainer

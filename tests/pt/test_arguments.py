@@ -48,13 +48,17 @@ def test_a_refusal_leaves_the_environment_as_it_was(new_job, new_model):
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
-def test_more_than_one_process_is_refused(new_job, monkeypatch, name):
-    monkeypatch.setenv(name, "2")
-    with pytest.raises(
-        OptionError, match="started as 2 processes, but clm trains in one, on one device: start it with"
-    ):
-        train(new_job())
+def test_processes_that_the_job_does_not_know_of_are_refused(new_job, monkeypatch):
+    for name, value in {
+        "LOCAL_RANK": "0",
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "",
+        "MASTER_PORT": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OptionError, match="2 processes were started, and the job is for 1: give it its `world`"):
+        training_arguments(new_job())
 
 
 def test_one_process_of_a_launcher_is_one_process(new_job, monkeypatch):

@@ -1,0 +1,62 @@
+"""Starts workers as torchrun does, by its own launcher, and ends with their exit code: `python -m clm_pt.launch`."""
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.run import determine_local_world_size, get_args_parser, run
+
+from clm_core.errors import OptionError, first_line
+
+LONGEST_SAVE = 3600
+"""Seconds that workers have to save what they have, after a signal."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Start the workers, wait for them, and return the exit code: that of the worker that failed first.
+
+    A signal is passed on to them, and they are waited for.
+    """
+    if "LOGLEVEL" not in os.environ:
+        logging.disable()  # The workers say what there is to say.
+    # Otherwise workers that are started again look for those from before, which are gone.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(LONGEST_SAVE))
+    try:
+        options = _parsed(arguments)
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        each = max(1, processors // determine_local_world_size(options.nproc_per_node))
+        os.environ.setdefault("OMP_NUM_THREADS", str(each))
+        run(options)
+    except ChildFailedError as error:
+        return code_of(error.failures)
+    except SignalException as error:
+        return 128 + error.sigval
+    except Exception as error:  # Such as an argument that is none, or other machines that did not come.
+        print(f"clm: torchrun: {first_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def code_of(failures: Mapping[int, ProcessFailure]) -> int:
+    """The exit code of the first failure; as of a shell, 128 + the number of a signal."""
+    first = min(failures.values(), key=lambda failure: failure.timestamp)
+    return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
+
+
+def _parsed(arguments: Sequence[str]) -> Namespace:
+    def refuse(message: str) -> NoReturn:
+        raise OptionError(message)
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]  # In a line, rather than with all that torchrun takes.
+    return parser.parse_args(list(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

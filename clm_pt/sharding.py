@@ -1,0 +1,83 @@
+"""FSDP2: weights, gradients and moments are cut up over the devices, and made whole one by one to be written."""
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from clm_core.errors import OptionError, first_line
+
+
+def shard(model: PreTrainedModel, device: torch.device) -> None:
+    """Cut the parameters of a model up, each over all processes, which are to meet before; buffers stay whole.
+
+    In a forward or backward pass, a device has those of one block at a time, and those that are in no block.
+
+    Raises:
+        OptionError: the model has parameters that cannot be cut up this way.
+    """
+    kinds = set(model._no_split_modules or ())  # As transformers names the classes of blocks, for the same purpose.
+    blocks = {name: module for name, module in model.named_modules() if type(module).__name__ in kinds}
+    _check(model, blocks)
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    try:
+        for module in (*reversed(blocks.values()), model):
+            fully_shard(module, mesh=mesh)
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        raise _not_possible(model, first_line(error)) from error
+
+
+def free(model: PreTrainedModel) -> None:
+    """Drop the whole tensors that a pass without a backward pass leaves, so that a model has its own part again."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process has of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor; of one that is cut up, all processes are to ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A whole tensor, which each process has, of a parameter's type, and cut up and placed as it is."""
+    if not isinstance(parameter, DTensor):
+        return torch.empty_like(parameter).copy_(tensor)
+    placed = tensor.to(parameter.to_local().device, parameter.dtype)
+    return distribute_tensor(placed, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def whole_weights(model: PreTrainedModel, *, keep: bool) -> dict[str, torch.Tensor]:
+    """The tensors of a model by their names, on the CPU; those that are tied are one tensor.
+
+    All processes are to ask for it. One that does not `keep` them has a single whole tensor at a time.
+    """
+    found: dict[str, torch.Tensor] = {}
+    seen: dict[int, torch.Tensor] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            made = whole(tensor.detach())
+            seen[id(tensor)] = made.cpu() if keep else torch.empty(0)
+        found[name] = seen[id(tensor)]
+    return found if keep else {}
+
+
+def _check(model: PreTrainedModel, blocks: dict[str, torch.nn.Module]) -> None:
+    """A tensor that two blocks have would be another one in each."""
+    owners: dict[int, tuple[str, str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owner = max((block for block in blocks if name.startswith(f"{block}.")), key=len, default="")
+        first, where = owners.setdefault(id(parameter), (name, owner))
+        if where != owner:
+            raise _not_possible(model, f"{first} and {name} are one tensor, in two of its parts")
+
+
+def _not_possible(model: PreTrainedModel, why: str) -> OptionError:
+    kind = model.config.model_type
+    return OptionError(f"pt fsdp: a model of type {kind} cannot be cut up by FSDP2 ({why}): leave it out")
