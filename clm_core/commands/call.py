@@ -62,7 +62,7 @@ class Call:
     def progress(self) -> Iterator[Progress]:
         """Where progress is shown, with all other output hidden."""
         with quiet.hushed(verbose=self.verbose) as stream:
-            yield terminal_progress(stream)
+            yield Progress() if mailbox.take(mailbox.SILENT) else terminal_progress(stream)
 
     @contextmanager
     def session(self) -> Iterator[tuple[Backend, Progress]]:

@@ -63,7 +63,7 @@ def _launched(
         _, prepared = _inputs(request, progress)
         mailbox.put(mailbox.PREPARED, str(prepared.folder.absolute()), place)
         mailbox.put(mailbox.SAID, "inputs", place)
-        processes.run(place, launcher, "evaluate", request, verbose=verbose)
+        processes.run(place, launcher, "evaluate", request, progress, verbose=verbose)
         result = json.loads(mailbox.take(mailbox.RESULT, place) or "null")
     if result is None:
         raise ProcessError("the process that leads is on another machine, and has the result", code=ExitCode.DONE)

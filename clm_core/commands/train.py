@@ -89,7 +89,7 @@ def _launched(
                 return _already_finished(start, publishing.publisher(config, progress), progress)
             mailbox.put(mailbox.PREPARED, str(planned.prepared.folder.absolute()), place)
             mailbox.put(mailbox.SAID, "plan", place)
-        processes.run(place, launcher, "train", request, verbose=verbose)
+        processes.run(place, launcher, "train", request, progress, verbose=verbose)
     return result_of(folder)
 
 

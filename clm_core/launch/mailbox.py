@@ -11,7 +11,11 @@ from typing import Any
 VARIABLE = "CLM_LAUNCH"
 """The environment variable with the folder, in the processes that clm started."""
 
-LEADER, ERROR, RESULT, PREPARED, SAID = "leader", "error.json", "result.json", "prepared", "said"
+LEADER, ERROR, RESULT = "leader", "error.json", "result.json"
+"""What the processes leave: the number of the one that leads, what failed first, and the result."""
+
+PREPARED, SAID, SILENT = "prepared", "said", "silent"
+"""What they are given: where the data is, whether the plan was told to the person, and whether nothing is to be."""
 
 _started = time.time()
 

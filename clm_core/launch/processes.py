@@ -18,6 +18,10 @@ from clm_core.options.resolve import Request
 from clm_core.screen import signals
 from clm_core.screen.endings import FAILED, NAME
 from clm_core.screen.exit_codes import ExitCode
+from clm_core.screen.progress import Progress
+
+LONGEST_END = 60.0
+"""Seconds in which processes are to end after an error here, before they are killed."""
 
 
 @contextmanager
@@ -33,12 +37,18 @@ def on_several_machines(for_launcher: Sequence[str]) -> bool:
     return "--nnodes" in names
 
 
-def run(folder: Path, launcher: Sequence[str], command: str, request: Request[Any], *, verbose: bool) -> None:
+def run(
+    folder: Path, launcher: Sequence[str], command: str, request: Request[Any], progress: Progress, *, verbose: bool
+) -> None:
     """Have a launcher start a command of clm in several processes, and wait for their end.
+
+    The process that leads shows its progress on standard error, if there is any `progress` to be shown.
 
     Raises:
         ClmError: one has failed; with its message, and with the exit code for the command.
     """
+    if type(progress) is Progress:
+        mailbox.put(mailbox.SILENT, "yes", folder)
     process = subprocess.Popen(
         [*launcher, "-m", "clm_core", *_arguments(folder, command, request, verbose=verbose)],
         stdin=subprocess.PIPE,  # It ends when this process does, however that ends.
@@ -75,9 +85,13 @@ def _pass_on(folder: Path, process: subprocess.Popen[bytes], number: int) -> Non
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """Have all of them end, as they can: at first so that they save."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LONGEST_END)
+            return
 
 
 def _raise_failure(folder: Path, code: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from clm_core.options.given import Given, Layer
+from clm_core.options.given import NONE, Given, Layer
 
 EMPTY: tuple[Any, ...] = (None, (), [])
 """Values of an argument that count as not given."""
@@ -34,7 +34,7 @@ class Layers:
     def value(self, name: str) -> Given | None:
         """The value that counts, unless it is empty."""
         found = next((layer[name] for layer in reversed(self.all) if name in layer), None)
-        return found if found and found.value not in EMPTY else None
+        return found if found and not _is_empty(found.value) else None
 
     def has_one_of(self, names: Iterable[str]) -> bool:
         """Whether one of these options has a value."""
@@ -43,6 +43,11 @@ class Layers:
     def each(self, change: Callable[[Layer], Layer]) -> "Layers":
         """All layers, changed."""
         return Layers(base=change(self.base), file=change(self.file), given=change(self.given))
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is none, also as the text that says so."""
+    return value in EMPTY or (isinstance(value, str) and value.lower() in NONE)
 
 
 def own(layer: Layer) -> Layer:

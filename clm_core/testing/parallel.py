@@ -1,4 +1,4 @@
-"""What every backend has to do on several devices, as tests: the same run as on one, or a refusal before anything."""
+"""What every backend has to do on several devices, as tests: the same run as on one, or an error before anything."""
 
 from __future__ import annotations
 

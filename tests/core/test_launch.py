@@ -1,0 +1,98 @@
+"""Which devices are used, what the processes of a command tell each other, and which of them says what."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from clm_core.backend import ALONE, World
+from clm_core.config import TrainConfig
+from clm_core.errors import OptionError, StoppedError
+from clm_core.launch import mailbox, processes, worker
+from clm_core.launch.devices import launcher_of, world_of
+from clm_core.registry import get_backend
+
+
+@pytest.fixture
+def letters(tmp_path, monkeypatch):
+    monkeypatch.setenv(mailbox.VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def parallel(monkeypatch):
+    """A backend that trains on several devices, in as many processes as the option says."""
+    backend = get_backend("bigram")
+    monkeypatch.setattr(type(backend), "parallel", "for this test")
+    monkeypatch.setattr(type(backend), "world", lambda self, asked: World(size=int(asked or 1)))
+    return backend
+
+
+def as_world(monkeypatch, **world):
+    monkeypatch.setattr(worker, "_world", World(**world))
+
+
+def test_processes_of_somebody_else_need_a_folder_that_they_share(parallel):
+    with pytest.raises(OptionError, match="2 processes were started: give --output-dir"):
+        world_of(parallel, TrainConfig(nproc_per_node="2"))
+    assert world_of(parallel, TrainConfig(nproc_per_node="2", output_dir="run")).size == 2
+    assert world_of(parallel, TrainConfig()) == ALONE
+
+
+@pytest.mark.parametrize(("asked", "why"), [(None, "without --nproc-per-node"), ("2", "starts no processes")])
+def test_arguments_for_a_launcher_that_there_is_not_are_rejected(asked, why, parallel):
+    with pytest.raises(OptionError, match=why):
+        launcher_of(parallel, TrainConfig(nproc_per_node=asked), ("--max-restarts", "2"))
+
+
+@pytest.mark.parametrize("arguments", [("--nnodes", "2"), ("--nnodes=1:2",)])
+def test_several_machines_are_recognized(arguments):
+    assert processes.on_several_machines(arguments)
+    assert not processes.on_several_machines(("--max-restarts", "2"))
+
+
+def test_the_first_process_to_fail_is_the_one_that_is_heard(letters):
+    assert mailbox.first_to_fail({"line": "the cause"})
+    assert not mailbox.first_to_fail({"line": "another one ended"})
+    assert json.loads(mailbox.take(mailbox.ERROR)) == {"line": "the cause"}
+
+
+def test_a_failure_from_before_the_processes_were_started_again_does_not_count(letters):
+    (letters / mailbox.ERROR).write_text("{}")
+    os.utime(letters / mailbox.ERROR, (0, 0))
+    assert mailbox.first_to_fail({"line": "the cause"})
+
+
+def test_what_stopped_as_asked_does_not_look_like_a_failure_to_a_launcher(letters):
+    assert worker.code_after(StoppedError("saved", signum=15), 143) == 0
+    assert worker.code_after(OptionError("wrong"), 2) == 2
+
+
+def test_a_process_that_follows_says_nothing_of_a_stop_and_names_itself_otherwise(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(mailbox.tempfile, "tempdir", str(tmp_path))
+    as_world(monkeypatch, rank=3, size=4)
+    for error in (StoppedError(signum=15), OptionError("no such file"), OptionError("again")):
+        worker.say(error)(f"clm: error: {error}")
+    assert capsys.readouterr().err == "process 3: clm: error: no such file\n"
+    assert not worker.prints()
+
+
+def test_one_process_says_all_by_itself(monkeypatch, capsys):
+    as_world(monkeypatch, size=2, local=2)
+    worker.say(OptionError())("clm: error: wrong")
+    assert capsys.readouterr().err == "clm: error: wrong\n"
+    assert worker.prints()
+
+
+def test_an_option_that_came_from_a_file_is_the_same_in_the_processes(tmp_path):
+    from clm_core.options import resolve
+    from clm_core.options.given import Given
+
+    backend = get_backend("bigram")
+    given = {"train_file": Given(["a b.txt"], "here"), "save_total_limit": Given("none", "here")}
+    request = resolve.training(given, file=None, backend=backend)
+    arguments = processes._arguments(tmp_path, "train", request, verbose=False)
+    again = resolve.training({}, file=arguments[-1], backend=backend)
+    assert replace(again.config) == request.config
+    assert again.config.save_total_limit is None
