@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -52,6 +53,7 @@ def run(
     process = subprocess.Popen(
         [*launcher, "-m", "clm_core", *_arguments(folder, command, request, verbose=verbose)],
         stdin=subprocess.PIPE,  # It ends when this process does, however that ends.
+        stderr=_standard_error(),
         env={**os.environ, mailbox.VARIABLE: str(folder)},
         start_new_session=True,  # Ctrl-C is for this process, which passes it on once.
     )
@@ -63,6 +65,13 @@ def run(
         raise
     if code or mailbox.take(mailbox.RESULT, folder) is None:
         _raise_failure(folder, code)
+
+
+def _standard_error() -> int | None:
+    """The descriptor of what this process writes to, which may not be its own of that name; a notebook has none."""
+    with suppress(OSError, AttributeError, ValueError):
+        return sys.stderr.fileno()
+    return None
 
 
 def _arguments(folder: Path, command: str, request: Request[Any], *, verbose: bool) -> list[str]:
