@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from clm_core.backend import ALONE, World
-from clm_core.errors import StoppedError
+from clm_core.errors import ClmError, StoppedError
 from clm_core.launch import mailbox
+from clm_core.registry import list_backends
 from clm_core.results import Result
 from clm_core.screen import signals
 from clm_core.screen.exit_codes import ExitCode, code_of
@@ -44,6 +46,8 @@ def say(error: BaseException) -> Callable[[str], None]:
 
     It goes to standard error, or to the process that started this one.
     """
+    if _world is ALONE:
+        join(_found())
     if _world.is_one_process and mailbox.folder() is None:
         return complain
     return partial(_say, error)
@@ -52,6 +56,15 @@ def say(error: BaseException) -> Callable[[str], None]:
 def code_after(error: BaseException, code: int) -> int:
     """The exit code after an error: no failure, where all processes have stopped as asked, and a launcher waits."""
     return ExitCode.DONE if isinstance(error, StoppedError) and mailbox.folder() is not None else code
+
+
+def _found() -> World:
+    """The world of a process that has failed before it joined one, by what any backend reads in the environment."""
+    for status in list_backends():
+        with suppress(ClmError):
+            if status.backend and (world := status.backend.world(None)).size > 1:
+                return world
+    return ALONE
 
 
 def _say(error: BaseException, line: str) -> None:
