@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,16 @@ def rows_in(blocks: int, *, seed: int, epoch: int) -> Callable[[int, int], Rows]
     if blocks > IN_MEMORY:
         drawn = Feistel.of(blocks, seed=seed, epoch=epoch)
         return lambda start, stop: drawn.rows_at(np.arange(start, stop))
-    order = epoch_order(blocks, seed=seed, epoch=epoch)
+    order = _sorted(blocks, seed, epoch)
     return lambda start, stop: order[start:stop]
+
+
+@lru_cache(maxsize=1)
+def _sorted(blocks: int, seed: int, epoch: int) -> Rows:
+    """The order of the current epoch: one for all devices of a process, and so not to be written to."""
+    order = epoch_order(blocks, seed=seed, epoch=epoch)
+    order.flags.writeable = False
+    return order
 
 
 @dataclass(frozen=True)

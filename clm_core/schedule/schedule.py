@@ -12,6 +12,11 @@ from clm_core.config.values import FLOAT32
 from clm_core.errors import DataError, OptionError
 from clm_core.schedule.order import FEISTEL, IN_MEMORY, Rows, rows_in
 
+Rates = npt.NDArray[np.float64]
+
+RATES_AT_ONCE = 2**16
+"""Learning rates computed at a time, so that no more memory is needed than they take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -112,11 +117,15 @@ class Schedule:
         """How many epochs the training enters, the last one possibly cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
-    def batches(self, epoch: int, rank: int = 0) -> Iterator[Rows]:
-        """The rows of each batch of a device in an epoch, in order, int64 of shape (share_size,) or less."""
+    def batches(self, epoch: int, rank: int = 0, first_batch: int = 0) -> Iterator[Rows]:
+        """The rows of each batch of a device in an epoch, in order, int64 of shape (share_size,) or less.
+
+        Those before `first_batch` are left out, at no cost.
+        """
         rows_of = self._rows_of(epoch)
-        for step in range(self.steps_per_epoch):
-            yield from self._share(rows_of(step), rank)
+        first_step, done = divmod(first_batch, self.accumulation)
+        for step in range(first_step, self.steps_per_epoch):
+            yield from self._share(rows_of(step), rank)[done if step == first_step else 0 :]
 
     def steps(self, first_step: int = 0) -> Iterator[tuple[int, list[Rows]]]:
         """The steps that are left after `first_step` of them: the number of each, from 1, and the rows of its batches.
@@ -143,24 +152,17 @@ class Schedule:
         """How many blocks the step after `step` steps takes."""
         return min(self.step_blocks, self.blocks_per_epoch - step % self.steps_per_epoch * self.step_blocks)
 
-    def learning_rates(self) -> npt.NDArray[np.float64]:
+    def learning_rates(self) -> Rates:
         """The learning rate of every step, of shape (total_steps,): what a backend trains with."""
-        return np.fromiter(map(self.learning_rate_at, range(self.total_steps)), np.float64, self.total_steps)
+        rates = np.empty(self.total_steps)
+        for first in range(0, self.total_steps, RATES_AT_ONCE):
+            steps = np.arange(first, min(first + RATES_AT_ONCE, self.total_steps))
+            rates[steps[0] : steps[-1] + 1] = self._rates_at(steps)
+        return rates
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the step after `step` steps: transformers' `get_scheduler`, in the same arithmetic."""
-        if step < self.warmup_steps:
-            return self.learning_rate * step / self.warmup_steps
-        decaying = max(1, self.total_steps - self.warmup_steps)
-        match self.lr_scheduler_type:
-            case "constant" | "constant_with_warmup":
-                return self.learning_rate
-            case "linear":
-                return self.learning_rate * max(0, self.total_steps - step) / decaying
-            case "cosine":
-                progress = min(1.0, (step - self.warmup_steps) / decaying)
-                return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-        raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
+        return float(self._rates_at(np.array([step]))[0])
 
     def seed_at(self, step: int, rank: int = 0) -> int:
         """The seed of what a device draws at random in the step after `step` steps, such as dropout: 63 bits.
@@ -211,6 +213,25 @@ class Schedule:
             if within == 0 or done == first_step:
                 rows_of = self._rows_of(epoch)
             yield done + 1, rows_of(within)
+
+    def _rates_at(self, steps: Rows) -> Rates:
+        decaying = max(1, self.total_steps - self.warmup_steps)
+        match self.lr_scheduler_type:
+            case "constant" | "constant_with_warmup":
+                rates = np.full(len(steps), self.learning_rate)
+            case "linear":
+                rates = self.learning_rate * np.maximum(0, self.total_steps - steps) / decaying
+            case "cosine":
+                angles = math.pi * np.minimum(1.0, (steps - self.warmup_steps) / decaying)
+                # Not NumPy's cosine, whose last bit depends on the machine.
+                rates = (
+                    self.learning_rate
+                    * 0.5
+                    * (1.0 + np.fromiter(map(math.cos, angles.tolist()), np.float64, len(angles)))
+                )
+            case _:
+                raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
+        return np.where(steps < self.warmup_steps, self.learning_rate * steps / max(1, self.warmup_steps), rates)
 
     def _share(self, rows: Rows, rank: int) -> list[Rows]:
         size, start = self.share_size, self.share_size * rank

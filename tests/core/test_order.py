@@ -82,6 +82,13 @@ def test_a_training_on_billions_of_blocks_starts_at_any_step_without_an_order_in
     assert peak < 2**20
 
 
+def test_the_devices_of_a_process_share_the_order_that_is_in_memory():
+    found = Schedule.from_config(TrainConfig(train_batch_size=8), blocks=1000, devices=3)
+    of_ranks = [next(found.batches(0, rank)) for rank in range(3)]
+    assert len({id(rows.base) for rows in of_ranks}) == 1
+    assert not of_ranks[0].flags.writeable
+
+
 def test_a_checkpoint_names_the_order_where_it_is_not_the_usual_one():
     assert "order" not in course(2**26).identity()
     assert course(2**26 + 1).identity() == {**course(2**26).identity(), "blocks": 2**26 + 1, "order": "feistel"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clm_core import Schedule, TrainConfig, epoch_order
 from clm_core.errors import DataError, OptionError
 from clm_core.options import list_options
+from clm_core.schedule import schedule as module
 
 COUNTS = st.integers(1, 40)
 KINDS = get_args(next(option.kind for option in list_options(TrainConfig) if option.name == "lr_scheduler_type"))
@@ -134,6 +135,14 @@ def test_the_learning_rate_is_that_of_transformers_schedulers(options, rates):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_scheduler_that_can_be_chosen_has_its_formula(kind):
     assert schedule(max_steps=9, lr_scheduler_type=kind).learning_rates().shape == (9,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rates_of_all_steps_are_those_of_each(kind, monkeypatch):
+    monkeypatch.setattr(module, "RATES_AT_ONCE", 7)
+    warmup = {} if kind == "constant" else {"warmup_steps": 5}
+    course = schedule(max_steps=40, lr_scheduler_type=kind, learning_rate=0.3, **warmup)
+    assert course.learning_rates().tolist() == [course.learning_rate_at(step) for step in range(40)]
 
 
 def test_a_scheduler_without_a_formula_is_no_other_one():

@@ -39,6 +39,13 @@ def test_the_shares_of_a_step_are_its_blocks_whatever_the_devices(blocks, batch,
         assert len(of_devices[0][1]) <= course.accumulation
 
 
+@given(blocks=st.integers(9, 120), batch=SIZES, step_blocks=SIZES, devices=SIZES, first=st.integers(0, 60))
+def test_the_batches_of_an_epoch_are_given_from_any_of_them_on(blocks, batch, step_blocks, devices, first):
+    course = schedule(blocks, devices, per_device_train_batch_size=batch, train_batch_size=step_blocks)
+    for rank in range(devices):
+        assert str([*course.batches(1, rank, first)]) == str([*course.batches(1, rank)][first:])
+
+
 def test_a_step_has_as_many_blocks_for_each_device_as_it_can():
     course = schedule(58, 3, per_device_train_batch_size=8, train_batch_size=8)
     assert [[len(rows) for rows in next(course.shares(rank))[1]] for rank in range(3)] == [[3], [3], [2]]
