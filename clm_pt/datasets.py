@@ -1,6 +1,7 @@
 """Blocks as PyTorch datasets: batches from the memory map, in the schedule's order."""
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,24 @@ class BlockDataset(Dataset[np.ndarray]):
 
 
 class EpochBatches(Sampler[list[int]]):
-    """The rows of each batch of a device in an epoch, as the schedule has them; some may have none."""
+    """The rows of each batch of a device in an epoch, as the schedule has them; some may have none.
 
-    def __init__(self, schedule: Schedule, rank: int = 0) -> None:
+    Those of the steps before `first_step` are passed over by Trainer, and are no rows that could be trained on.
+    """
+
+    def __init__(self, schedule: Schedule, rank: int = 0, first_step: int = 0) -> None:
         self.schedule, self.rank = schedule, rank
+        self.first = schedule.first_batch(first_step)
         self.epoch = 0
 
     def __len__(self) -> int:
         return self.schedule.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (rows.tolist() for rows in self.schedule.batches(self.epoch, self.rank))
+        epoch, done = self.first
+        passed = done if self.epoch == epoch else 0
+        yield from repeat([self.schedule.blocks], passed)  # One beyond the last: to read it would be an error.
+        yield from (rows.tolist() for rows in self.schedule.batches(self.epoch, self.rank, passed))
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the loader at the start of each epoch."""

@@ -101,7 +101,7 @@ class ScheduledTrainer(Trainer):
         """The batches of the schedule for this device, epoch after epoch."""
         return ShareLoader(
             self.train_dataset,
-            EpochBatches(self.job.schedule, self.job.world.rank),
+            EpochBatches(self.job.schedule, self.job.world.rank, self.job.first_step),
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )

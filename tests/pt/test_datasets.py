@@ -5,8 +5,11 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from clm_pt.datasets import IGNORED, collate
+from clm_core import Schedule, TrainConfig
+from clm_pt.datasets import IGNORED, BlockDataset, EpochBatches, collate
 from clm_pt.training import create_trainer, train
 
 
@@ -69,3 +72,18 @@ def test_a_continued_training_begins_with_the_next_block(new_job, blocks, fed, s
     fed.clear()
     train(new_job(**options, resume_from=whole.output_dir / f"checkpoint-{step}"))
     assert_fed(fed, blocks, scheduled(whole.schedule, step))
+
+
+@given(blocks=st.integers(8, 90), first=st.integers(0, 60), accumulation=st.integers(1, 3), devices=st.integers(1, 3))
+def test_a_batch_of_a_step_that_was_made_before_cannot_be_trained_on(blocks, first, accumulation, devices):
+    config = TrainConfig(max_steps=61, per_device_train_batch_size=2, gradient_accumulation_steps=accumulation)
+    schedule = Schedule.from_config(config, blocks=blocks, devices=devices)
+    epoch, done = schedule.first_batch(first)
+    batches = EpochBatches(schedule, devices - 1, first)
+    for number in (epoch, epoch + 1):
+        batches.set_epoch(number)
+        passed = done if number == epoch else 0
+        expected = [rows.tolist() for rows in schedule.batches(number, devices - 1)]
+        assert list(batches) == [[blocks]] * passed + expected[passed:]
+    with pytest.raises(IndexError):
+        BlockDataset(np.zeros((blocks, 4))).__getitems__([blocks])
