@@ -29,6 +29,7 @@ _HOMES = {
     "prepare_tf_dataset": "datasets",
     "save": "modeling",
     "score": "scoring",
+    "step_in_batches": "accumulation",
     "train": "training",
     "training_dataset": "datasets",
 }

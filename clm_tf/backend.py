@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
+from clm_tf.devices import find_world
 
 MODEL_TYPES = frozenset(
     {
@@ -68,11 +69,15 @@ class TensorFlowBackend(Backend):
     unsupported: ClassVar[dict[str, str]] = {
         "gradient_checkpointing": "transformers' TensorFlow classes keep all activations; --backend keras or pt has it"
     }
+    parallel = "tf.distribute"
     options = TensorFlowOptions
     opens = OPENS
 
     def has_model(self, model_type: str) -> bool:
         return model_type in MODEL_TYPES
+
+    def world(self, nproc_per_node: str | None) -> World:
+        return find_world(nproc_per_node)
 
     def start(self, *, verbose: bool) -> None:
         if not verbose:
@@ -89,10 +94,11 @@ class TensorFlowBackend(Backend):
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
+        from clm_tf.devices import strategy_of
         from clm_tf.modeling import load, precision
         from clm_tf.scoring import score
 
-        with precision(job.config.bf16):
+        with precision(job.config.bf16), strategy_of(job.world).scope():
             return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:

@@ -1,6 +1,6 @@
 """Blocks as tf.data pipelines over the memory map, for either Keras: in the schedule's order, or in order on disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,21 @@ def training_batches(blocks: Blocks, schedule: Schedule, start_step: int = 0) ->
         return (rows for _, batches in schedule.steps(start_step) for rows in batches)
 
     return _batches(blocks, rows, batches_before(schedule, schedule.total_steps) - batches_before(schedule, start_step))
+
+
+def training_steps(
+    blocks: Blocks, schedule: Schedule, start_step: int = 0, ranks: Sequence[int] = (0,)
+) -> tf.data.Dataset:
+    """The steps of the schedule after `start_step` of them, to its end: the rows of each, in the order of its batches.
+
+    Of several devices, these are the shares of those of these `ranks`, one after the other, some of them perhaps empty.
+    """
+
+    def rows() -> Iterator[Any]:
+        shares = zip(*(schedule.shares(rank, start_step) for rank in ranks), strict=True)
+        return (np.concatenate(batches) for step in shares for _, batches in step)
+
+    return _batches(blocks, rows, (schedule.total_steps - start_step) * len(ranks))
 
 
 def evaluation_batches(blocks: Blocks, batch_size: int) -> tf.data.Dataset:

@@ -21,18 +21,31 @@ from clm_core.data.prepared import TRAIN, Prepared
 from clm_core.errors import DataError, OptionError
 from clm_core.results import PreparationResult
 from clm_core.schedule import Schedule
-from clm_tf.blocks import evaluation_batches, training_batches
+from clm_tf.blocks import evaluation_batches, training_steps
+from clm_tf.together import Together
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0) -> tf.data.Dataset:
-    """The batches of the schedule after `start_step` steps, to its end.
+    """The steps of the schedule after `start_step` of them, to its end: one batch of Keras is one step.
 
     Elements are dicts of `input_ids` and `labels`, both int64 of shape (rows, block_size) and equal,
     because TensorFlow's models shift the labels themselves. There is no mask: a block has no padding.
+    A model of `clm_tf.load`, or `step_in_batches`, computes no more than `schedule.share_size` rows at a time.
     """
-    return _labelled(training_batches(blocks, schedule, start_step))
+    return _labelled(training_steps(blocks, schedule, start_step))
+
+
+def shared_dataset(
+    blocks: Blocks, schedule: Schedule, start_step: int, together: Together
+) -> tf.distribute.DistributedDataset:
+    """The same for all devices of a strategy: each gets its rows of a step, and each process reads its own only."""
+    world = together.world
+    ranks = range(world.rank, world.rank + world.local)
+    return together.strategy.distribute_datasets_from_function(
+        lambda context: _labelled(training_steps(blocks, schedule, start_step, ranks))
+    )
 
 
 def evaluation_dataset(blocks: Blocks, batch_size: int) -> tf.data.Dataset:

@@ -28,6 +28,7 @@ from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_core.weights import save as save_weights
 from clm_tf import weights
+from clm_tf.accumulation import step_in_batches
 from clm_tf.repairs import CLASSES, stop_at_padding
 
 WITHOUT_BF16 = {"ctrl", "mistral"}
@@ -40,7 +41,8 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
 
     From a folder or a name on the Hub, `load("runs/products")`, or from a `Model`, with a revision and a seed.
     The loss that it computes from `labels` is float32 too, and each of its dropout layers draws from
-    a separate generator, seeded with `model.seed`; `StepSeeds` seeds them anew before each step.
+    a separate generator, seeded with `model.seed`; `StepSeeds` seeds them anew before each step. Its `fit` computes a
+    step of `training_dataset` in batches, as `step_in_batches` says.
 
     Raises:
         ModelError: there is no TensorFlow class, it ignores a field, or the weights are not readable or not all used.
@@ -65,7 +67,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     check_causal(
         lambda ids: tf.cast(built(ids, training=False, return_dict=True).logits, tf.float32).numpy(), built.config
     )
-    return built
+    return step_in_batches(built)
 
 
 def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""AdamW for Keras with the steps of PyTorch's: decay, clipping, accumulation, schedule."""
+"""AdamW for Keras with the steps of PyTorch's: decay, clipping, schedule."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -55,52 +55,39 @@ class ScheduledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class AdamWeightDecay(transformers.AdamWeightDecay):
-    """transformers' optimizer with PyTorch's epsilon, clm's rule of what decays, clipping and accumulation.
+    """transformers' optimizer with PyTorch's epsilon, clm's rule of what decays, and clipping.
 
-    With a `schedule`, the gradients of the batches of a step are averaged, each weighted with its
-    rows, and one update is made at the end of the step; `iterations` counts updates.
-
-    The state is `iterations`, the slots m and v, and how many updates a variable has missed: between two steps there
-    is no other. A variable that never got a gradient has no slots, and is left as it is.
+    The state is `iterations`, the slots m and v, and how many updates a variable has missed. A variable that never got
+    a gradient has no slots, and is left as it is.
     """
 
     def __init__(self, *args: Any, max_grad_norm: float = 0.0, schedule: Schedule | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule
-        self.last_grad_norm = tf.Variable(0.0, trainable=False, name="last_grad_norm")
-        self._batch_of_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch_of_step")
-        self._sums: list[tf.Variable] = []
-        self._missed: dict[Any, int] = {}
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA  # All have the same.
+        self.last_grad_norm = tf.Variable(0.0, trainable=False, name="last_grad_norm", aggregation=first)
+        self._missed: dict[str, int] = {}
 
-    def apply_gradients(self, grads_and_vars: Pairs, name: str | None = None, **kwargs: Any) -> Any:
-        """Take the gradient of a batch's mean loss, and update the variables if it is the last batch of a step."""
+    def apply_gradients(
+        self, grads_and_vars: Pairs, name: str | None = None, experimental_aggregate_gradients: bool = True
+    ) -> Any:
+        """Clip the gradient of a step's mean loss, and update the variables.
+
+        Under a strategy, it is the sum of what its devices have, which is clipped as one; or, without aggregation, what
+        each of them has is that sum already.
+        """
         # A tied embedding gets a sparse gradient as input and a dense one as output; as dense, both are one.
         pairs = [(tf.convert_to_tensor(grad), variable) for grad, variable in grads_and_vars if grad is not None]
-        if self.schedule is None or self.schedule.accumulation == 1:
-            return super().apply_gradients(self._clipped(pairs), name=name, **kwargs)
-        variables = [variable for _, variable in pairs]
-        with tf.init_scope():
-            self._create_all_weights(variables)
-            self._create_sums(variables)
-        weight, is_last = self._place_in_step(self.schedule)
-        added = [total.assign_add(weight * grad) for total, (grad, _) in zip(self._sums, pairs, strict=True)]
-
-        def update() -> tf.Tensor:
-            # Named, since super() finds its object in the first argument, and tf.cond calls this with none.
-            super(AdamWeightDecay, self).apply_gradients(self._clipped(zip(self._sums, variables, strict=True)), name)
-            for total in self._sums:
-                total.assign(tf.zeros_like(total))
-            return self._batch_of_step.assign(0)
-
-        with tf.control_dependencies(added):
-            return tf.cond(is_last, update, lambda: self._batch_of_step.assign_add(1))
+        if experimental_aggregate_gradients:
+            pairs = self._aggregate_gradients(pairs)
+        return super().apply_gradients(self._clipped(pairs), name=name, experimental_aggregate_gradients=False)
 
     def decays(self, variable: tf.Variable) -> bool:
         """Whether the decay is for this variable: by the core's rule, or by patterns, as in transformers' class."""
         if self._include_in_weight_decay or self._exclude_from_weight_decay:
-            return bool(self._do_use_weight_decay(variable.name))
-        name, _ = convert_tf_weight_name_to_pt_weight_name(variable.name, tf_weight_shape=variable.shape)
+            return bool(self._do_use_weight_decay(_whole(variable).name))
+        name, _ = convert_tf_weight_name_to_pt_weight_name(_whole(variable).name, tf_weight_shape=variable.shape)
         return self.weight_decay_rate != 0 and decays(name, len(variable.shape))
 
     def moment(self, variable: tf.Variable, slot: str) -> tf.Variable | None:
@@ -112,34 +99,22 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
 
     def updates_of(self, variable: tf.Variable) -> int:
         """How many updates a variable with slots has had."""
-        return int(self.iterations) - self._missed.get(variable.ref(), 0)
+        return int(self.iterations.numpy()) - self._missed.get(_whole(variable)._unique_id, 0)
 
     def restore(self, step: int, updates: Sequence[tuple[tf.Variable, int]]) -> None:
         """Resume after `step` steps, with each variable's number of updates; the moments are set afterwards."""
         self._create_all_weights([variable for variable, count in updates if count])
         self.iterations.assign(step)
-        self._missed = {variable.ref(): step - count for variable, count in updates if count != step}
+        self._missed = {_whole(variable)._unique_id: step - count for variable, count in updates if count != step}
 
     def get_config(self) -> dict[str, Any]:
         """The configuration that Keras stores."""
         schedule = self.schedule and dataclasses.asdict(self.schedule)
         return {**super().get_config(), "max_grad_norm": self.max_grad_norm, "schedule": schedule}
 
-    def _create_sums(self, variables: list[tf.Variable]) -> None:
-        if not self._sums:
-            self._sums = [tf.Variable(tf.zeros(v.shape, tf.float32), trainable=False) for v in variables]
-
-    def _place_in_step(self, schedule: Schedule) -> tuple[tf.Tensor, tf.Tensor]:
-        """The weight of the batch's rows among those of its step, and whether the step ends with it."""
-        first = self.iterations % schedule.steps_per_epoch * schedule.step_blocks
-        rows_of_step = tf.minimum(schedule.blocks_per_epoch - first, schedule.step_blocks)
-        done = self._batch_of_step * schedule.batch_size
-        rows = tf.minimum(rows_of_step - done, schedule.batch_size)
-        return tf.cast(rows / rows_of_step, tf.float32), done + rows == rows_of_step
-
-    def _clipped(self, pairs: Pairs) -> list[tuple[tf.Tensor, tf.Variable]]:
+    def _clipped(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> list[tuple[tf.Tensor, tf.Variable]]:
         """As `torch.nn.utils.clip_grad_norm_` does it; the norm before is kept for the report."""
-        gradients, variables = zip(*((tf.convert_to_tensor(grad), variable) for grad, variable in pairs), strict=True)
+        gradients, variables = zip(*pairs, strict=True)
         norm = self.last_grad_norm.assign(tf.linalg.global_norm(gradients), read_value=True)
         if self.max_grad_norm:
             scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
@@ -158,7 +133,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any]) -> Any:
         """Correct the moments of a variable that has missed updates by its own number of them, as PyTorch does."""
-        if missed := self._missed.get(var.ref(), 0):
+        if missed := self._missed.get(_whole(var)._unique_id, 0):
             key = (var.device, var.dtype.base_dtype)
             apply_state = {**apply_state, key: self._corrected(apply_state[key], self.iterations + 1 - missed)}
         return super()._resource_apply_dense(grad, var, apply_state)
@@ -170,3 +145,9 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
 
     def _decay_weights_op(self, var: tf.Variable, learning_rate: tf.Tensor, apply_state: dict[Any, Any]) -> Any:
         return super()._decay_weights_op(var, learning_rate, apply_state) if self.decays(var) else tf.no_op()
+
+
+def _whole(variable: tf.Variable) -> tf.Variable:
+    """The variable that a strategy keeps copies of, each on a device and under another name; without one, itself."""
+    container = getattr(variable, "_distributed_container", None)
+    return variable if container is None else container()

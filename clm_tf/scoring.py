@@ -1,14 +1,17 @@
 """Scores blocks in an evaluation: likelihoods and hits, summed over tokens, whatever the batch size."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
 from clm_core.backend import Blocks, Logits, Report, Score
-from clm_core.scoring import score_in_batches
+from clm_core.scoring import NOTHING, score_in_batches
+from clm_core.stopping import Stop
 from clm_tf.datasets import evaluation_dataset
+from clm_tf.together import Together
 
 
 def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report: Report = lambda event: None) -> Score:
@@ -16,10 +19,15 @@ def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report:
     return scorer(model)(blocks, batch_size, report)
 
 
-def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
-    """`score` for a model that is scored repeatedly and traced only once."""
+def scorer(model: TFPreTrainedModel, stop: Stop | None = None) -> Callable[[Blocks, int, Report], Score]:
+    """`score` for a model that is scored repeatedly and traced only once; all devices of its strategy take part.
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int64)])
+    Several processes tell each other after each batch whether `stop` has been asked of one.
+    """
+    together = Together(model.distribute_strategy)
+    strategy, world = together.strategy, together.world
+    agree = partial(together.agree, stop) if stop and stop.together else lambda: None
+
     def sums(input_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(model(input_ids, training=False, return_dict=True).logits[:, :-1], tf.float32)
         labels = input_ids[:, 1:]
@@ -27,12 +35,34 @@ def scorer(model: TFPreTrainedModel) -> Callable[[Blocks, int, Report], Score]:
         hits = tf.argmax(logits, axis=-1) == labels
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.math.count_nonzero(hits)
 
-    def score_batch(batch: Blocks) -> Score:
-        loss_sum, correct = sums(tf.constant(batch.astype(np.int64)))
-        rows, length = batch.shape
-        return Score(loss_sum=float(loss_sum), correct=int(correct), tokens=rows * (length - 1))
+    on_one = tf.function(sums, input_signature=[tf.TensorSpec((None, None), tf.int64)])
+    on_all = tf.function(lambda parts: strategy.run(sums, args=(parts,)), reduce_retracing=True)
 
-    return lambda blocks, batch_size, report: score_in_batches(blocks, batch_size, report, score_batch)
+    def found_in(parts: list[Blocks]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        if world.local == 1:
+            return [on_one(tf.constant(part.astype(np.int64))) for part in parts]
+        nothing = [parts[0][:1]] * (world.local - len(parts))  # For devices without blocks.
+        given = [tf.constant(part.astype(np.int64)) for part in (*parts, *nothing)]
+        parts_of_devices = strategy.experimental_distribute_values_from_function(
+            lambda device: given[device.replica_id_in_sync_group - world.rank]
+        )
+        return list(zip(*map(strategy.experimental_local_results, on_all(parts_of_devices)), strict=True))
+
+    def score_batch(batch: Blocks, size: int) -> Score:
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        scores = (
+            Score(loss_sum=float(loss), correct=int(correct), tokens=len(part) * (part.shape[1] - 1))
+            for part, (loss, correct) in zip(parts, found_in(parts) if parts else [], strict=False)
+        )
+        return sum(scores, NOTHING)
+
+    def score_all(blocks: Blocks, batch_size: int, report: Report) -> Score:
+        found = score_in_batches(
+            blocks, batch_size, report, lambda batch: score_batch(batch, batch_size), world=world, together=agree
+        )
+        return together.total(found)
+
+    return score_all
 
 
 def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logits:

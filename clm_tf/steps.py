@@ -18,11 +18,11 @@ class OnSteps:
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start at the optimizer's count, which is not 0 in a resumed training."""
-        self.step = int(self.model.optimizer.iterations)
+        self.step = self._count()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare the optimizer's count with the last one."""
-        step = int(self.model.optimizer.iterations)
+        step = self._count()
         if step != self.step:
             self.step = step
             self.on_step_end(step)
@@ -30,6 +30,9 @@ class OnSteps:
     def on_step_end(self, step: int) -> None:
         """What to do after step number `step`."""
         raise NotImplementedError
+
+    def _count(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())  # A strategy's variable is no number by itself.
 
 
 class SeedsSteps(OnSteps):
@@ -80,7 +83,7 @@ class ReportsSteps(OnSteps):
     def on_step_end(self, step: int) -> None:
         """Report."""
         norm = getattr(self.model.optimizer, "last_grad_norm", None)
-        norm = None if norm is None else float(norm)
+        norm = None if norm is None else float(norm.numpy())
         added = self._mean(self._added) if self._added else None
         loss = self._mean([loss for _, loss in self._batches])
         self._report(StepDone(step=step, loss=loss, grad_norm=norm, auxiliary_loss=added))
@@ -145,4 +148,11 @@ class SavesSteps(OnSteps):
     def on_step_end(self, step: int) -> None:
         """Save at this step if it is time."""
         if self._job.saves_at(step):
-            save(self._job, step, lambda folder: self.write(folder, self.model, self.model.optimizer))
+            self.save(step)
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint of this step."""
+        save(self._job, step, self._write)
+
+    def _write(self, folder: Path) -> None:
+        self.write(folder, self.model, self.model.optimizer)

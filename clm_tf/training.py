@@ -1,15 +1,21 @@
 """Trains with Keras: compile, fit, and callbacks that follow the schedule."""
 
+import tensorflow as tf
 import tf_keras as keras
+from transformers import TFPreTrainedModel
 
 from clm_core.backend import TrainingJob
+from clm_core.errors import OptionError
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
 from clm_tf import checkpoints, guide, modeling
-from clm_tf.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
-from clm_tf.datasets import training_dataset
+from clm_tf.accumulation import share_steps
+from clm_tf.callbacks import Agreement, Checkpoints, Evaluation, StepReport, StepSeeds
+from clm_tf.datasets import shared_dataset, training_dataset
+from clm_tf.devices import strategy_of
 from clm_tf.optimization import create_optimizer
-from clm_tf.scoring import score
+from clm_tf.scoring import scorer
+from clm_tf.together import Together
 
 
 def train(job: TrainingJob) -> None:
@@ -24,25 +30,46 @@ def train(job: TrainingJob) -> None:
     if job.options.guide:
         guide.train(job)
         return
-    with modeling.precision(job.config.bf16):
+    _check(job)
+    with modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+        together = Together(tf.distribute.get_strategy())
+        together.check_same(job.identity())
         model = modeling.load(job.source)
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
         model.compile(optimizer=optimizer, jit_compile=job.options.jit_compile)
         if job.first_step < job.schedule.total_steps:
-            # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
-            dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
-            model.fit(dataset, verbose=0, callbacks=_callbacks(job))
+            _fit(model, job, together)
         elif (blocks := job.validation) is not None:
-            size = job.config.per_device_eval_batch_size
-            job.evaluate(job.first_step, lambda: score(model, blocks, size, job.report))
-        modeling.save(model, job.model_dir)
+            score = scorer(model, job.stop)
+            job.evaluate(job.first_step, lambda: score(blocks, job.config.per_device_eval_batch_size, job.report))
+        if job.world.leads:
+            modeling.save(model, job.model_dir)
+        together.meet()
+
+
+def _check(job: TrainingJob) -> None:
+    if job.world.size > 1 and job.options.jit_compile:
+        raise OptionError("tf jit_compile: XLA compiles a step for one device only: leave it out, or use one device")
+
+
+def _fit(model: TFPreTrainedModel, job: TrainingJob, together: Together) -> None:
+    """One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's."""
+    callbacks = _callbacks(job)
+    if job.world.size == 1:
+        dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
+        model.fit(dataset, verbose=0, callbacks=callbacks)
+        return
+    share_steps(model, job.stop)
+    shared = shared_dataset(job.train, job.schedule, job.first_step, together)
+    model.fit(shared, steps_per_epoch=job.schedule.total_steps - job.first_step, verbose=0, callbacks=callbacks)
 
 
 def _callbacks(job: TrainingJob) -> list[keras.callbacks.Callback]:
     """In the order in which they act at a step."""
-    callbacks: list[keras.callbacks.Callback] = [StepSeeds(job.schedule), StepReport(job.schedule, job.report)]
+    callbacks: list[keras.callbacks.Callback] = [Agreement(job.stop)] if job.stop.together else []
+    callbacks += [StepSeeds(job.schedule), StepReport(job.schedule, job.report)]
     if job.validation is not None:
         size = job.config.per_device_eval_batch_size
         callbacks.append(Evaluation(job.schedule, job.validation, size, job.report, job=job))

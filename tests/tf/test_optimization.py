@@ -112,15 +112,3 @@ def test_the_sparse_gradient_of_an_embedding_is_applied_as_a_dense_one():
     optimizer.apply_gradients([(sparse, one), (tf.convert_to_tensor(sparse), other)])
     np.testing.assert_array_equal(one, other)
     assert float(optimizer.last_grad_norm) == pytest.approx(np.sqrt(2 * (2**2 + 1**2 + 2**2 + 1**2)))
-
-
-def test_the_batches_of_a_step_are_averaged_by_their_rows():
-    config = TrainConfig(per_device_train_batch_size=4, gradient_accumulation_steps=3, num_train_epochs=1)
-    schedule = Schedule.from_config(config, blocks=18)  # batches of 4 4 4 | 4 2
-    optimizer = create_optimizer(schedule, config)
-    variable = tf.Variable([0.0], name="kernel")
-    norms = []
-    for gradient in (1.0, 2.0, 6.0, 1.0, 7.0):
-        optimizer.apply_gradients([(tf.constant([gradient]), variable)])
-        norms.append((int(optimizer.iterations), float(optimizer.last_grad_norm)))
-    assert np.array(norms) == pytest.approx(np.array([(0, 0), (0, 0), (1, 3), (1, 3), (2, 3)]))

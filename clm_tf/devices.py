@@ -1,0 +1,100 @@
+"""The devices to train on: one, those of a machine, or those of several processes; TensorFlow is imported if needed."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from clm_core.backend import ALONE, World
+from clm_core.errors import OptionError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+VARIABLE = "TF_CONFIG"
+"""Where whoever starts several processes describes them to TensorFlow."""
+
+TRAINING = ("chief", "worker")
+"""The tasks of TF_CONFIG that train, in the order of their ranks."""
+
+
+def find_world(nproc_per_node: str | None) -> World:
+    """The devices on each machine, a number or `gpu`, and the processes that TF_CONFIG names.
+
+    Raises:
+        OptionError: there are not so many devices, or TF_CONFIG says something else than which workers train.
+    """
+    processes, number = _place(os.environ.get(VARIABLE))
+    local = 1 if nproc_per_node in (None, "1") else _local(str(nproc_per_node), processes)
+    return World(rank=number * local, size=processes * local, local=local) if processes * local > 1 else ALONE
+
+
+def strategy_of(world: World) -> tf.distribute.Strategy:
+    """TensorFlow's strategy for these devices; for one, the current one, which is usually none.
+
+    Raises:
+        OptionError: TensorFlow has been used in this process, with fewer devices.
+    """
+    import tensorflow as tf
+
+    if world.size == 1:
+        return tf.distribute.get_strategy()
+    gpus = tf.config.list_physical_devices("GPU")
+    if world.is_one_process:
+        kind = "GPU" if gpus else _split_processor(world.local)
+        return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(world.local)])
+    if gpus:
+        tf.config.set_visible_devices(gpus[: world.local], "GPU")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _place(config: str | None) -> tuple[int, int]:
+    """How many processes train, and the number of this one."""
+    if not config:
+        return 1, 0
+    try:
+        found: dict[str, Any] = json.loads(config)
+        cluster, task = dict(found["cluster"]), found["task"]
+        kind, index = str(task["type"]), int(task["index"])
+        sizes = {name: len(cluster.get(name, ())) for name in TRAINING}
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(
+            f"{VARIABLE} is set and does not say which of which workers this is ({error!r}): unset it, or set it like "
+            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+        ) from error
+    if others := sorted({*cluster, kind} - {*TRAINING}):
+        raise OptionError(f"{VARIABLE} has {others[0]} tasks, but clm trains with workers only")
+    if index not in range(sizes[kind]):
+        raise OptionError(f"{VARIABLE} has no {kind} {index}: there are {sizes[kind]}")
+    return sum(sizes.values()), index + (sizes["chief"] if kind == "worker" else 0)
+
+
+def _local(asked: str, processes: int) -> int:
+    import tensorflow as tf
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if asked == "gpu" and not gpus:
+        raise OptionError("nproc_per_node gpu: TensorFlow sees no GPU: give a number, to use as many parts of the CPU")
+    if asked == "gpu":
+        return gpus
+    if gpus and int(asked) > gpus:
+        raise OptionError(f"nproc_per_node {asked}: TensorFlow sees {gpus} GPU{'s' * (gpus > 1)}: give no more than it")
+    if not gpus and processes > 1:
+        raise OptionError(f"nproc_per_node {asked}: a process of {VARIABLE} has one device on a CPU: leave it out")
+    return int(asked)
+
+
+def _split_processor(count: int) -> str:
+    import tensorflow as tf
+
+    processor = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError as error:  # TensorFlow has been used.
+        if (there := len(tf.config.list_logical_devices("CPU"))) < count:
+            raise OptionError(
+                f"nproc_per_node {count}: TensorFlow has been used in this process with {there} CPU "
+                f"device{'s' * (there > 1)}, and cannot get others: do this first, or in a process of its own"
+            ) from error
+    return "CPU"

@@ -1,0 +1,67 @@
+"""One batch of Keras is one step, of `clm_tf.load`'s models in batches, of any others at once, with the same result."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from transformers import TFGPT2LMHeadModel
+
+import clm_tf
+from clm_core.backend import StepDone
+
+ACCUMULATED = {"per_device_train_batch_size": 4, "train_batch_size": 7, "num_train_epochs": 1, "learning_rate": 0.01}
+"""27 blocks: steps of 4 + 3, the last of 4 + 2."""
+
+
+@pytest.fixture
+def fitted(new_job, new_model, blocks):
+    """`fit` as people call it; returns the losses and norms of the steps, and the history."""
+
+    def fit(build, **options):
+        schedule = (job := new_job(**ACCUMULATED)).schedule
+        model, events = build(new_model()), []
+        model.compile(optimizer=clm_tf.create_optimizer(schedule, job.config), **options)
+        report = clm_tf.StepReport(schedule, events.append)
+        found = model.fit(clm_tf.training_dataset(blocks, schedule), callbacks=[report], verbose=0)
+        return [(event.loss, event.grad_norm) for event in events if isinstance(event, StepDone)], found.history
+
+    return fit
+
+
+def of_transformers(model):
+    """The same weights in a model that clm has not changed."""
+    loaded, plain = clm_tf.load(model), TFGPT2LMHeadModel(model.architecture)
+    plain.build_in_name_scope()
+    plain.set_weights(loaded.get_weights())
+    return plain
+
+
+def test_a_step_is_the_same_in_batches_and_at_once(fitted):
+    in_batches, history = fitted(clm_tf.load)
+    at_once, _ = fitted(of_transformers)
+    assert len(in_batches) == 4
+    np.testing.assert_allclose(in_batches, at_once, rtol=1e-5)
+    assert history["loss"] == [pytest.approx(in_batches[-1][0])]
+
+
+def test_metrics_of_ones_own_see_all_rows_of_a_step(fitted):
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    steps, history = fitted(clm_tf.load, metrics=[accuracy])
+    assert (len(steps), accuracy.count.numpy()) == (4, 6 * 12)
+    assert 0 <= history["accuracy"][0] <= 1
+
+
+@pytest.mark.parametrize(("rows", "batches"), [(3, [3]), (5, [3, 3]), (7, [4, 4])])
+def test_no_more_rows_than_a_batch_are_computed_at_a_time(new_job, new_model, blocks, rows, batches):
+    model, seen = clm_tf.load(new_model()), []
+    model.compile(optimizer=clm_tf.create_optimizer(new_job(**ACCUMULATED).schedule, new_job().config))
+    compute_loss = model.hf_compute_loss
+
+    def counted(labels, logits):
+        tf.py_function(lambda labels: seen.append(len(labels)), [labels], [])
+        return compute_loss(labels, logits)
+
+    model.hf_compute_loss = counted
+    ids = blocks[:rows].astype(np.int64)
+    model.train_on_batch({"input_ids": ids, "labels": ids})
+    assert seen == batches
