@@ -10,6 +10,7 @@ from clm_core.config import GenerateConfig
 from clm_core.data.tokenization import encoder
 from clm_core.errors import OptionError
 from clm_core.inputs import announce, check_type, check_undamaged, existing_model
+from clm_core.launch.devices import check_alone
 from clm_core.models.architectures import count_positions
 from clm_core.models.configurations import check_fits
 from clm_core.models.decoding import continuation
@@ -38,8 +39,7 @@ def run(call: Call) -> ExitCode:
 def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) -> GenerationResult:
     """Continue a prompt."""
     config, backend = request.config, request.backend
-    if (size := backend.world(None).size) > 1:
-        raise OptionError(f"{size} processes were started, but generate uses one device: start it once")
+    check_alone(backend, "generate")
     check_undamaged(config)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)

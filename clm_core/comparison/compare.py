@@ -18,6 +18,7 @@ from clm_core.config import ParityConfig
 from clm_core.data.manifest import TRAIN
 from clm_core.errors import BackendError, DiskError, OptionError
 from clm_core.inputs import check_type, check_undamaged, model_to_train, prepared_for
+from clm_core.launch.devices import check_alone
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options.resolve import ParityRequest
 from clm_core.results import Difference, ParityResult
@@ -53,6 +54,8 @@ def compare(request: ParityRequest, progress: Progress) -> ParityResult:
     Raises:
         ClmError: the options, the data, the model, a backend or an interpreter cannot be used as requested.
     """
+    for backend in request.backends:
+        check_alone(backend, "parity")
     names = [backend.name for backend in request.backends]
     with _folder(request.config) as folder:
         dropout = _write_request(request, folder, progress)

@@ -38,7 +38,11 @@ def world_of(backend: Backend, config: Any) -> World:
     return world
 
 
-def described(world: World) -> str:
-    """How many devices, and in how many processes."""
-    devices = f"{world.size} device{'s' * (world.size > 1)}"
-    return devices if world.is_one_process else f"{devices}, a process for each{' machine' * (world.local > 1)}"
+def check_alone(backend: Backend, command: str) -> None:
+    """Make sure that a command that uses one device was started once.
+
+    Raises:
+        OptionError: it was started as several processes.
+    """
+    if (size := backend.world(None).size) > 1:
+        raise OptionError(f"{size} processes were started, but {command} uses one device: start it once")

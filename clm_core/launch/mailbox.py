@@ -1,4 +1,4 @@
-"""What the processes of a command tell the one that started them: who leads, the result, and what failed first."""
+"""What the processes of a command tell the one that started them: who they are, the result, and what failed first."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from typing import Any
 VARIABLE = "CLM_LAUNCH"
 """The environment variable with the folder, in the processes that clm started."""
 
-LEADER, ERROR, RESULT = "leader", "error.json", "result.json"
-"""What the processes leave: the number of the one that leads, what failed first, and the result."""
+PROCESS, ERROR, RESULT, STOPPED = "process-", "error.json", "result.json", "stopped.json"
+"""What the processes leave: their numbers, what failed first, the result, and that one has stopped as asked."""
 
 PREPARED, SAID, SILENT = "prepared", "said", "silent"
 """What they are given: where the data is, whether the plan was told to the person, and whether nothing is to be."""
@@ -39,6 +39,12 @@ def take(name: str, place: Path | None = None) -> str | None:
     with suppress(FileNotFoundError):
         return None if place is None else (place / name).read_text(encoding="utf-8")
     return None
+
+
+def first_process(place: Path) -> int | None:
+    """The number of a process here, of those that there are already the one of the lowest rank."""
+    found = {int(path.name.removeprefix(PROCESS)): path for path in place.glob(f"{PROCESS}*")}
+    return int(found[min(found)].read_text(encoding="utf-8")) if found else None
 
 
 def first_to_fail(error: dict[str, Any]) -> bool:

@@ -85,10 +85,10 @@ def _arguments(folder: Path, command: str, request: Request[Any], *, verbose: bo
 
 
 def _pass_on(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
-    """To the process that leads, which tells the others; if there is none yet, there is nothing to be saved."""
+    """To one of the processes, which tells the others; if there is none yet, there is nothing to be saved."""
     with suppress(ProcessLookupError):
-        if leader := mailbox.take(mailbox.LEADER, folder):
-            os.kill(int(leader), number)
+        if first := mailbox.first_process(folder):
+            os.kill(first, number)
         else:
             os.killpg(process.pid, signal.SIGTERM)
 
@@ -105,12 +105,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _raise_failure(folder: Path, code: int) -> None:
     """Raise what the processes have left; on a machine where none of them leads, they may have left nothing."""
-    if (left := mailbox.take(mailbox.ERROR, folder)) is not None:
+    stopped = mailbox.take(mailbox.STOPPED, folder) if code == 0 else None
+    if (left := mailbox.take(mailbox.ERROR, folder) or stopped) is not None:
         found = json.loads(left)
         line = found["line"].removeprefix(f"{FAILED}: ").removeprefix(f"{NAME}: ")
         if found["code"] == ExitCode.STOPPED or found["code"] > 128:
             raise StoppedError(line, signum=found["code"] - 128 if found["code"] > 128 else None)
         raise ProcessError(line, code=found["code"])
     signals.check()
+    if code < 0:
+        by = signal.Signals(-code).name
+        raise ProcessError(f"the launcher of the processes was ended by {by}", code=ExitCode.CRASHED)
     if code:
         raise ProcessError(f"the processes ended with code {code}, and none of them said why", code=ExitCode.CRASHED)

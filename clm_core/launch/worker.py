@@ -1,5 +1,6 @@
 """One of the processes that carry out a command together: what it says, and what it leaves to the one that leads."""
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,8 +27,7 @@ def join(world: World) -> None:
     signals.answer_as_one_of_many()
     if mailbox.folder() is not None:
         signals.end_with_parent()
-        if world.leads:
-            mailbox.put(mailbox.LEADER, str(os.getpid()))
+        mailbox.put(f"{mailbox.PROCESS}{world.rank}", str(os.getpid()))
 
 
 def prints() -> bool:
@@ -68,7 +68,8 @@ def _found() -> World:
 
 
 def _say(error: BaseException, line: str) -> None:
-    if isinstance(error, StoppedError) and not _world.leads:
-        return  # All stop at the same step, and the one that leads knows what there is of the run.
-    if mailbox.first_to_fail({"code": code_of(error), "line": line}) and mailbox.folder() is None:
+    found = {"code": code_of(error), "line": line}
+    if isinstance(error, StoppedError) and not _world.leads:  # The one that leads knows what there is of the run.
+        mailbox.put(mailbox.STOPPED, json.dumps(found | {"line": "stopped, as all processes of this training"}))
+    elif mailbox.first_to_fail(found) and mailbox.folder() is None:
         complain(line if _world.leads else f"process {_world.rank // _world.local}: {line}")
