@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from clm_core.backend import EvaluationJob, TrainingJob, World, check_same
-from clm_core.errors import ClmError, OptionError, TrainingError
+from clm_core.errors import ClmError, Interrupted, OptionError, TrainingError
 from clm_pt.workers import STARTED_BY, is_worker
 
 PATIENCE = timedelta(minutes=30)
@@ -54,22 +54,26 @@ def together(what: str) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def meet(world: World, identity: Mapping[str, str]) -> None:
-    """Wait for all processes of a world, make sure that they do the same, and form the group that they exchange in.
+def meet(job: TrainingJob | EvaluationJob) -> None:
+    """Wait for all processes of a job, make sure that they do the same, and form the group that they exchange in.
 
     A group that there is already stays; in a process that is no worker, it has no other member.
 
     Raises:
-        OptionError: one of them has another identity than the first, or there is no GPU left for this one.
+        OptionError: one of them has other options or data than the first, or there is no GPU left for this one.
+        Interrupted: a signal asked for the end of what has not begun.
     """
     if dist.is_initialized():
         return
     if is_worker():
         _end_with_launcher()
+    world, identity = job.world, job.identity() if isinstance(job, TrainingJob) else {}
     backend, store = _take_device(), _store(world)
-    store.set(f"identity-{world.rank}", json.dumps(dict(identity)))
+    store.set(f"identity-{world.rank}", json.dumps(identity))
     store.add("arrived", 1)
     while store.add("arrived", 0) < world.size:  # Not a call that waits: signals are to be answered.
+        if job.stop.signum is not None:
+            raise Interrupted(job.stop.signum)
         time.sleep(0.02)
     check_same([json.loads(store.get(f"identity-{rank}")) for rank in range(world.size)])
     dist.init_process_group(

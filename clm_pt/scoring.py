@@ -52,7 +52,7 @@ def score_together(job: EvaluationJob) -> Score:
     """The score of a job, which other processes have too."""
     with together("evaluate"):
         if job.world.size > 1:
-            meet(job.world, {})
+            meet(job)
         model = on_device(load(job.model))
         return score(
             model, job.blocks, report=job.report, config=job.config, world=job.world, together=partial(agree, job)

@@ -60,7 +60,7 @@ class ScheduledTrainer(Trainer):
         self.adds = adds_to_loss(model, job.train)
         self.is_sharded = job.options.fsdp
         if self.is_sharded or is_worker():
-            meet(job.world, job.identity())
+            meet(job)
         super().__init__(
             args=training_arguments(job),
             model=model,
