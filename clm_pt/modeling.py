@@ -97,8 +97,13 @@ def save_pretrained(model: PreTrainedModel, folder: Path, weights: Mapping[str, 
     """Transformers' own, of these `weights` where the model is sharded."""
     if weights is None:
         model.save_pretrained(folder)
-    else:
+        return
+    sharded = type(model)
+    model.__class__ = sharded.__bases__[1]  # transformers goes by its name, to which FSDP2 adds its own.
+    try:
         model.save_pretrained(folder, state_dict=dict(weights))  # transformers 5 empties what it is given.
+    finally:
+        model.__class__ = sharded
 
 
 def on_device(model: PreTrainedModel) -> PreTrainedModel:

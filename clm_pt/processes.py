@@ -27,6 +27,8 @@ GRACE = 15.0
 
 _LOST = re.compile(r"gloo.*(closed|reset|refused|pipe|timed? ?out)|ncclRemoteError", re.IGNORECASE | re.DOTALL)
 
+_TWICE = "mark a variable ready only once"
+
 _meetings = itertools.count()
 
 
@@ -36,6 +38,7 @@ def together(what: str) -> Iterator[None]:
 
     Raises:
         TrainingError: another one of those that do `what` has ended.
+        OptionError: DistributedDataParallel cannot train the model.
     """
     are_in_step = True
     try:
@@ -44,6 +47,11 @@ def together(what: str) -> Iterator[None]:
         are_in_step = False
         if _is_lost(error):
             raise TrainingError(f"another of the processes that {what} ended") from error
+        if _TWICE in str(error):  # As Reformer, whose backward pass repeats the forward pass layer by layer.
+            raise OptionError(
+                "DistributedDataParallel does not train this model, whose backward pass uses a weight more than once: "
+                "train on one device, or with --pt-fsdp"
+            ) from error
         raise
     except BaseException as error:
         are_in_step = isinstance(error, ClmError)

@@ -69,15 +69,21 @@ def whole_weights(model: PreTrainedModel, *, keep: bool) -> dict[str, torch.Tens
 
 
 def _check(model: PreTrainedModel, blocks: dict[str, torch.nn.Module]) -> None:
-    """A tensor that two blocks have would be another one in each."""
+    """A tensor that two blocks have would be another one in each; and all devices are to have gradients of the same."""
     owners: dict[int, tuple[str, str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owner = max((block for block in blocks if name.startswith(f"{block}.")), key=len, default="")
         first, where = owners.setdefault(id(parameter), (name, owner))
         if where != owner:
             raise _not_possible(model, f"{first} and {name} are one tensor, in two of its parts")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and name.endswith("experts"):
+            raise _not_possible(model, f"a device may leave out some of {name}, which transformers 5 may join")
+    for name, rate in vars(model.config).items():
+        if "layerdrop" in name and rate:
+            raise _not_possible(model, f"{name} {rate} leaves out other layers on each device")
 
 
 def _not_possible(model: PreTrainedModel, why: str) -> OptionError:
     kind = model.config.model_type
-    return OptionError(f"pt fsdp: a model of type {kind} cannot be cut up by FSDP2 ({why}): leave it out")
+    return OptionError(f"pt fsdp: a model of type {kind} cannot be cut up by FSDP2: {why}; train without --pt-fsdp")

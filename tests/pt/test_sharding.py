@@ -1,0 +1,59 @@
+"""What FSDP2 cannot cut up is an error that names it, before anything is trained."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from clm_core.errors import OptionError
+from clm_pt.backend import PyTorchOptions
+from clm_pt.processes import together
+from clm_pt.sharding import shard
+from clm_pt.training import create_trainer, train
+
+TINY = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 8}
+
+
+@pytest.fixture
+def model():
+    config = AutoConfig.for_model("opt", **TINY, word_embed_proj_dim=8, max_position_embeddings=8, layerdrop=0.0)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def test_a_tensor_of_two_blocks_is_refused_by_its_names(model):
+    first, second = model.model.decoder.layers
+    second.fc1.weight = first.fc1.weight
+    with pytest.raises(OptionError, match=r"type opt .*layers\.0\.fc1\.weight and .*layers\.1\.fc1\.weight are one"):
+        shard(model, torch.device("cpu"))
+
+
+def test_experts_that_a_device_may_leave_out_are_refused_by_their_name(model):
+    model.model.decoder.layers[1].experts = torch.nn.ModuleList([torch.nn.Linear(8, 8)])
+    with pytest.raises(OptionError, match=r"leave out some of model\.decoder\.layers\.1\.experts"):
+        shard(model, torch.device("cpu"))
+
+
+def test_layers_that_a_device_may_leave_out_are_refused_by_the_field(model):
+    model.config.layerdrop = 0.1
+    with pytest.raises(OptionError, match=r"layerdrop 0\.1 leaves out other layers"):
+        shard(model, torch.device("cpu"))
+
+
+def test_fsdp_of_one_process_trains_as_without_it(new_job, new_model):
+    def weights(**options):
+        job = new_job(max_steps=3, model=new_model(tie_word_embeddings=False), pt=PyTorchOptions(**options))
+        train(job)
+        return (job.model_dir / "model.safetensors").read_bytes()
+
+    assert weights(fsdp=True) == weights()
+
+
+def test_a_sharded_model_has_a_part_of_each_block_after_an_evaluation(new_job, blocks):
+    with together("train"):
+        trainer = create_trainer(new_job(validation=blocks[:3], eval_strategy="epoch", pt=PyTorchOptions(fsdp=True)))
+        trainer.evaluate_if_due()
+        assert {type(parameter).__name__ for parameter in trainer.model.parameters()} == {"DTensor"}
+
+
+def test_the_guide_shards_nothing(new_job):
+    with pytest.raises(OptionError, match="pt guide and pt fsdp cannot be combined"):
+        create_trainer(new_job(pt=PyTorchOptions(fsdp=True, guide=True)))
