@@ -170,7 +170,8 @@ def faults(session: nox.Session) -> None:
 def scale(session: nox.Session) -> None:
     """Trainings in 1, 2, 3 and 4 processes and devices, with kills and changes of their number; takes minutes."""
     session.install(".[pt,tf,test]", TORCH, TOY)
-    session.run("pytest", "tests/scale", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    environment = {"OMP_NUM_THREADS": "1"}
+    session.run("pytest", "-o", "python_files=scale_*.py", "tests/scale", "-n0", *session.posargs, env=environment)
 
 
 @nox.session

@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.run import determine_local_world_size, get_args_parser, run
 
 from clm_core.errors import OptionError, first_line
+from clm_core.launch import mailbox
 
 LONGEST_SAVE = 3600
 """Seconds that workers have to save what they have, after a signal."""
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     except SignalException as error:
         return 128 + error.sigval
     except Exception as error:  # Such as an argument that is none, or other machines that did not come.
-        print(f"clm: torchrun: {first_line(error)}", file=sys.stderr)
+        mailbox.first_to_fail({"code": 2, "line": f"torchrun: {first_line(error)}"})
         return 2
     return 0
 

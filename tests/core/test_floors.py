@@ -29,7 +29,7 @@ FLOORS = [
 CONTRACT = [
     *("backend", "checkpoints", "config", "durable", "errors", "lazy", "models", "results", "sample", "schedule"),
     *("optimizer", "sampling", "scoring", "weights"),
-    *("data.guide", "data.prepared", "screen.quiet"),
+    *("data.guide", "data.prepared", "launch.mailbox", "screen.quiet"),
 ]
 """What a backend imports of clm_core."""
 

@@ -11,8 +11,8 @@ SMALL = "n_layer=1,n_embd=16,n_head=2,n_positions=32"
 
 OPTIONS = (
     *("--config", "sample", "--config-overrides", SMALL, "--block-size", "32", "--learning-rate", "1e-3"),
-    *("--max-train-samples", "8", "--max-eval-samples", "3", "--train-batch-size", "7", "--max-steps", "12"),
-    *("--per-device-train-batch-size", "2", "--eval-strategy", "no", "--logging-steps", "1"),
+    *("--max-train-samples", "8", "--max-eval-samples", "3", "--train-batch-size", "7"),
+    *("--per-device-train-batch-size", "2", "--logging-steps", "1"),
 )
 """A short training, with dropout."""
 
@@ -32,6 +32,11 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     found = [pid for pid in _descendants(process.pid) if b"LOCAL_RANK=" in _read(pid, "environ")]
     trainers = [pid for pid in found if b"clm_core" in _read(pid, "cmdline")]
     return sorted(trainers, key=lambda pid: _read(pid, "environ").split(b"\0LOCAL_RANK=")[1].split(b"\0")[0])
+
+
+def launcher_of(process: subprocess.Popen[str]) -> int:
+    """The launcher that a command has started."""
+    return next(pid for pid in _descendants(process.pid) if b"clm_pt.launch" in _read(pid, "cmdline"))
 
 
 def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
