@@ -9,20 +9,45 @@ from transformers import PreTrainedModel
 from clm_core.errors import OptionError, first_line
 
 
+def check_can_be_sharded(model: PreTrainedModel) -> None:
+    """Make sure, before processes meet, that each device can have its part of all parameters, and of their gradients.
+
+    Raises:
+        OptionError: a tensor is in two blocks, or of another type than others of its block, or devices may differ in
+            what they use in a step.
+    """
+    blocks = _blocks(model)
+    owners: dict[int, tuple[str, str]] = {}
+    types: dict[str, tuple[str, torch.dtype]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owner = max((block for block in blocks if name.startswith(f"{block}.")), key=len, default="")
+        first, where = owners.setdefault(id(parameter), (name, owner))
+        if where != owner:
+            raise _not_possible(model, f"{first} and {name} are one tensor, in two of its parts")
+        if not parameter.requires_grad:
+            continue
+        first, kind = types.setdefault(owner, (name, parameter.dtype))
+        if kind != parameter.dtype:
+            raise _not_possible(model, f"{name} is {parameter.dtype}, and {first}, in the same part, is {kind}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and name.endswith("experts"):
+            raise _not_possible(model, f"a device may leave out some of {name}, which transformers 5 may join")
+    for name, rate in vars(model.config).items():
+        if "layerdrop" in name and rate:
+            raise _not_possible(model, f"{name} {rate} leaves out other layers on each device")
+
+
 def shard(model: PreTrainedModel, device: torch.device) -> None:
     """Cut the parameters of a model up, each over all processes, which are to meet before; buffers stay whole.
 
     In a forward or backward pass, a device has those of one block at a time, and those that are in no block.
 
     Raises:
-        OptionError: the model has parameters that cannot be cut up this way.
+        OptionError: FSDP2 does not take the model.
     """
-    kinds = set(model._no_split_modules or ())  # As transformers names the classes of blocks, for the same purpose.
-    blocks = {name: module for name, module in model.named_modules() if type(module).__name__ in kinds}
-    _check(model, blocks)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     try:
-        for module in (*reversed(blocks.values()), model):
+        for module in (*reversed(_blocks(model).values()), model):
             fully_shard(module, mesh=mesh)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise _not_possible(model, first_line(error)) from error
@@ -68,20 +93,10 @@ def whole_weights(model: PreTrainedModel, *, keep: bool) -> dict[str, torch.Tens
     return found if keep else {}
 
 
-def _check(model: PreTrainedModel, blocks: dict[str, torch.nn.Module]) -> None:
-    """A tensor that two blocks have would be another one in each; and all devices are to have gradients of the same."""
-    owners: dict[int, tuple[str, str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owner = max((block for block in blocks if name.startswith(f"{block}.")), key=len, default="")
-        first, where = owners.setdefault(id(parameter), (name, owner))
-        if where != owner:
-            raise _not_possible(model, f"{first} and {name} are one tensor, in two of its parts")
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and name.endswith("experts"):
-            raise _not_possible(model, f"a device may leave out some of {name}, which transformers 5 may join")
-    for name, rate in vars(model.config).items():
-        if "layerdrop" in name and rate:
-            raise _not_possible(model, f"{name} {rate} leaves out other layers on each device")
+def _blocks(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Its blocks by their names: transformers names their classes, for the same purpose."""
+    kinds = set(model._no_split_modules or ())
+    return {name: module for name, module in model.named_modules() if type(module).__name__ in kinds}
 
 
 def _not_possible(model: PreTrainedModel, why: str) -> OptionError:

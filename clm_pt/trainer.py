@@ -25,7 +25,7 @@ from clm_pt.modeling import load, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying
 from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import score, share_of_step, token_loss
-from clm_pt.sharding import free, shard, whole_weights
+from clm_pt.sharding import check_can_be_sharded, free, shard, whole_weights
 from clm_pt.workers import is_worker
 
 
@@ -59,6 +59,8 @@ class ScheduledTrainer(Trainer):
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
         self.is_sharded = job.options.fsdp
+        if self.is_sharded:
+            check_can_be_sharded(model)
         if self.is_sharded or is_worker():
             meet(job)
         super().__init__(

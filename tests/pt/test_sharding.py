@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from clm_core.errors import OptionError
 from clm_pt.backend import PyTorchOptions
 from clm_pt.processes import together
-from clm_pt.sharding import shard
+from clm_pt.sharding import check_can_be_sharded
 from clm_pt.training import create_trainer, train
 
 TINY = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 8}
@@ -23,19 +23,25 @@ def test_a_tensor_of_two_blocks_is_refused_by_its_names(model):
     first, second = model.model.decoder.layers
     second.fc1.weight = first.fc1.weight
     with pytest.raises(OptionError, match=r"type opt .*layers\.0\.fc1\.weight and .*layers\.1\.fc1\.weight are one"):
-        shard(model, torch.device("cpu"))
+        check_can_be_sharded(model)
 
 
 def test_experts_that_a_device_may_leave_out_are_refused_by_their_name(model):
     model.model.decoder.layers[1].experts = torch.nn.ModuleList([torch.nn.Linear(8, 8)])
     with pytest.raises(OptionError, match=r"leave out some of model\.decoder\.layers\.1\.experts"):
-        shard(model, torch.device("cpu"))
+        check_can_be_sharded(model)
 
 
 def test_layers_that_a_device_may_leave_out_are_refused_by_the_field(model):
     model.config.layerdrop = 0.1
     with pytest.raises(OptionError, match=r"layerdrop 0\.1 leaves out other layers"):
-        shard(model, torch.device("cpu"))
+        check_can_be_sharded(model)
+
+
+def test_a_tensor_of_another_type_is_refused_by_its_name(model):
+    model.model.decoder.layers[0].fc2.bfloat16()
+    with pytest.raises(OptionError, match=r"layers\.0\.fc2\.weight is torch\.bfloat16"):
+        check_can_be_sharded(model)
 
 
 def test_fsdp_of_one_process_trains_as_without_it(new_job, new_model):

@@ -47,6 +47,8 @@ class Case:
     own: Mapping[str, Any] = field(default_factory=dict)
     """The backend's own options."""
     blocks: int = 26
+    length: int = 16
+    """Tokens of a block."""
     dropout: float = 0.0
     architecture: Mapping[str, Any] | None = None
     """A configuration of transformers, by its fields and its `model_type`; otherwise a tiny GPT-2."""
@@ -70,7 +72,7 @@ def job_of(case: Case, folder: Path, world: World = ALONE) -> TrainingJob:
         PyTorchBackend(),
         own,
         model=_model(case, options.get("seed", 42)),
-        blocks=(_blocks(case.blocks, seed=1), _blocks(SCORED, seed=2)),
+        blocks=(_blocks(case.blocks, case.length, seed=1), _blocks(SCORED, case.length, seed=2)),
         resume_from=case.resume_from and Path(case.resume_from),
         **options,
     )
@@ -156,8 +158,8 @@ def _model(case: Case, seed: int) -> Any:
     return replace(model, architecture=AutoConfig.for_model(**case.architecture))
 
 
-def _blocks(count: int, *, seed: int) -> Any:
-    return np.random.default_rng(seed).integers(0, VOCABULARY, (count, 16)).astype(np.uint16)
+def _blocks(count: int, length: int, *, seed: int) -> Any:
+    return np.random.default_rng(seed).integers(0, VOCABULARY, (count, length)).astype(np.uint16)
 
 
 def _plain(event: Event) -> dict[str, Any]:
