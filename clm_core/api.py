@@ -55,7 +55,7 @@ def train(
     request = resolve.training(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
     _quiet(request.backend, verbose)
-    return _train.train(request, progress)
+    return _train.train(request, progress, verbose=verbose)
 
 
 def evaluate(
@@ -74,7 +74,7 @@ def evaluate(
     request = resolve.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
     _quiet(request.backend, verbose)
-    return _evaluate.evaluate(request, progress)
+    return _evaluate.evaluate(request, progress, verbose=verbose)
 
 
 def generate(
