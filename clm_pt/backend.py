@@ -43,7 +43,7 @@ class PyTorchBackend(Backend):
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     models = "transformers' causal language models"
     comes_first = True
-    parallel = "in a process for each, started by torchrun, with DistributedDataParallel or FSDP2"
+    parallel = "torchrun: DDP, FSDP2"
     options = PyTorchOptions
     opens = OPENS
 

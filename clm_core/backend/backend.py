@@ -38,7 +38,7 @@ class Backend(ABC):
     comes_first: ClassVar[bool] = False
     """Whether it is before others in lists, and where `clm parity` could compare more than two and none are named."""
     parallel: ClassVar[str | None] = None
-    """How it trains on several devices, in a few words; None if on one only, so that the core rejects more."""
+    """How it uses several devices, in a few words for `clm backends`; None if it uses one, and more are rejected."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options of this backend alone, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""

@@ -22,9 +22,13 @@ def run(call: Call) -> ExitCode:
 
 
 def _lines(found: list[Status]) -> list[str]:
-    """The name of each backend, which models it has, and whether it can run."""
-    models = [status.backend.models if status.backend else "" for status in found]
-    width = max(map(len, models), default=0)
+    """The name of each backend, which models it has, how it uses several devices, and whether it can run."""
+    rows = [
+        (each.name, each.backend.models, each.backend.parallel or "one device") if each.backend else (each.name, "", "")
+        for each in found
+    ]
+    widths = [max(12, *map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        f"{status.name:12} {has:{width}} {status.problem or 'ready'}" for status, has in zip(found, models, strict=True)
+        " ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)) + f" {each.problem or 'ready'}"
+        for row, each in zip(rows, found, strict=True)
     ]

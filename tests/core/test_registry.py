@@ -135,11 +135,11 @@ def test_the_list_has_every_backend_by_name_with_its_problem_after_those_that_co
     ]
 
 
-def test_the_command_shows_which_models_each_has_and_whether_it_can_run(installed, capsys):
+def test_the_command_shows_the_models_and_the_devices_of_each_and_whether_it_can_run(installed, capsys):
     installed(third=Third, absent=Absent)
     assert cli.main(["backends"]) == 0
     absent, third = capsys.readouterr().out.splitlines()
-    assert third.split() == ["third", *Third.models.split(), "ready"]
+    assert third.split() == ["third", *Third.models.split(), "one", "device", "ready"]
     assert absent.index("it needs") == third.index("ready")
 
 
