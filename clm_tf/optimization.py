@@ -122,32 +122,51 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         return list(zip(gradients, variables, strict=True))
 
     def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict[Any, Any]) -> None:
-        """Move epsilon outside the bias correction of the second moment, where PyTorch has it.
-
-        PyTorch divides by sqrt(v) / sqrt(1 - beta2^t) + epsilon, Keras by sqrt(v) + epsilon with the
-        correction in the step size; they are equal if Keras' epsilon is epsilon * sqrt(1 - beta2^t).
-        """
+        """Correct the biases of the moments here, once for all variables."""
         super()._prepare_local(var_device, var_dtype, apply_state)
         state = apply_state[(var_device, var_dtype)]
-        state["epsilon"] *= tf.sqrt(1.0 - state["beta_2_power"])
+        state["uncorrected"] = state["lr_t"]
+        state.update(self._corrected(state, self.iterations + 1))
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any]) -> Any:
         """Correct the moments of a variable that has missed updates by its own number of them, as PyTorch does."""
         if missed := self._missed.get(_whole(var)._unique_id, 0):
             key = (var.device, var.dtype.base_dtype)
-            apply_state = {**apply_state, key: self._corrected(apply_state[key], self.iterations + 1 - missed)}
+            corrected = self._corrected(apply_state[key], self.iterations + 1 - missed)
+            apply_state = {**apply_state, key: {**apply_state[key], **corrected}}
         return super()._resource_apply_dense(grad, var, apply_state)
 
     def _corrected(self, state: dict[str, tf.Tensor], update: tf.Tensor) -> dict[str, tf.Tensor]:
-        first, second = (tf.pow(state[beta], tf.cast(update, tf.float32)) for beta in ("beta_1_t", "beta_2_t"))
-        epsilon = self.epsilon * tf.sqrt(1.0 - second)
-        return {**state, "beta_1_power": first, "beta_2_power": second, "epsilon": epsilon}
+        """What makes TensorFlow's operation, which is left no correction of its own, compute PyTorch's update.
+
+        PyTorch divides by sqrt(v) / sqrt(1 - beta2^t) + epsilon, Keras by sqrt(v) + epsilon with the correction in the
+        step size; they are equal if Keras' epsilon is epsilon * sqrt(1 - beta2^t). In float32, 1 - beta2^t would lose
+        up to 6e-5 of itself in the first updates, more or less of it from device to device.
+        """
+        first, second = (_correction(state[beta], update) for beta in ("beta_1_t", "beta_2_t"))
+        root = tf.sqrt(second)
+        none = tf.zeros_like(state["lr_t"])
+        rate, epsilon = (
+            state["uncorrected"] * tf.cast(root / first, none.dtype),
+            self.epsilon * tf.cast(root, none.dtype),
+        )
+        return {"beta_1_power": none, "beta_2_power": none, "lr_t": rate, "epsilon": epsilon}
 
     def _decay_weights_op(self, var: tf.Variable, learning_rate: tf.Tensor, apply_state: dict[Any, Any]) -> Any:
-        return super()._decay_weights_op(var, learning_rate, apply_state) if self.decays(var) else tf.no_op()
+        if not self.decays(var):
+            return tf.no_op()
+        rate = apply_state[(var.device, var.dtype.base_dtype)]["uncorrected"]
+        return super()._decay_weights_op(var, rate, apply_state)
+
+
+def _correction(beta: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
+    """1 - beta ** update, float64."""
+    return -tf.math.expm1(tf.cast(update, tf.float64) * tf.math.log(tf.cast(beta, tf.float64)))
 
 
 def _whole(variable: tf.Variable) -> tf.Variable:
     """The variable that a strategy keeps copies of, each on a device and under another name; without one, itself."""
-    container = getattr(variable, "_distributed_container", None)
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return variable
+    container = getattr(variable.handle, "_distributed_container", None)
     return variable if container is None else container()

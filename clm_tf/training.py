@@ -27,10 +27,10 @@ def train(job: TrainingJob) -> None:
     """
     if asked := asks_for_more_loss(job.model.architecture):
         raise cannot_add_to_loss(asked, "transformers' TensorFlow class")
+    _check(job)
     if job.options.guide:
         guide.train(job)
         return
-    _check(job)
     with modeling.precision(job.config.bf16), strategy_of(job.world).scope():
         together = Together(tf.distribute.get_strategy())
         together.check_same(job.identity())
@@ -50,7 +50,11 @@ def train(job: TrainingJob) -> None:
 
 
 def _check(job: TrainingJob) -> None:
-    if job.world.size > 1 and job.options.jit_compile:
+    if job.world.size == 1:
+        return
+    if job.options.guide:
+        raise OptionError("tf guide: the guide trains on one device: leave it out, or use one device")
+    if job.options.jit_compile:
         raise OptionError("tf jit_compile: XLA compiles a step for one device only: leave it out, or use one device")
 
 

@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "eval_strategy": "steps",
     "eval_steps": 2,
     "model": jobs.new_model(n_layer=1),
+    "weight_decay": 0.5,
 }
 """27 blocks: three steps of 7, and one of 6. Three devices have 3 + 2 + 2 of 7, each in two batches."""
 
@@ -52,9 +53,10 @@ def seen(events: list[Any]) -> dict[str, Any]:
     return {"steps": steps, "scores": [(score.loss_sum, score.correct, score.tokens) for score in scores]}
 
 
-def bits_of(model: Any) -> str:
-    """What two models have in common if and only if their weights are equal bit for bit."""
-    return hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights())).hexdigest()
+def bits_of(model: Any, device: int) -> str:
+    """What two devices have in common if and only if the weights on them are equal bit for bit."""
+    copies = (model.distribute_strategy.experimental_local_results(variable)[device] for variable in model.weights)
+    return hashlib.sha256(b"".join(copy.numpy().tobytes() for copy in copies)).hexdigest()
 
 
 def main(folder: Path, nproc_per_node: str | None, asked_to_stop: int | None) -> dict[str, Any]:
@@ -73,7 +75,8 @@ def main(folder: Path, nproc_per_node: str | None, asked_to_stop: int | None) ->
     job = job_of(folder, nproc_per_node, report=report)
     TensorFlowBackend().train(job)
     files = sorted(path.name for path in job.model_dir.iterdir())
-    return {**seen(events), "bits": bits_of(models[0]), "requested": requested, "files": files}
+    bits = {bits_of(models[0], device) for device in range(job.world.local)}
+    return {**seen(events), "bits": sorted(bits), "requested": requested, "files": files}
 
 
 def refused(folder: Path, nproc_per_node: str | None, **given: Any) -> str:

@@ -102,6 +102,7 @@ def assert_same_curve(one, other):
 def test_three_devices_of_one_process_make_the_curve_of_one(alone, tmp_path):
     three = found(started(tmp_path, "3", **os.environ))
     assert_same_curve(alone, three)
+    assert len(three["bits"]) == 1
     assert three["refused"].startswith("tf jit_compile: XLA")
     assert "model.safetensors" in three["files"]
 
