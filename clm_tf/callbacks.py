@@ -51,7 +51,7 @@ class Evaluation(EvaluatesSteps, StepCallback):
 
     def scorer(self, model: Any) -> Callable[[Blocks, int, Report], Score]:
         """As `clm_tf.scoring.scorer`."""
-        return scorer(model, self._job.stop if self._job else None)
+        return scorer(model, stop=self._job.stop if self._job else None)
 
 
 class Checkpoints(SavesSteps, StepCallback):

@@ -19,7 +19,7 @@ def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report:
     return scorer(model)(blocks, batch_size, report)
 
 
-def scorer(model: TFPreTrainedModel, stop: Stop | None = None) -> Callable[[Blocks, int, Report], Score]:
+def scorer(model: TFPreTrainedModel, *, stop: Stop | None = None) -> Callable[[Blocks, int, Report], Score]:
     """`score` for a model that is scored repeatedly and traced only once; all devices of its strategy take part.
 
     Several processes tell each other after each batch whether `stop` has been asked of one.

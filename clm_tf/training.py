@@ -42,7 +42,7 @@ def train(job: TrainingJob) -> None:
         if job.first_step < job.schedule.total_steps:
             _fit(model, job, together)
         elif (blocks := job.validation) is not None:
-            score = scorer(model, job.stop)
+            score = scorer(model, stop=job.stop)
             job.evaluate(job.first_step, lambda: score(blocks, job.config.per_device_eval_batch_size, job.report))
         if job.world.leads:
             modeling.save(model, job.model_dir)

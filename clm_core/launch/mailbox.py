@@ -17,8 +17,6 @@ PROCESS, ERROR, RESULT, STOPPED = "process-", "error.json", "result.json", "stop
 PREPARED, SAID, SILENT = "prepared", "said", "silent"
 """What they are given: where the data is, whether the plan was told to the person, and whether nothing is to be."""
 
-_started = time.time()
-
 
 def folder() -> Path | None:
     """The folder of the process that started this one; None if clm did not start it."""
@@ -56,7 +54,7 @@ def first_to_fail(error: dict[str, Any]) -> bool:
     # All processes that somebody else's launcher starts on a machine have one parent.
     file = place / ERROR if place else Path(tempfile.gettempdir()) / f"clm-{os.getuid()}-{os.getppid()}-failed"
     with suppress(OSError):
-        if file.stat(follow_symlinks=False).st_mtime < _started:
+        if file.stat(follow_symlinks=False).st_mtime < _started():
             file.unlink()  # It is of processes from before, which a launcher has started again, or long ago.
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -67,3 +65,11 @@ def first_to_fail(error: dict[str, Any]) -> bool:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(error if place else {}, stream)
     return True
+
+
+def _started() -> float:
+    """When this process was started, in seconds since the epoch; where the system does not tell, now."""
+    with suppress(OSError, AttributeError):
+        ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    return time.time()

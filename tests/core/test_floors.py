@@ -28,7 +28,7 @@ FLOORS = [
 
 CONTRACT = [
     *("backend", "checkpoints", "config", "durable", "errors", "lazy", "models", "results", "sample", "schedule"),
-    *("optimizer", "sampling", "scoring", "weights"),
+    *("optimizer", "sampling", "scoring", "stopping", "weights"),
     *("data.guide", "data.prepared", "launch.mailbox", "screen.quiet"),
 ]
 """What a backend imports of clm_core."""

@@ -22,7 +22,7 @@ OF_CLASSES = {"guide", "repairs"}
 
 OWN = {
     "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "launch", "processes", "sharding", "trainer", "workers"},
-    "clm_tf": OF_CLASSES | {"push_to_hub", "blocks", "steps", "uploads"},
+    "clm_tf": OF_CLASSES | {"accumulation", "blocks", "devices", "push_to_hub", "steps", "together", "uploads"},
     "clm_tf.keras3": {
         *("attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "push_to_hub", "rope")
     },
