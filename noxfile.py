@@ -210,6 +210,7 @@ def gpu(session: nox.Session) -> None:
     suites = ["tests/contract/test_pt.py", "tests/contract/test_tf.py", "tests/agreement"]
     session.run("python", "tests/evidence/gpu.py", "docs/gpu.md")
     session.run("pytest", *suites, *session.posargs, env=environment)
+    session.run("pytest", "-o", "python_files=scale_*.py", "tests/scale/scale_gpu.py", "-n0", env=environment)
 
 
 @nox.session

@@ -39,6 +39,8 @@ class Backend(ABC):
     """Whether it is before others in lists, and where `clm parity` could compare more than two and none are named."""
     parallel: ClassVar[str | None] = None
     """How it uses several devices, in a few words for `clm backends`; None if it uses one, and more are rejected."""
+    why_one_device: ClassVar[str] = ""
+    """Why it uses one device, if there is something to say about it."""
     options: ClassVar[type] = NoOptions
     """A frozen dataclass of the options of this backend alone, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""

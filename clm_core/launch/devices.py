@@ -14,7 +14,7 @@ def launcher_of(backend: Backend, config: Any, for_launcher: tuple[str, ...]) ->
     """
     asked = config.nproc_per_node
     if asked not in (None, "1") and backend.parallel is None:
-        raise OptionError(f"nproc_per_node {asked}: backend {backend.name} uses one device only: leave it out")
+        raise OptionError(f"nproc_per_node {asked}: {_uses_one(backend)}: leave it out")
     found = backend.launcher(asked, for_launcher) if asked and backend.parallel else None
     if for_launcher and found is None:
         why = "without --nproc-per-node, no processes are started" if asked is None else "it starts no processes"
@@ -30,7 +30,7 @@ def world_of(backend: Backend, config: Any) -> World:
     """
     world = backend.world(config.nproc_per_node)
     if world.size > 1 and backend.parallel is None:
-        raise OptionError(f"{world.size} processes were started, but backend {backend.name} uses one device only")
+        raise OptionError(f"{world.size} processes were started, but {_uses_one(backend)}")
     if not world.is_one_process and getattr(config, "output_dir", "") is None:
         raise OptionError(
             f"{world.size // world.local} processes were started: give --output-dir, a folder that all of them see"
@@ -46,3 +46,7 @@ def check_alone(backend: Backend, command: str) -> None:
     """
     if (size := backend.world(None).size) > 1:
         raise OptionError(f"{size} processes were started, but {command} uses one device: start it once")
+
+
+def _uses_one(backend: Backend) -> str:
+    return f"backend {backend.name} uses one device only{f' ({why})' if (why := backend.why_one_device) else ''}"

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
 from clm_core.errors import BackendError
 from clm_core.screen.quiet import silenced
+from clm_tf.devices import find_world
 
 ENGINE, VARIABLE = "tensorflow", "KERAS_BACKEND"
 """What Keras computes with here, and where Keras looks that up when it is imported."""
@@ -46,6 +47,7 @@ class KerasBackend(Backend):
     install = 'pip install "clm[keras]"'
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
+    why_one_device = "its optimizer does not add up the gradients of several"
     options = KerasOptions
     opens = OPENS
 
@@ -53,6 +55,9 @@ class KerasBackend(Backend):
         from clm_tf.keras3.families import MODEL_TYPES
 
         return model_type in MODEL_TYPES
+
+    def world(self, nproc_per_node: str | None) -> World:
+        return find_world(nproc_per_node)
 
     def start(self, *, verbose: bool) -> None:
         compute_with_tensorflow()

@@ -1,5 +1,6 @@
 """A command of clm that starts processes: its workers, and what is left of them."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,9 +23,10 @@ def clm(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "clm_core", *arguments]
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
+def start(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
     """Start a command, and keep what it prints."""
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = {**os.environ, **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:

@@ -1,0 +1,108 @@
+"""TensorFlow on 1 to 3 devices and in two workers: one curve, also where their number or the framework changes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+from support.started import clm, start, wait_for_step
+
+SIZES = "n_layer=2,n_embd=64,n_head=2,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
+OPTIONS = (
+    *("--config", "sample", "--config-overrides", SIZES, "--block-size", "64", "--learning-rate", "1e-3"),
+    *("--max-train-samples", "30", "--max-eval-samples", "6", "--train-batch-size", "8"),
+    *("--per-device-train-batch-size", "2", "--max-grad-norm", "0.3", "--logging-steps", "1"),
+    *("--eval-strategy", "steps", "--eval-steps", "8", "--save-strategy", "steps", "--save-steps", "12"),
+)
+STEPS = ("--max-steps", "16")
+BOUNDS = {"loss": 1e-6, "grad_norm": 2e-6, "eval_loss": 1e-7}
+
+
+def train(run, *more, backend="tf"):
+    command = clm("--backend", backend, "train", *OPTIONS, *STEPS, "--output-dir", str(run), *more)
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    assert found.returncode == 0, found.stderr
+    return run
+
+
+def workers(run, *more):
+    """Start two workers on this machine."""
+    ports = [sock.getsockname()[1] for sock in map(_listening, range(2))]
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    command = clm("--backend", "tf", "train", *OPTIONS, "--output-dir", str(run), *more)
+    return [
+        start(command, TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        for index in range(2)
+    ]
+
+
+def _listening(_):
+    with socket.socket() as sock:
+        sock.bind(("localhost", 0))
+        return sock
+
+
+def history(run, after=-1):
+    lines = map(json.loads, (run / "history.jsonl").read_text(encoding="utf-8").splitlines())
+    return [{name: line[name] for name in ("step", *BOUNDS) if name in line} for line in lines if line["step"] > after]
+
+
+def assert_same_curve(one, other, after=-1):
+    for name, bound in BOUNDS.items():
+        before, later = ([line[name] for line in history(run, after) if name in line] for run in (one, other))
+        print(name, max(abs(1 - new / old) for new, old in zip(later, before, strict=True)))
+        assert later == pytest.approx(before, rel=bound)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scale")
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    return train(folder / "alone")
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    return train(folder / "two", "--nproc-per-node", "2")
+
+
+def test_two_devices_make_the_run_of_one(alone, two):
+    assert_same_curve(alone, two)
+
+
+def test_three_devices_make_the_run_of_one(alone, folder):
+    assert_same_curve(alone, train(folder / "three", "--nproc-per-node", "3"))
+
+
+def test_two_workers_make_the_run_of_one(alone, folder):
+    for process in workers(folder / "workers", *STEPS):
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err
+    assert_same_curve(alone, folder / "workers")
+
+
+@pytest.mark.parametrize(("first", "then"), [("1", "2"), ("2", "1")])
+def test_another_number_of_devices_resumes(first, then, alone, two, folder):
+    checkpoint = {"1": alone, "2": two}[first] / "checkpoint-12"
+    more = ["--resume-from-checkpoint", str(checkpoint), "--nproc-per-node", then]
+    assert_same_curve(alone, train(folder / f"{first}-{then}", *more), after=12)
+
+
+@pytest.mark.parametrize("engine", [(), ("--pt-fsdp",)], ids=["DDP", "FSDP2"])
+def test_two_devices_of_pytorch_resume_what_two_of_tensorflow_have_begun(engine, two, folder):
+    more = ["--resume-from-checkpoint", str(two / "checkpoint-12"), "--nproc-per-node", "2", *engine]
+    assert_same_curve(two, train(folder / f"pt{len(engine)}", *more, backend="pt"), after=12)
+
+
+def test_a_worker_that_is_killed_ends_the_other(folder):
+    one, other = workers(folder / "killed", "--max-steps", "100000")
+    wait_for_step(one, folder / "killed", 3)
+    os.kill(other.pid, signal.SIGKILL)
+    _, err = one.communicate(timeout=60)
+    assert one.returncode not in (0, None), err
+    assert err.count("clm: error") == 1
