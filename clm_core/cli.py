@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from clm_core.launch import worker
         from clm_core.screen.endings import end
 
-        return worker.code_after(error, end(error, arguments, verbose="--verbose" in arguments, say=worker.say(error)))
+        code = worker.code_after(error, end(error, arguments, verbose="--verbose" in arguments, say=worker.say(error)))
+        if not worker.is_alone():  # What the error holds is not taken apart either.
+            signals.leave(code)
+        return code
     finally:  # The caller's environment is restored: what the command set is for its frameworks only.
         os.environ.clear()
         os.environ.update(environment)

@@ -65,6 +65,8 @@ class Checkpoints(SavesSteps, StepCallback):
 
         def report(event: Event) -> None:
             together.meet()
+            if self._job.stop.requested:
+                together.part()
             self._job.report(event)
 
         if together.world.leads:

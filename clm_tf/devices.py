@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from clm_core.backend import ALONE, World
@@ -46,7 +48,16 @@ def strategy_of(world: World) -> tf.distribute.Strategy:
         return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(world.local)])
     if gpus:
         tf.config.set_visible_devices(gpus[: world.local], "GPU")
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    _take_back(signal.SIGTERM)
+    return strategy
+
+
+def _take_back(number: int) -> None:
+    """Have a signal do again what it does in Python: TensorFlow's service for workers answers SIGTERM itself."""
+    usual = signal.getsignal(number)
+    if usual is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, usual)
 
 
 def _place(config: str | None) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """What several processes tell each other through the collectives of their strategy."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,30 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from clm_core.backend import ALONE, Score, World, check_same
+from clm_core.errors import TrainingError
 from clm_core.stopping import Stop
+
+PARTING = 2.0
+"""Seconds that a process stays for the others, which have sent all of theirs, but may not have received all."""
+
+
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+"""What TensorFlow raises where a process does not answer any more."""
+
+
+@contextmanager
+def with_others(world: World) -> Iterator[None]:
+    """Train together with other processes, if there are any.
+
+    Raises:
+        TrainingError: one of them has ended.
+    """
+    try:
+        yield
+    except LOST as error:
+        if world.is_one_process:
+            raise
+        raise TrainingError("another of the processes that train ended") from error
 
 
 class Together:
@@ -23,6 +48,11 @@ class Together:
     def meet(self) -> None:
         """Wait for all."""
         self._of_all(np.zeros(1, np.int64))
+
+    def part(self) -> None:
+        """Let the others fetch what this process has sent them last, before it ends."""
+        if not self.world.is_one_process:
+            time.sleep(PARTING)
 
     def check_same(self, identity: Mapping[str, str]) -> None:
         """Make sure that what is to be the same for all processes is.

@@ -15,7 +15,7 @@ from clm_tf.datasets import shared_dataset, training_dataset
 from clm_tf.devices import strategy_of
 from clm_tf.optimization import create_optimizer
 from clm_tf.scoring import scorer
-from clm_tf.together import Together
+from clm_tf.together import Together, with_others
 
 
 def train(job: TrainingJob) -> None:
@@ -31,7 +31,7 @@ def train(job: TrainingJob) -> None:
     if job.options.guide:
         guide.train(job)
         return
-    with modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+    with with_others(job.world), modeling.precision(job.config.bf16), strategy_of(job.world).scope():
         together = Together(tf.distribute.get_strategy())
         together.check_same(job.identity())
         model = modeling.load(job.source)

@@ -30,6 +30,11 @@ def join(world: World) -> None:
         mailbox.put(f"{mailbox.PROCESS}{world.rank}", str(os.getpid()))
 
 
+def is_alone() -> bool:
+    """Whether no other process does the same together with this one."""
+    return _world.is_one_process
+
+
 def prints() -> bool:
     """Whether this process prints the result of the command."""
     return _world.leads and mailbox.folder() is None

@@ -122,9 +122,10 @@ def end_with_parent() -> None:
 def leave(code: int) -> None:
     """After a signal, end the process with this code, without taking apart what it imported: that may take seconds.
 
-    Does nothing if there was no signal.
+    Also one of many that has failed or was stopped: a library may wait for the others, which are gone. Does nothing in
+    any other case.
     """
-    if _taken and _taken.received is not None:
+    if _taken and (_taken.received is not None or (_of_many and code)):
         atexit._run_exitfuncs()  # Libraries remove their temporary files.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):

@@ -29,7 +29,7 @@ def train(run, *more, backend="tf"):
 
 def workers(run, *more):
     """Start two workers on this machine."""
-    ports = [sock.getsockname()[1] for sock in map(_listening, range(2))]
+    ports = [free_port(), free_port()]
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
     command = clm("--backend", "tf", "train", *OPTIONS, "--output-dir", str(run), *more)
     return [
@@ -38,10 +38,10 @@ def workers(run, *more):
     ]
 
 
-def _listening(_):
-    with socket.socket() as sock:
-        sock.bind(("localhost", 0))
-        return sock
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 def history(run, after=-1):
@@ -105,4 +105,14 @@ def test_a_worker_that_is_killed_ends_the_other(folder):
     os.kill(other.pid, signal.SIGKILL)
     _, err = one.communicate(timeout=60)
     assert one.returncode not in (0, None), err
-    assert err.count("clm: error") == 1
+    assert err.count("clm: error: another of the processes that train ended") == 1
+
+
+def test_a_signal_to_one_worker_ends_both_with_one_checkpoint(folder):
+    run = folder / "asked"
+    one, other = workers(run, "--max-steps", "100000")
+    wait_for_step(one, run, 3)
+    other.send_signal(signal.SIGTERM)
+    (_, err), _ = one.communicate(timeout=60), other.communicate(timeout=60)
+    assert (one.returncode, other.returncode) == (143, 143), err
+    assert err.count("to go on: clm") == 1
