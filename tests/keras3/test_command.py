@@ -18,5 +18,5 @@ def test_the_command_trains_and_frameworks_say_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.safetensors").is_file()
-    starts = ("prepar", "using prepared", "before training", "training", "step ", "checkpoint")
+    starts = ("prepar", "using prepared", "a step", "before training", "training", "step ", "checkpoint")
     assert [line for line in done.stderr.splitlines() if not line.startswith(starts)] == []
