@@ -15,6 +15,7 @@ OPTIONS = (
     *("--max-train-samples", "30", "--max-eval-samples", "6", "--train-batch-size", "8"),
     *("--per-device-train-batch-size", "2", "--max-grad-norm", "0.3", "--logging-steps", "1"),
     *("--eval-strategy", "steps", "--eval-steps", "8", "--save-strategy", "steps", "--save-steps", "12"),
+    *("--save-total-limit", "none"),
 )
 STEPS = ("--max-steps", "16")
 BOUNDS = {"loss": 1e-6, "grad_norm": 2e-6, "eval_loss": 1e-7}
