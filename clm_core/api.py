@@ -74,7 +74,9 @@ def evaluate(
     request = resolve.evaluation(from_arguments(options), file=config, backend=get_backend(backend))
     look(request.config, request.backend.name)
     _quiet(request.backend, verbose)
-    return _evaluate.evaluate(request, progress, verbose=verbose)
+    result = _evaluate.evaluate(request, progress, verbose=verbose)
+    assert result is not None  # Without arguments for a launcher, all processes are on this machine.
+    return result
 
 
 def generate(

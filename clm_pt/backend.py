@@ -55,6 +55,9 @@ class PyTorchBackend(Backend):
     def world(self, nproc_per_node: str | None) -> World:
         return workers.world(nproc_per_node)
 
+    def accelerators(self) -> int:
+        return workers.accelerators()
+
     def launcher(self, nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
         return workers.launcher(nproc_per_node, arguments)
 

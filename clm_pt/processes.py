@@ -75,9 +75,9 @@ def meet(job: TrainingJob | EvaluationJob) -> None:
         return
     if is_worker():
         _end_with_launcher()
-    world, identity = job.world, job.identity() if isinstance(job, TrainingJob) else {}
+    world = job.world
     backend, store = _take_device(), _store(world)
-    store.set(f"identity-{world.rank}", json.dumps(identity))
+    store.set(f"identity-{world.rank}", json.dumps(job.identity()))
     store.add("arrived", 1)
     while store.add("arrived", 0) < world.size:  # Not a call that waits: signals are to be answered.
         if job.stop.signum is not None:

@@ -42,6 +42,13 @@ def world(nproc_per_node: str | None) -> World:
     return ALONE
 
 
+def accelerators() -> int:
+    """How many GPUs PyTorch finds."""
+    import torch
+
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
 def is_worker() -> bool:
     """Whether this process is one of those that torchrun, or another launcher for PyTorch, has started."""
     return "LOCAL_RANK" in os.environ
@@ -104,9 +111,7 @@ def _devices(nproc_per_node: str) -> int:
     """How many there are to be on this machine."""
     if nproc_per_node == "1":
         return 1
-    import torch
-
-    gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    gpus = accelerators()
     if nproc_per_node == "gpu":
         if not gpus:
             raise OptionError("nproc_per_node gpu: PyTorch finds no GPU here: give a number, to train on the CPU")

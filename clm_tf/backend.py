@@ -10,7 +10,7 @@ from typing import ClassVar
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
-from clm_tf.devices import find_world
+from clm_tf.devices import accelerators, find_world
 
 MODEL_TYPES = frozenset(
     {
@@ -79,6 +79,9 @@ class TensorFlowBackend(Backend):
     def world(self, nproc_per_node: str | None) -> World:
         return find_world(nproc_per_node)
 
+    def accelerators(self) -> int:
+        return accelerators()
+
     def start(self, *, verbose: bool) -> None:
         if not verbose:
             _quiet_libraries()
@@ -94,12 +97,9 @@ class TensorFlowBackend(Backend):
         train(job)
 
     def evaluate(self, job: EvaluationJob) -> Score:
-        from clm_tf.devices import strategy_of
-        from clm_tf.modeling import load, precision
-        from clm_tf.scoring import score
+        from clm_tf.scoring import score_together
 
-        with precision(job.config.bf16), strategy_of(job.world).scope():
-            return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
+        return score_together(job)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
         from clm_tf.generation import generate

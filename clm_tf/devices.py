@@ -32,6 +32,13 @@ def find_world(nproc_per_node: str | None) -> World:
     return World(rank=number * local, size=processes * local, local=local) if processes * local > 1 else ALONE
 
 
+def accelerators() -> int:
+    """How many GPUs TensorFlow sees."""
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
 def strategy_of(world: World) -> tf.distribute.Strategy:
     """TensorFlow's strategy for these devices; for one, the current one, which is usually none.
 
@@ -82,9 +89,7 @@ def _place(config: str | None) -> tuple[int, int]:
 
 
 def _local(asked: str, processes: int) -> int:
-    import tensorflow as tf
-
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    gpus = accelerators()
     if asked == "gpu" and not gpus:
         raise OptionError("nproc_per_node gpu: TensorFlow sees no GPU: give a number, to use as many parts of the CPU")
     if asked == "gpu":

@@ -7,16 +7,25 @@ import numpy as np
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
-from clm_core.backend import Blocks, Logits, Report, Score
+from clm_core.backend import Blocks, EvaluationJob, Logits, Report, Score
 from clm_core.scoring import NOTHING, score_in_batches
 from clm_core.stopping import Stop
+from clm_tf import modeling
 from clm_tf.datasets import evaluation_dataset
-from clm_tf.together import Together
+from clm_tf.devices import strategy_of
+from clm_tf.together import Together, with_others
 
 
 def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report: Report = lambda event: None) -> Score:
     """Score blocks in inference mode, in the order on disk."""
     return scorer(model)(blocks, batch_size, report)
+
+
+def score_together(job: EvaluationJob) -> Score:
+    """The score of a job, which other processes have too."""
+    with with_others(job.world), modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+        Together(tf.distribute.get_strategy()).check_same(job.identity())
+        return score(modeling.load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
 
 
 def scorer(model: TFPreTrainedModel, *, stop: Stop | None = None) -> Callable[[Blocks, int, Report], Score]:

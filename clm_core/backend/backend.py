@@ -57,6 +57,10 @@ class Backend(ABC):
         """
         return ALONE
 
+    def accelerators(self) -> int:
+        """How many GPUs, or others of the kind, `--nproc-per-node gpu` would train on here, where it takes several."""
+        return 0
+
     def launcher(self, nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
         """The command that starts a Python module in a process for each device; None if one process takes them all.
 

@@ -118,11 +118,10 @@ class TrainingJob:
 
     def identity(self) -> dict[str, str]:
         """What all processes that train together must have in common: short texts, by the name of what they are."""
-        groups = (OptimizationOptions, EvaluationOptions)
-        options = {each.name: getattr(self.config, each.name) for group in groups for each in fields(group)}
-        own = {f"{self.backend} {each.name}": getattr(self.options, each.name) for each in fields(self.options)}
-        architecture = hashlib.sha256(self.model.architecture.to_json_string().encode()).hexdigest()[:16]
-        found = {**options, **own, **asdict(self.schedule), "first step": self.first_step, "model": architecture}
+        options = _values(OptimizationOptions, self.config) | _values(EvaluationOptions, self.config)
+        own = {f"{self.backend} {name}": value for name, value in _values(type(self.options), self.options).items()}
+        rest = {"first step": self.first_step, "model": _digest(self.model)}
+        found = {**options, **own, **asdict(self.schedule), **rest}
         return {name: str(value) for name, value in found.items()}
 
     def saves_at(self, step: int) -> bool:
@@ -138,8 +137,15 @@ class EvaluationJob:
     blocks: Blocks
     config: EvaluationOptions
     report: Report
+    data: str = ""
+    """SHA-256 of the tokens that the blocks are cut from."""
     world: World = ALONE
     stop: Stop = field(default_factory=Stop)
+
+    def identity(self) -> dict[str, str]:
+        """What all processes that score together must have in common: short texts, by the name of what they are."""
+        found = {"blocks": self.blocks.shape, "data": self.data, "model": _digest(self.model)}
+        return {name: str(value) for name, value in {**_values(EvaluationOptions, self.config), **found}.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,3 +176,11 @@ class GenerationJob:
             "pad_token_id": self.eos_token_id or 0,
             **(drawn if config.do_sample else {}),  # transformers warns of them where nothing is drawn.
         }
+
+
+def _values(group: type, options: Any) -> dict[str, Any]:
+    return {each.name: getattr(options, each.name) for each in fields(group)}
+
+
+def _digest(model: Model) -> str:
+    return hashlib.sha256(model.architecture.to_json_string().encode()).hexdigest()[:16]

@@ -42,7 +42,7 @@ ALONE = World()
 
 
 def check_same(identities: Sequence[Mapping[str, str]]) -> None:
-    """Make sure that all processes train the same; `identities` has `TrainingJob.identity()` of each.
+    """Make sure that all processes do the same; `identities` has the `identity()` of the job of each.
 
     Raises:
         OptionError: one has other options, or other data, than the first; all processes raise the same.

@@ -11,7 +11,6 @@ from clm_core.config import EvaluateConfig
 from clm_core.data.manifest import VALIDATION
 from clm_core.data.prepared import Prepared
 from clm_core.durable import write
-from clm_core.errors import ProcessError
 from clm_core.inputs import announce, check_type, check_undamaged, existing_model, prepared_for
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import launcher_of, world_of
@@ -32,13 +31,13 @@ def run(call: Call) -> ExitCode:
         request = resolve.evaluation(call.given, file=call.config, backend=backend)
         call.start(backend, request.config)
         result = evaluate(request, progress, call.for_launcher, verbose=call.verbose)
-    return call.end(result, lambda: summary.of_evaluation(result))
+    return call.end(result, lambda: summary.of_evaluation(result)) if result else ExitCode.DONE
 
 
 def evaluate(
     request: Request[EvaluateConfig], progress: Progress, for_launcher: tuple[str, ...] = (), *, verbose: bool = False
-) -> EvaluationResult:
-    """Score the validation split.
+) -> EvaluationResult | None:
+    """Score the validation split; None on a machine of several that is not the one of the process that leads.
 
     On several devices, processes may be started for it, by a launcher that gets `for_launcher`.
     """
@@ -57,17 +56,17 @@ def evaluate(
 
 def _launched(
     request: Request[EvaluateConfig], launcher: list[str], progress: Progress, *, verbose: bool
-) -> EvaluationResult:
+) -> EvaluationResult | None:
     """Prepare the data once, and have it scored by the processes that a launcher starts."""
     with processes.place() as place:
         _, prepared = _inputs(request, progress)
         mailbox.put(mailbox.PREPARED, str(prepared.folder.absolute()), place)
         mailbox.put(mailbox.SAID, "inputs", place)
         processes.run(place, launcher, "evaluate", request, progress, verbose=verbose)
-        result = json.loads(mailbox.take(mailbox.RESULT, place) or "null")
+        result = mailbox.take(mailbox.RESULT, place)
     if result is None:
-        raise ProcessError("the process that leads is on another machine, and has the result", code=ExitCode.DONE)
-    return EvaluationResult(**result)
+        progress.say("the process that leads is on another machine, and has the result")
+    return EvaluationResult(**json.loads(result)) if result else None
 
 
 def _inputs(request: Request[EvaluateConfig], progress: Progress) -> tuple[Model, Prepared]:
@@ -95,7 +94,8 @@ def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) 
             if isinstance(event, BatchScored):
                 bar.advance(event.blocks)
 
-        job = EvaluationJob(model=model, blocks=blocks, config=config, report=report, world=world)
+        data = prepared.manifest.splits[VALIDATION].sha256
+        job = EvaluationJob(model=model, blocks=blocks, config=config, report=report, data=data, world=world)
         score = backend.evaluate(job)
     return EvaluationResult(
         backend=backend.name,

@@ -13,7 +13,7 @@ from clm_core.config import TrainConfig
 from clm_core.errors import ClmError
 from clm_core.hub import publishing
 from clm_core.launch import mailbox, processes, worker
-from clm_core.launch.devices import launcher_of, world_of
+from clm_core.launch.devices import launcher_of, unused, world_of
 from clm_core.options import Given, resolve, shown
 from clm_core.options.resolve import AUTO, Request
 from clm_core.results import GenerationResult, TrainingResult
@@ -63,6 +63,8 @@ def train(
         if planned is None or planned.is_done:
             return _already_finished(start, publisher, said)
         progress.say(shape_of_step(planned.schedule))
+        if more := unused(request.backend, request.config):
+            progress.say(more)
         return execute(planned, publisher, progress, is_held=is_held)
 
 

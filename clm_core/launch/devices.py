@@ -38,6 +38,14 @@ def world_of(backend: Backend, config: Any) -> World:
     return world
 
 
+def unused(backend: Backend, config: Any) -> str | None:
+    """The line that says that there are more devices than the training uses, if nobody has said how many to use."""
+    if config.nproc_per_node is not None or backend.parallel is None or backend.world(None).size > 1:
+        return None
+    count = backend.accelerators()
+    return f"{count} GPUs are here, and one is used: --nproc-per-node gpu trains on all of them" if count > 1 else None
+
+
 def check_alone(backend: Backend, command: str) -> None:
     """Make sure that a command that uses one device was started once.
 

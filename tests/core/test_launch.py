@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from clm_core.backend import ALONE, World
-from clm_core.config import TrainConfig
+from clm_core.backend import ALONE, EvaluationJob, World, check_same
+from clm_core.config import EvaluateConfig, TrainConfig
 from clm_core.errors import OptionError, StoppedError
 from clm_core.launch import mailbox, processes, worker
-from clm_core.launch.devices import launcher_of, world_of
+from clm_core.launch.devices import launcher_of, unused, world_of
 from clm_core.registry import get_backend
+from clm_core.testing.tiny import tiny_model, validation_blocks
 
 
 @pytest.fixture
@@ -38,6 +39,24 @@ def test_processes_of_somebody_else_need_a_folder_that_they_share(parallel):
         world_of(parallel, TrainConfig(nproc_per_node="2"))
     assert world_of(parallel, TrainConfig(nproc_per_node="2", output_dir="run")).size == 2
     assert world_of(parallel, TrainConfig()) == ALONE
+
+
+@pytest.mark.parametrize("other", [{"data": "b"}, {"blocks": validation_blocks()[:2]}])
+def test_processes_that_score_something_else_are_told(other):
+    job = EvaluationJob(
+        model=tiny_model(None), blocks=validation_blocks(), config=EvaluateConfig(), report=print, data="a"
+    )
+    check_same([job.identity()] * 2)
+    with pytest.raises(OptionError, match=f"process 1 has another {next(iter(other))} than process 0"):
+        check_same([job.identity(), replace(job, **other).identity()])
+
+
+def test_gpus_that_nobody_has_asked_for_are_mentioned(parallel, monkeypatch):
+    monkeypatch.setattr(type(parallel), "accelerators", lambda self: 4)
+    assert "4 GPUs are here" in unused(parallel, TrainConfig())
+    assert unused(parallel, TrainConfig(nproc_per_node="1")) is None
+    monkeypatch.setattr(type(parallel), "accelerators", lambda self: 1)
+    assert unused(parallel, TrainConfig()) is None
 
 
 @pytest.mark.parametrize(("asked", "why"), [(None, "without --nproc-per-node"), ("2", "starts no processes")])

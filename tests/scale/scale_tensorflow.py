@@ -87,6 +87,13 @@ def test_two_workers_make_the_run_of_one(alone, folder):
     assert_same_curve(alone, folder / "workers")
 
 
+def test_an_evaluation_on_two_devices_has_the_score_of_one(two):
+    score = clm("--backend", "tf", "--json", "evaluate", "--model-name-or-path", str(two), "--nproc-per-node")
+    runs = [subprocess.run([*score, devices], capture_output=True, text=True, check=True) for devices in ("1", "2")]
+    one, other = (json.loads(found.stdout)["metrics"] for found in runs)
+    assert other == pytest.approx(one, rel=1e-8)
+
+
 @pytest.mark.parametrize(("first", "then"), [("1", "2"), ("2", "1")])
 def test_another_number_of_devices_resumes(first, then, alone, two, folder):
     checkpoint = {"1": alone, "2": two}[first] / "checkpoint-12"
