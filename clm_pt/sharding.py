@@ -1,12 +1,33 @@
 """FSDP2: weights, gradients and moments are cut up over the devices, and made whole one by one to be written."""
 
+import os
+
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
+from clm_core.backend import Model
+from clm_core.durable.disk_errors import shown
 from clm_core.errors import OptionError, first_line
+from clm_core.models.parameter_count import count_parameters
+
+
+def check_memory(model: Model) -> None:
+    """Make sure that the processes of this machine can hold a whole model each, as they do before it is cut up.
+
+    Raises:
+        OptionError: the weights alone need more than the memory that there is.
+    """
+    count, processes = count_parameters(model), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = (count or 0) * torch.float32.itemsize
+    if processes * size > memory:
+        raise OptionError(
+            f"pt fsdp: each process loads the whole model before it cuts it up, and {processes} of {shown(size)} need "
+            f"more than the {shown(memory)} of memory here: start fewer processes on each machine, or use a smaller model"
+        )
 
 
 def check_can_be_sharded(model: PreTrainedModel) -> None:

@@ -25,7 +25,7 @@ from clm_pt.modeling import load, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying
 from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import score, share_of_step, token_loss
-from clm_pt.sharding import check_can_be_sharded, free, shard, whole_weights
+from clm_pt.sharding import check_can_be_sharded, check_memory, free, shard, whole_weights
 from clm_pt.workers import is_worker
 
 
@@ -55,6 +55,8 @@ class ScheduledTrainer(Trainer):
         """Of the last step, over all devices."""
         self.added_loss: float | None = None
         """What the model added to it."""
+        if job.options.fsdp:
+            check_memory(job.source)
         model = _aligned(_trainable_as_new(load(job.source)))
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)

@@ -49,7 +49,7 @@ def check_same(identities: Sequence[Mapping[str, str]]) -> None:
     """
     first = identities[0]
     for number, other in enumerate(identities):
-        for name in first.keys() | other.keys():
+        for name in sorted(first.keys() | other.keys()):
             if first.get(name) != other.get(name):
                 raise OptionError(
                     f"process {number} has another {name} than process 0, {other.get(name)} in place of "

@@ -1,13 +1,16 @@
 """What FSDP2 cannot cut up is an error that names it, before anything is trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 from clm_core.errors import OptionError
+from clm_core.testing.tiny import tiny_model
 from clm_pt.backend import PyTorchOptions
 from clm_pt.processes import together
-from clm_pt.sharding import check_can_be_sharded
+from clm_pt.sharding import check_can_be_sharded, check_memory
 from clm_pt.training import create_trainer, train
 
 TINY = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 8}
@@ -24,6 +27,14 @@ def test_a_tensor_of_two_blocks_is_refused_by_its_names(model):
     second.fc1.weight = first.fc1.weight
     with pytest.raises(OptionError, match=r"type opt .*layers\.0\.fc1\.weight and .*layers\.1\.fc1\.weight are one"):
         check_can_be_sharded(model)
+
+
+def test_a_model_that_the_processes_of_a_machine_cannot_load_is_refused_before_it_is_loaded(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    check_memory(tiny_model(None))
+    huge = GPT2Config(n_embd=2**15, n_layer=96, n_head=128)
+    with pytest.raises(OptionError, match=r"8 of [\d.,]+ [GT]B need more .*: start fewer processes"):
+        check_memory(replace(tiny_model(None), architecture=huge))
 
 
 def test_experts_that_a_device_may_leave_out_are_refused_by_their_name(model):
