@@ -26,7 +26,7 @@ def check_memory(model: Model) -> None:
     if processes * size > memory:
         raise OptionError(
             f"pt fsdp: each process loads the whole model before it cuts it up, and {processes} of {shown(size)} need "
-            f"more than the {shown(memory)} of memory here: start fewer processes on each machine, or use a smaller model"
+            f"more than the {shown(memory)} of memory here: start fewer of them here, or use a smaller model"
         )
 
 

@@ -33,7 +33,7 @@ def test_a_model_that_the_processes_of_a_machine_cannot_load_is_refused_before_i
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     check_memory(tiny_model(None))
     huge = GPT2Config(n_embd=2**15, n_layer=96, n_head=128)
-    with pytest.raises(OptionError, match=r"8 of [\d.,]+ [GT]B need more .*: start fewer processes"):
+    with pytest.raises(OptionError, match=r"8 of [\d.,]+ [GT]B need more .*: start fewer of them"):
         check_memory(replace(tiny_model(None), architecture=huge))
 
 
