@@ -79,16 +79,25 @@ def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generat
         ModelError: transformers has no causal language model of this architecture.
         OutputError: the weights on the disk differ from `weights`.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_settings(architecture, folder, generation_config=generation_config)
+    write_weights(weights, folder / WEIGHTS)
+    sync(folder)
+
+
+def save_settings(architecture: Any, folder: Path, *, generation_config: Any = None) -> None:
+    """Write config.json and generation_config.json as `save` does.
+
+    Raises:
+        ModelError: transformers has no causal language model of this architecture.
+    """
     from transformers import GenerationConfig
 
     config = _of_causal_model(architecture)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_weights(weights, folder / WEIGHTS)
     config.save_pretrained(folder)
     # transformers does not write settings that contradict each other; without the file it uses its defaults.
     with suppress(ValueError):
         (generation_config or GenerationConfig.from_model_config(config)).save_pretrained(folder)
-    sync(folder)
 
 
 def write_weights(weights: Mapping[str, Any], file: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import OptimizationOptions, moved, option
@@ -44,6 +45,7 @@ class PyTorchBackend(Backend):
     models = "transformers' causal language models"
     comes_first = True
     parallel = "torchrun: DDP, FSDP2"
+    unsupported: ClassVar[dict[str, str]] = {"lora_r": "it has no adapters yet"}
     options = PyTorchOptions
     opens = OPENS
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait f
     import numpy as np
     import numpy.typing as npt
 
+    from clm_core.adapters import Adapter
     from clm_core.schedule import Schedule
 
 Blocks: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
@@ -47,6 +48,8 @@ class Model:
     seed: int
     ignore_unused_weights: bool = False
     """Whether the files may contain tensors that the model does not use; otherwise the core rejects them."""
+    adapter: Adapter | None = None
+    """What is beside the weights of the model, which stay as they are: `clm_core.adapters` has all about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +97,11 @@ class TrainingJob:
 
     @property
     def source(self) -> Model:
-        """What to load: the weights of the checkpoint, if there is one."""
+        """What to load: the weights of the checkpoint, if there is one; of an adapter, these beside its base."""
         if self.resume_from is None:
             return self.model
+        if self.model.adapter:
+            return replace(self.model, adapter=replace(self.model.adapter, folder=str(self.resume_from)))
         return replace(self.model, name_or_path=str(self.resume_from), revision="main")
 
     def evaluates_at(self, step: int) -> bool:

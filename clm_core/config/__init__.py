@@ -3,6 +3,7 @@
 The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
 """
 
+from clm_core.config.adapters import AdapterOptions
 from clm_core.config.commands import (
     COMMANDS,
     Command,
@@ -27,6 +28,7 @@ from clm_core.config.model import ArchitectureOptions, TokenizerOptions, Weights
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, RunOptions
 from clm_core.config.values import (
+    ALL_LINEAR,
     at_least,
     between,
     delimiter,
@@ -40,7 +42,9 @@ from clm_core.config.values import (
 )
 
 __all__ = [
+    "ALL_LINEAR",
     "COMMANDS",
+    "AdapterOptions",
     "ArchitectureOptions",
     "Command",
     "DataOptions",

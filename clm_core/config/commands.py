@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from clm_core.config.adapters import AdapterOptions
 from clm_core.config.data import DataOptions, PreparedOptions, PreprocessingOptions
 from clm_core.config.declaration import option
 from clm_core.config.hub import DatasetRepositoryOptions, HubOptions, ModelRepositoryOptions, PublishingOptions
@@ -22,6 +23,7 @@ class TrainConfig(
     PreparedOptions,
     PreprocessingOptions,
     DataOptions,
+    AdapterOptions,
     ArchitectureOptions,
     WeightsOptions,
     TokenizerOptions,
@@ -77,6 +79,7 @@ class ParityConfig(
     PreparedOptions,
     PreprocessingOptions,
     DataOptions,
+    AdapterOptions,
     ArchitectureOptions,
     WeightsOptions,
     TokenizerOptions,

@@ -11,6 +11,9 @@ from clm_core.shards import Shard
 Check = Callable[[Any], str | None]
 """Takes a value and says what it must be, or None if it is that."""
 
+ALL_LINEAR = "all-linear"
+"""What stands for all dense layers but the output layer, as in peft."""
+
 FLOAT32 = 3.4028234663852886e38
 """The largest number of float32."""
 
@@ -58,6 +61,20 @@ def devices(value: str) -> str | None:
     """The value says how many devices: a number, or all GPUs."""
     is_number = value.isascii() and value.isdigit() and int(value) > 0
     return None if is_number or value == "gpu" else "a number above 0, or `gpu` for all GPUs of the machine"
+
+
+def module_names(value: tuple[str, ...]) -> str | None:
+    """The values can be names of modules, each given once."""
+    if any(not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name) for name in value):
+        return "names of modules, separated by spaces, such as q_proj v_proj"
+    return None if len(set(value)) == len(value) else "names of modules, each of them once"
+
+
+def target_modules(value: tuple[str, ...]) -> str | None:
+    """The values can be names of modules, or stand for all of them."""
+    if ALL_LINEAR in value and len(value) > 1:
+        return f"names of modules, or {ALL_LINEAR} alone"
+    return module_names(value)
 
 
 def shard(value: str) -> str | None:

@@ -87,6 +87,13 @@ def first_weight(name: str, shape: tuple[int, ...], architecture: Any, *, seed: 
     return _normal(name, math.prod(shape), deviation, seed).reshape(shape)
 
 
+def uniform(name: str, shape: tuple[int, ...], limit: float, *, seed: int) -> Array:
+    """Numbers between plus and minus `limit`, float32, drawn for a tensor of this name."""
+    raw = _bits(name, seed).random_raw(math.prod(shape))
+    drawn: Array = (limit * (2.0 * _between_0_and_1(raw) - 1.0)).astype(np.float32)
+    return drawn.reshape(shape)
+
+
 def _is_computed(name: str, architecture: Any) -> bool:
     sinusoidal = architecture.model_type == "roformer" or getattr(architecture, "sinusoidal_embeddings", False)
     return sinusoidal and name.endswith(("embed_positions.weight", "position_embeddings.weight"))
@@ -113,9 +120,7 @@ def _deviation(name: str, architecture: Any) -> float:
 
 
 def _normal(name: str, count: int, deviation: float, seed: int) -> Array:
-    """Normal numbers from the raw output of a bit generator, which NumPy keeps stable between versions (NEP 19)."""
-    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")
-    bits = np.random.PCG64(np.random.SeedSequence([seed, *words.tolist()]))
+    bits = _bits(name, seed)
     numbers = np.empty(count, np.float32)
     for start in range(0, count, PART):
         part = numbers[start : start + PART]
@@ -123,8 +128,19 @@ def _normal(name: str, count: int, deviation: float, seed: int) -> Array:
     return numbers
 
 
+def _bits(name: str, seed: int) -> np.random.PCG64:
+    """A bit generator, whose raw output NumPy keeps stable between versions (NEP 19)."""
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")
+    return np.random.PCG64(np.random.SeedSequence([seed, *words.tolist()]))
+
+
+def _between_0_and_1(raw: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """Uniform numbers; never 0, of which there is no logarithm."""
+    return np.asarray(((raw >> np.uint64(11)) + 0.5) * 2.0**-53, np.float64)
+
+
 def _box_muller(raw: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """As many standard normal numbers as there are raw ones, an even count (Box and Muller, 1958)."""
-    uniform = ((raw >> np.uint64(11)) + 0.5) * 2.0**-53  # Between 0 and 1, and never 0, of which there is no logarithm.
+    uniform = _between_0_and_1(raw)
     radius, angle = np.sqrt(-2.0 * np.log(uniform[::2])), 2.0 * math.pi * uniform[1::2]
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])

@@ -4,10 +4,12 @@ This does not apply to a file or a recipe, which serves several commands.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from clm_core.config import (
+    AdapterOptions,
     EvaluateConfig,
     GenerateConfig,
     InspectConfig,
@@ -51,6 +53,10 @@ def _limit(config: Any) -> str | None:
 
 def _patience(config: Any) -> str | None:
     return "has no effect without stop_on_loss_spike" if config.stop_on_loss_spike is None else None
+
+
+def _of_adapter(config: Any) -> str | None:
+    return "has no effect without lora_r, which trains an adapter" if config.lora_r is None else None
 
 
 def _of_validation(config: Any) -> str | None:
@@ -124,10 +130,13 @@ _DATA: dict[str, Rule] = {
     "max_eval_samples": _of_validation_data,
 }
 
+_ADAPTER: dict[str, Rule] = {each.name: _of_adapter for each in fields(AdapterOptions) if each.name != "lora_r"}
+
 RULES: Mapping[type, Mapping[str, Rule]] = {
     TrainConfig: {
         **_DATA,
         **_STEP,
+        **_ADAPTER,
         "eval_strategy": _eval_strategy,
         "eval_steps": _with_steps("eval_strategy"),
         "save_steps": _with_steps("save_strategy"),
@@ -144,7 +153,13 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         **dict.fromkeys(DRAWS, _of_draws),
     },
     PrepareConfig: _DATA,
-    ParityConfig: {**_DATA, **_STEP, "num_train_epochs": _epochs, "per_device_eval_batch_size": _of_validation_data},
+    ParityConfig: {
+        **_DATA,
+        **_STEP,
+        **_ADAPTER,
+        "num_train_epochs": _epochs,
+        "per_device_eval_batch_size": _of_validation_data,
+    },
     InspectConfig: {"split": _of_block, "tokenizer_name": _of_block},
 }
 """For the options of each command, those that need others."""

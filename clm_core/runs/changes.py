@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from clm_core.config import (
+    AdapterOptions,
     ArchitectureOptions,
     DataOptions,
     EvaluationOptions,
@@ -48,9 +49,8 @@ MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCAT
 
 SETTLED = (
     _names(DataOptions, PreprocessingOptions, PreparedOptions, TokenizerOptions, WeightsOptions, ArchitectureOptions)
-    - MAY_CHANGE
-    - ELSEWHERE
-)
+    | _names(AdapterOptions)
+) - (MAY_CHANGE | ELSEWHERE)
 """What the run is: with another model, or other blocks, it is another run."""
 
 LENGTH = {

@@ -42,6 +42,12 @@ TRAINING_PROBES: dict[str, Changes] = {
     "adam_epsilon": ({}, {"adam_epsilon": 1e-2}),
     "max_grad_norm": ({}, {"max_grad_norm": 0.1}),
     "bf16": ({}, {"bf16": True}),
+    "lora_r": ({"lora_r": 2}, {"lora_r": 4, "lora_alpha": 2}),
+    "lora_alpha": ({"lora_r": 2}, {"lora_r": 2, "lora_alpha": 16}),
+    "lora_dropout": ({"lora_r": 2}, {"lora_r": 2, "lora_dropout": 0.5}),
+    "lora_target_modules": ({"lora_r": 2}, {"lora_r": 2, "lora_target_modules": ("c_fc",)}),
+    "lora_modules_to_save": ({"lora_r": 2}, {"lora_r": 2, "lora_modules_to_save": ("ln_f",)}),
+    "use_rslora": ({"lora_r": 2}, {"lora_r": 2, "use_rslora": True}),
 }
 """For each other training option that a backend implements: two settings whose runs cannot be the same."""
 
@@ -111,7 +117,7 @@ def of_training(backend: Backend) -> list[str]:
     runs = [recorded.RUNS[name] for name in recorded_runs(backend)]
     runs += [recorded.RESUMED_OPTIONS] * is_resumed(backend)
     proved = {name for options in runs for name in {**SETTINGS, **options}}
-    return _without(TRAINING_PROBES, proved, backend)
+    return [name for name in _without(TRAINING_PROBES, proved, backend) if _can_be_set(TRAINING_PROBES[name], backend)]
 
 
 def of_memory(backend: Backend) -> list[str]:
@@ -122,6 +128,11 @@ def of_memory(backend: Backend) -> list[str]:
 def of_generation(backend: Backend) -> list[str]:
     """The generation options that a probe has to prove: supported, and not proved by counts."""
     return _without(SAMPLING_PROBES, set() if backend.incomparable else COUNTED, backend)
+
+
+def _can_be_set(changes: Changes, backend: Backend) -> bool:
+    """Whether the backend supports all that the two settings have: some options need another one."""
+    return not {*changes[0], *changes[1]} & set(backend.unsupported)
 
 
 def _without(probes: Collection[str], proved: Collection[str], backend: Backend) -> list[str]:

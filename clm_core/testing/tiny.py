@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.adapters import new_adapter
 from clm_core.backend import Backend, Blocks, Model, Report, TrainingJob
 from clm_core.config import TrainConfig
 from clm_core.models.first_weights import first_weight
@@ -72,8 +74,9 @@ def training_job(
     config = build(TrainConfig, [{name: Given(value, "the contract") for name, value in settings.items()}])
     train, validation = blocks or (training_blocks(), validation_blocks())
     (folder / "model").mkdir(parents=True)
+    model = model or tiny_model(None, seed=config.seed)
     return TrainingJob(
-        model=model or tiny_model(None, seed=config.seed),
+        model=model if config.lora_r is None else with_adapter(model, config, folder / "base"),
         train=train,
         validation=validation,
         schedule=Schedule.from_config(config, blocks=len(train)),
@@ -85,6 +88,15 @@ def training_job(
         report=report,
         backend=backend.name,
     )
+
+
+def with_adapter(model: Model, config: TrainConfig, folder: Path) -> Model:
+    """A model with the adapter that the options ask for; one from scratch is written to `folder`, to be its base."""
+    if model.name_or_path is None:
+        weights = first_weights(model.architecture, seed=model.seed)
+        model = replace(model, name_or_path=write_model(folder, model.architecture, weights).name_or_path)
+    adapter = new_adapter(config, model.name_or_path, model.revision, model.architecture)
+    return replace(model, adapter=adapter)
 
 
 def shapes(architecture: Any) -> dict[str, tuple[int, ...]]:

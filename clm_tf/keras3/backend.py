@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
@@ -47,6 +48,7 @@ class KerasBackend(Backend):
     install = 'pip install "clm[keras]"'
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
+    unsupported: ClassVar[dict[str, str]] = {"lora_r": "it has no adapters; --backend pt has them"}
     why_one_device = "its optimizer does not add up the gradients of several"
     options = KerasOptions
     opens = OPENS

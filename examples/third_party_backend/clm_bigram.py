@@ -88,7 +88,7 @@ class BigramBackend(Backend):
     install = "pip install ./examples/third_party_backend"
     incomparable = "bigram counts are not a transformers architecture"
     unsupported: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio"), NO_GRADIENT),
+        **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "lora_r"), NO_GRADIENT),
         **dict.fromkeys(("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"), NO_GRADIENT),
         "gradient_checkpointing": NO_GRADIENT,
         "bf16": "counts are whole numbers",

@@ -49,6 +49,8 @@ NARROW = {
     "encoding": "cp1252",
     "shard": "2/3",
     "hub_license": "cc-by-4.0",
+    "lora_target_modules": ("q_proj", "h.0.attn"),
+    "lora_modules_to_save": ("lm_head",),
 }
 """A value of each option that takes no text but of one form."""
 
@@ -57,10 +59,10 @@ def another(option):
     """A value that the option takes and that is not its default."""
     if get_origin(option.kind) is Literal:
         return next(value for value in get_args(option.kind) if value != option.default)
-    if get_origin(option.kind) is tuple:
-        return ("a b.txt", "ünï.csv")
     if option.name in NARROW:
         return NARROW[option.name]
+    if get_origin(option.kind) is tuple:
+        return ("a b.txt", "ünï.csv")
     if option.kind is str:
         return "some: text # 'quoted'"
     if option.kind is bool:
