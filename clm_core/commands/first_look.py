@@ -22,12 +22,15 @@ def look(config: Any, backend: str = "") -> None:
     """Find errors in the options of a command within a tenth of a second, or with one request to the Hub.
 
     Raises:
-        ClmError: the data, a folder or the model is not there, or none is named.
+        ClmError: the data, a folder or the model is not there, or none is named; or an option cannot be.
     """
     if isinstance(config, DataOptions) and not (getattr(config, "prepared", None) or getattr(config, "merge", None)):
         check_sources(config)
     if isinstance(config, TrainConfig | ParityConfig):
+        from clm_core.schedule import check_rates  # It needs NumPy, which the other commands do without.
+
         _check_model(config, backend)
+        check_rates(config)
     named = {name: getattr(config, name, None) for name in NAMED}
     wanted = {option: name for option, name in named.items() if name and name != SAMPLE and not is_here(option, name)}
     for name in dict.fromkeys(wanted.values()):

@@ -1,5 +1,6 @@
 """Declares options as fields of a frozen dataclass: `option()`, with its help and its check, and `moved()`."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -7,11 +8,20 @@ from clm_core.config.values import Check
 
 
 def option(
-    default: Any, help: str, *, check: Check | None = None, metavar: str | None = None, short: str | None = None
+    default: Any,
+    help: str,
+    *,
+    check: Check | None = None,
+    metavar: str | None = None,
+    short: str | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> Any:
-    """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter."""
-    metadata = {"help": help, "check": check, "metavar": metavar, "short": short, "moved": False}
-    return field(default=default, metadata=metadata)
+    """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter.
+
+    `refused` has the values that other programs have and that are none here, each with the reason.
+    """
+    metadata = {"help": help, "check": check, "metavar": metavar, "short": short, "refused": refused or {}}
+    return field(default=default, metadata={**metadata, "moved": False})
 
 
 def moved(group: type, name: str) -> Any:

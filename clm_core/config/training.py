@@ -2,10 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from clm_core import rates
 from clm_core.config.declaration import option
 from clm_core.config.values import at_least, between, devices, in_float32, not_negative, positive, positive_or_unlimited
+
+if TYPE_CHECKING:
+    ScheduleName = str
+else:
+    ScheduleName = Literal[tuple(rates.SCHEDULES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +51,11 @@ class OptimizationOptions:
     gradient_accumulation_steps: int = option(1, "batches of each device per step", check=at_least(1))
     dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch if it is not full")
     learning_rate: float = option(2e-5, "the learning rate after warmup", check=in_float32(positive))
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = option(
-        "linear", "learning-rate schedule after warmup"
+    lr_scheduler_type: ScheduleName = option(  # noqa: RUF009  (a field, as the others)
+        "linear", "learning-rate schedule after warmup", refused=rates.REFUSED
+    )
+    lr_scheduler_kwargs: str | None = option(
+        None, "arguments of the schedule, such as `num_cycles=3` or `min_lr_rate=0.1`", metavar="KEY=VALUE,..."
     )
     warmup_steps: int = option(0, "steps over which the learning rate rises from 0", check=at_least(0))
     warmup_ratio: float = option(0.0, "the same, as a fraction of all steps", check=between(0, 1, open_high=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 from clm_core.errors import OptionError
 from clm_core.options.declared import changed
-from clm_core.options.given import Given
+from clm_core.options.given import Given, as_pairs, written_as_pairs
 
 BREAKS = set("\x85\u2028\u2029")
 """Line breaks of Unicode: PyYAML writes them into a value as they are, and does not read them back."""
@@ -64,7 +64,9 @@ def _mapping(node: Any, path: Path, section: str = "") -> dict[str, Given]:
         name, place = f"{section}{key_node.value}", f"{path}, line {key_node.start_mark.line + 1}"
         if name in given:
             raise OptionError(f"{place}: {name} is given twice")
-        if isinstance(value_node, yaml.MappingNode) and not section:
+        if isinstance(value_node, yaml.MappingNode) and name.rpartition(".")[2] in written_as_pairs():
+            given[name] = Given(as_pairs({key: each.value for key, each in _mapping(value_node, path).items()}), place)
+        elif isinstance(value_node, yaml.MappingNode) and not section:
             part = _mapping(value_node, path, section=f"{name}.")
             if twice := sorted(part.keys() & given.keys()):
                 raise OptionError(f"{part[twice[0]].place}: {twice[0]} is given twice")

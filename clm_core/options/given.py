@@ -6,8 +6,10 @@ A flag, a YAML key and an argument are read alike: a text or a Python object, wi
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
+from clm_core.config import TrainConfig
 from clm_core.errors import OptionError
 from clm_core.options import hints
 from clm_core.options.declared import Option, list_options
@@ -27,18 +29,37 @@ Layer = Mapping[str, Given]
 Config = TypeVar("Config")
 
 
+PAIRS = "KEY=VALUE,..."
+"""The metavar of options that take pairs."""
+
 TRUE, FALSE, NONE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}, {"none", "null", "~", ""}
 
 
 def from_arguments(arguments: Mapping[str, Any]) -> dict[str, Given]:
-    """The options of a call from Python; a mapping has the options of the backend it is named after."""
+    """The options of a call from Python; a mapping has the options of the backend it is named after.
+
+    That of an option which is written `KEY=VALUE,...` may be a mapping, too.
+    """
     given: dict[str, Given] = {}
     for name, value in arguments.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and name in written_as_pairs():
+            given[name] = Given(as_pairs(value), f"argument {name}")
+        elif isinstance(value, Mapping):
             given |= {f"{name}.{key}": Given(item, f"argument {name}[{key!r}]") for key, item in value.items()}
         else:
             given[name] = Given(value, f"argument {name}")
     return given
+
+
+@cache
+def written_as_pairs() -> frozenset[str]:
+    """The options whose value is `KEY=VALUE,...`."""
+    return frozenset(option.name for option in list_options(TrainConfig) if option.metavar == PAIRS)
+
+
+def as_pairs(values: Mapping[str, Any]) -> str:
+    """A mapping as it is written on the command line."""
+    return ",".join(f"{key}={value}" for key, value in values.items())
 
 
 def build(cls: type[Config], layers: Sequence[Layer]) -> Config:
@@ -64,6 +85,8 @@ def unknown(name: str, known: Iterable[str], place: str) -> OptionError:
 
 
 def _converted(option: Option, given: Given) -> Any:
+    if why := option.metadata["refused"].get(str(given.value)):
+        raise OptionError(f"{option.name} {given.value}: {why} ({given.place})")
     try:
         value = _value(option, given.value)
     except (TypeError, ValueError, OverflowError):

@@ -5,6 +5,6 @@ frameworks, or a run before and after it was resumed, or on more devices, cannot
 """
 
 from clm_core.schedule.order import Rows, epoch_order
-from clm_core.schedule.schedule import Schedule
+from clm_core.schedule.schedule import Schedule, check_rates
 
-__all__ = ["Rows", "Schedule", "epoch_order"]
+__all__ = ["Rows", "Schedule", "check_rates", "epoch_order"]

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.config import TrainConfig
+from clm_core import rates
+from clm_core.config import OptimizationOptions, TrainConfig
 from clm_core.config.values import FLOAT32
 from clm_core.errors import DataError, OptionError
 from clm_core.schedule.order import FEISTEL, IN_MEMORY, Rows, rows_in
 
 Rates = npt.NDArray[np.float64]
+
+UNKNOWN = 2**62
+"""Steps of a training of which it is not known yet how many it has: more than any has."""
 
 RATES_AT_ONCE = 2**16
 """Learning rates computed at a time, so that no more memory is needed than they take."""
@@ -45,6 +49,7 @@ class Schedule:
     drop_last: bool = False
     devices: int = 1
     """The devices that each step is shared out to."""
+    lr_scheduler_kwargs: str | None = None
 
     @classmethod
     def from_config(
@@ -54,7 +59,8 @@ class Schedule:
 
         Raises:
             DataError: there are fewer blocks than a batch has.
-            OptionError: the warmup is given twice, or is longer than the training; or updates are beyond float32.
+            OptionError: the warmup is given twice, or is longer than the training; the learning rate's schedule cannot
+                have its arguments; or updates are beyond float32.
         """
         _check_updates(config)
         each = config.per_device_train_batch_size * config.gradient_accumulation_steps
@@ -68,6 +74,8 @@ class Schedule:
         kept = _blocks_per_epoch(blocks, step_blocks, batch, drop_last=config.dataloader_drop_last)
         steps_per_epoch = math.ceil(kept / step_blocks)
         total = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
+        warmup_steps = _warmup_steps(config, total)
+        check_rates(config, total, warmup_steps)
         every = {"no": None, "epoch": steps_per_epoch}
         return cls(
             blocks=blocks,
@@ -76,7 +84,7 @@ class Schedule:
             step_blocks=step_blocks,
             seed=config.seed,
             total_steps=total,
-            warmup_steps=_warmup_steps(config, total),
+            warmup_steps=warmup_steps,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler_type,
             logging_steps=config.logging_steps,
@@ -84,6 +92,7 @@ class Schedule:
             save_every=every.get(config.save_strategy, config.save_steps),
             drop_last=config.dataloader_drop_last,
             devices=devices,
+            lr_scheduler_kwargs=config.lr_scheduler_kwargs,
         )
 
     @property
@@ -154,11 +163,11 @@ class Schedule:
 
     def learning_rates(self) -> Rates:
         """The learning rate of every step, of shape (total_steps,): what a backend trains with."""
-        rates = np.empty(self.total_steps)
+        found = np.empty(self.total_steps)
         for first in range(0, self.total_steps, RATES_AT_ONCE):
             steps = np.arange(first, min(first + RATES_AT_ONCE, self.total_steps))
-            rates[steps[0] : steps[-1] + 1] = self._rates_at(steps)
-        return rates
+            found[steps[0] : steps[-1] + 1] = self._rates_at(steps)
+        return found
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the step after `step` steps: transformers' `get_scheduler`, in the same arithmetic."""
@@ -215,23 +224,9 @@ class Schedule:
             yield done + 1, rows_of(within)
 
     def _rates_at(self, steps: Rows) -> Rates:
-        decaying = max(1, self.total_steps - self.warmup_steps)
-        match self.lr_scheduler_type:
-            case "constant" | "constant_with_warmup":
-                rates = np.full(len(steps), self.learning_rate)
-            case "linear":
-                rates = self.learning_rate * np.maximum(0, self.total_steps - steps) / decaying
-            case "cosine":
-                angles = math.pi * np.minimum(1.0, (steps - self.warmup_steps) / decaying)
-                # Not NumPy's cosine, whose last bit depends on the machine.
-                rates = (
-                    self.learning_rate
-                    * 0.5
-                    * (1.0 + np.fromiter(map(math.cos, angles.tolist()), np.float64, len(angles)))
-                )
-            case _:
-                raise ValueError(f"there is no formula for lr_scheduler_type {self.lr_scheduler_type}")
-        return np.where(steps < self.warmup_steps, self.learning_rate * steps / max(1, self.warmup_steps), rates)
+        extent = rates.Extent(steps, self.total_steps, self.warmup_steps, self.learning_rate)
+        found: Rates = rates.rates(self.lr_scheduler_type, extent, self.lr_scheduler_kwargs)
+        return found
 
     def _share(self, rows: Rows, rank: int) -> list[Rows]:
         size, start = self.share_size, self.share_size * rank
@@ -239,6 +234,19 @@ class Schedule:
 
     def _batches_for(self, rows: int) -> int:
         return math.ceil(rows / (self.share_size * self.devices))
+
+
+def check_rates(config: OptimizationOptions, total: int = UNKNOWN, warmup: int = 0) -> None:
+    """Make sure that the learning rate's schedule can have its arguments, as far as the steps are known.
+
+    Raises:
+        OptionError: one is unknown, missing, of another kind or out of its range, or does not fit the training.
+    """
+    extent = rates.Extent(np.arange(1), total, warmup, config.learning_rate)
+    try:
+        rates.rates(config.lr_scheduler_type, extent, config.lr_scheduler_kwargs)
+    except ValueError as error:
+        raise OptionError(f"lr_scheduler_kwargs {config.lr_scheduler_kwargs or 'none'}: {error}") from None
 
 
 def _blocks_per_epoch(blocks: int, step_blocks: int, batch_size: int, *, drop_last: bool) -> int:

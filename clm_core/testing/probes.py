@@ -34,6 +34,10 @@ TRAINING_PROBES: dict[str, Changes] = {
     ),
     "learning_rate": ({}, {"learning_rate": 1e-3}),
     "lr_scheduler_type": ({}, {"lr_scheduler_type": "cosine"}),
+    "lr_scheduler_kwargs": (
+        {"lr_scheduler_type": "cosine"},
+        {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": "num_cycles=2"},
+    ),
     "warmup_steps": ({}, {"warmup_steps": 2}),
     "warmup_ratio": ({}, {"warmup_ratio": 0.5}),
     "weight_decay": ({}, {"weight_decay": 0.5}),

@@ -8,7 +8,7 @@ from support.imports import imported_names, modules
 import clm_core
 
 FLOORS = [
-    "lazy redaction results shards",
+    "lazy rates redaction results shards",
     "config errors installation stopping",
     "durable",
     "hub_requests optimizer paths sample sampling schedule screen",

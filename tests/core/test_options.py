@@ -281,3 +281,19 @@ def test_options_of_one_name_are_the_same_for_every_verb():
         for option in list_options(cls):
             if option.name not in {"output_dir", "seed"}:  # Of the command that writes there, or draws with it.
                 assert known.setdefault(option.name, option) == option
+
+
+def test_pairs_may_be_a_mapping_in_a_file_and_from_python(tmp_path):
+    (tmp_path / "my.yaml").write_text("lr_scheduler_kwargs:\n  num_cycles: 3\n  power: 2\npt:\n  bf16: true\n")
+    file, given = (
+        from_file(tmp_path / "my.yaml"),
+        from_arguments({"lr_scheduler_kwargs": {"num_cycles": 3, "power": 2}}),
+    )
+    assert file["lr_scheduler_kwargs"].value == given["lr_scheduler_kwargs"].value == "num_cycles=3,power=2"
+    assert file["pt.bf16"].value == "true"
+
+
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+def test_a_value_of_other_programs_is_refused_with_its_reason(name):
+    with pytest.raises(OptionError, match=f"lr_scheduler_type {name}: it changes the learning rate by the losses"):
+        build(TrainConfig, [from_arguments({"lr_scheduler_type": name})])

@@ -1,6 +1,7 @@
 """The schedule of a training: what must hold for any number of blocks, batches and steps."""
 
 import math
+import re
 from dataclasses import replace
 from typing import get_args
 
@@ -16,11 +17,19 @@ from clm_core.schedule import schedule as module
 
 COUNTS = st.integers(1, 40)
 KINDS = get_args(next(option.kind for option in list_options(TrainConfig) if option.name == "lr_scheduler_type"))
+NEEDED = {
+    "cosine_with_min_lr": "min_lr_rate=0.1",
+    "cosine_warmup_with_min_lr": "min_lr_rate=0.1",
+    "warmup_stable_decay": "num_decay_steps=0",
+}
+"""Arguments that a schedule cannot do without."""
 ORDER = [[4, 1, 3, 6, 0, 7, 2, 5], [1, 2, 5, 3, 6, 0, 4, 7], [3, 2, 1, 6, 0, 7, 4, 5]]
 
 
 def schedule(blocks=100, **options):
-    return Schedule.from_config(TrainConfig(**{"per_device_train_batch_size": 4, **options}), blocks=blocks)
+    needed = {"lr_scheduler_kwargs": NEEDED.get(options.get("lr_scheduler_type"))}
+    config = TrainConfig(**{"per_device_train_batch_size": 4, **needed, **options})
+    return Schedule.from_config(config, blocks=blocks)
 
 
 @given(st.integers(1, 500), st.integers(0, 2**32 - 1), st.integers(0, 50))
@@ -146,8 +155,42 @@ def test_the_rates_of_all_steps_are_those_of_each(kind, monkeypatch):
 
 
 def test_a_scheduler_without_a_formula_is_no_other_one():
-    with pytest.raises(ValueError, match="no formula for lr_scheduler_type inverse_sqrt"):
-        replace(schedule(), lr_scheduler_type="inverse_sqrt").learning_rate_at(5)
+    with pytest.raises(ValueError, match="no formula for lr_scheduler_type greedy"):
+        replace(schedule(), lr_scheduler_type="greedy").learning_rate_at(5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "says"),
+    [
+        ("linear", "num_cycles=2", "linear has no argument num_cycles: it takes none"),
+        ("cosine", "cycles=2", "cosine has no argument cycles: it takes num_cycles"),
+        ("cosine", "num_cycles=many", "num_cycles is a number above 0, not many"),
+        ("cosine", "num_cycles=0", "num_cycles is a number above 0, not 0"),
+        ("cosine", "num_cycles=1,num_cycles=2", "num_cycles is given twice"),
+        ("cosine", "num_cycles", "'num_cycles' is not of the form KEY=VALUE"),
+        ("cosine", '{"num_cycles": ', "neither KEY=VALUE,... nor an object of JSON"),
+        ("polynomial", "lr_end=1", "lr_end 1 is not below learning_rate 2e-05"),
+        ("cosine_with_min_lr", None, "it needs either min_lr=... or min_lr_rate=..."),
+        ("cosine_with_min_lr", "min_lr=1e-6,min_lr_rate=0.1", "it needs either"),
+        ("cosine_with_min_lr", "min_lr=1", "min_lr 1 is above learning_rate 2e-05"),
+        ("cosine_with_min_lr", "min_lr_rate=1.5", "min_lr_rate is a number from 0 to 1, not 1.5"),
+        ("warmup_stable_decay", None, "warmup_stable_decay needs num_decay_steps=..."),
+        ("warmup_stable_decay", "num_decay_steps=2.5", "num_decay_steps is a whole number, 0 or above, not 2.5"),
+        ("warmup_stable_decay", "num_decay_steps=76", "num_decay_steps 76 is more than the 75 steps after the warmup"),
+        ("warmup_stable_decay", "num_decay_steps=9,decay_type=sqrt", "decay_type is one of linear, cosine, 1-sqrt"),
+    ],
+)
+def test_arguments_that_a_schedule_cannot_have_are_refused(kind, arguments, says):
+    with pytest.raises(OptionError, match="lr_scheduler_kwargs .*" + re.escape(says)):
+        schedule(lr_scheduler_type=kind, lr_scheduler_kwargs=arguments)
+
+
+def test_arguments_of_a_schedule_may_be_an_object_of_json_as_in_transformers():
+    one, other = (
+        schedule(lr_scheduler_type="cosine", lr_scheduler_kwargs=given)
+        for given in ("num_cycles=1.5", '{"num_cycles": 1.5}')
+    )
+    assert one.learning_rates().tolist() == other.learning_rates().tolist()
 
 
 @given(
