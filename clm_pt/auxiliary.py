@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import PreTrainedModel
@@ -27,7 +28,7 @@ def adds_to_loss(model: PreTrainedModel, blocks: Blocks) -> bool:
     Raises:
         ModelError: its configuration asks for it, and its class does not do it.
     """
-    if _added(model, blocks[:1, :LENGTH]):
+    if _added(model, np.asarray(blocks[:1])[:, :LENGTH]):
         return True
     if asked := asks_for_more_loss(model.config):
         raise cannot_add_to_loss(asked, f"{type(model).__name__} of transformers {transformers.__version__}")

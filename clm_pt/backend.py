@@ -42,6 +42,7 @@ class PyTorchBackend(Backend):
     name = "pt"
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
+    masks = True
     models = "transformers' causal language models"
     comes_first = True
     parallel = "torchrun: DDP, FSDP2"

@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clm_core.backend import Blocks
+from clm_core.backend import IGNORED, Blocks, labels_at
 from clm_core.schedule import Schedule
 
-IGNORED = -100
-"""The label of a token that is context only."""
 
-
-class BlockDataset(Dataset[np.ndarray]):
+class BlockDataset(Dataset[Any]):
     """Blocks of token ids; a DataLoader asks it for all rows of a batch at once."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -24,10 +21,10 @@ class BlockDataset(Dataset[np.ndarray]):
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def __getitem__(self, row: int) -> np.ndarray:
+    def __getitem__(self, row: int) -> Any:
         return self.blocks[row]
 
-    def __getitems__(self, rows: Sequence[int]) -> np.ndarray:
+    def __getitems__(self, rows: Sequence[int]) -> Blocks:
         return self.blocks[rows]
 
 
@@ -62,7 +59,7 @@ class ShareLoader(DataLoader[Any]):
     In that, it would repeat blocks at the end of an epoch, so that all devices have as many.
     """
 
-    def __init__(self, dataset: Dataset[np.ndarray], batches: EpochBatches, **settings: Any) -> None:
+    def __init__(self, dataset: Dataset[Any], batches: EpochBatches, **settings: Any) -> None:
         super().__init__(dataset, batch_sampler=batches, **settings)
         self._batches = batches
 
@@ -71,16 +68,20 @@ class ShareLoader(DataLoader[Any]):
         self._batches.set_epoch(epoch)
 
 
-def collate(blocks: np.ndarray) -> dict[str, torch.Tensor]:
+def collate(blocks: Blocks) -> dict[str, torch.Tensor]:
     """A batch for a model: input_ids, attention_mask and labels, int64 of shape (batch, block_size).
 
-    The first label of a block is ignored, since nothing predicts it; Trainer counts what is not. Without blocks, it has
-    one of which nothing counts, with which a device takes part in what the others do together.
+    The labels of tokens that do not count are ignored, as is the first of a block, since nothing predicts it; Trainer
+    counts what is not. Without blocks, it has one of which nothing counts, with which a device takes part in what the
+    others do together.
     """
-    is_empty = not len(blocks)
-    if is_empty:
-        blocks = np.zeros((1, blocks.shape[1]), blocks.dtype)
-    input_ids = torch.from_numpy(blocks.astype(np.int64))
-    labels = input_ids.clone()
-    labels[:, slice(None) if is_empty else 0] = IGNORED
+    if not len(blocks):
+        input_ids = torch.zeros((1, blocks.shape[1]), dtype=torch.int64)
+        return _batch(input_ids, torch.full_like(input_ids, IGNORED))
+    labels = torch.from_numpy(labels_at(blocks))
+    labels[:, 0] = IGNORED
+    return _batch(torch.from_numpy(blocks.astype(np.int64)), labels)
+
+
+def _batch(input_ids: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": labels}

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import DataCollatorForLanguageModeling, EvalPrediction, Trainer
 
-from clm_core.backend import BatchScored, Score, TrainingJob
+from clm_core.backend import IGNORED, BatchScored, MaskedBlocks, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_pt.checkpoints import restore_random, write_random
-from clm_pt.datasets import IGNORED, BlockDataset
+from clm_pt.datasets import BlockDataset
 from clm_pt.trainer import ScheduledTrainer, State
 
 
@@ -95,6 +95,8 @@ def _check(job: TrainingJob) -> None:
     schedule = job.schedule
     if job.world.size > 1:
         raise OptionError(f"pt guide: the guide trains in one process, and there are {job.world.size}: start one")
+    if isinstance(job.train, MaskedBlocks):
+        raise OptionError("pt guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
     if job.options.fsdp:
         raise OptionError("pt guide and pt fsdp cannot be combined: the guide's script shards nothing")
     if schedule.step_blocks % schedule.batch_size:

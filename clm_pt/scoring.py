@@ -10,10 +10,10 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
-from clm_core.backend import ALONE, Blocks, EvaluationJob, Logits, Report, Score, World
+from clm_core.backend import ALONE, IGNORED, Blocks, EvaluationJob, Logits, Report, Score, World
 from clm_core.config import EvaluationOptions
 from clm_core.scoring import score_in_batches
-from clm_pt.datasets import IGNORED, collate
+from clm_pt.datasets import collate
 from clm_pt.modeling import inference, load, on_device, precision
 from clm_pt.processes import agree, gather, meet, together
 
@@ -75,9 +75,9 @@ def token_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = Non
     return loss / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-def share_of_step(labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor | float:
-    """The share of a batch in the tokens of the step that it is a part of."""
-    return 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
+def share_of_step(labels: torch.Tensor, rows: int) -> torch.Tensor:
+    """The share of a batch in the blocks of the step that it is a part of, which has so many `rows`."""
+    return (labels != IGNORED).any(1).sum() / rows  # In each, a token counts; but for one that stands for no blocks.
 
 
 def _score_batch(model: PreTrainedModel, blocks: Blocks) -> Score:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from clm_core.backend import Blocks, Evaluated, Saved, Score, StepDone, TrainingJob
+from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, StepDone, TrainingJob
 from clm_core.checkpoints import save as save_checkpoint
 from clm_pt import checkpoints
 from clm_pt.arguments import training_arguments
@@ -111,12 +111,19 @@ class ScheduledTrainer(Trainer):
         )
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """The batches of a step, and its tokens over all devices, which the schedule knows."""
+        """The batches of a step, and its tokens over all devices: as the schedule has them, but for those masked."""
         samples, tokens = super().get_batch_samples(*args, **kwargs)
         if self.job.world.size > 1:
-            rows = self.job.schedule.rows_of_step(self.state.global_step)
-            tokens = torch.tensor(rows * (self.job.train.shape[1] - 1), device=self.args.device)
+            if isinstance(self.job.train, MaskedBlocks):
+                own = sum(int((batch["labels"] != IGNORED).sum()) for batch in samples)
+                total = sum(int(found) for (found,) in gather([own]))
+            else:
+                total = self._rows_of_step() * (self.job.train.shape[1] - 1)
+            tokens = torch.tensor(total, device=self.args.device)
         return samples, tokens
+
+    def _rows_of_step(self) -> int:
+        return self.job.schedule.rows_of_step(self.state.global_step)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The learning rates of the schedule, from the job's first step on."""
@@ -185,7 +192,7 @@ class ScheduledTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch, and what the model adds to it, weighted by the batch's share of the step's tokens.
+        """The loss of a batch by its share of the step's tokens, and what the model adds to it by that of its blocks.
 
         Both are kept as they are, because Trainer would round them.
         """
@@ -196,7 +203,7 @@ class ScheduledTrainer(Trainer):
             with only_what_is_added(self.accelerator.unwrap_model(model, keep_torch_compile=False)):
                 outputs = model(**inputs)
             loss = token_loss(outputs, inputs["labels"], num_items_in_batch)
-            added = outputs.loss * share_of_step(inputs["labels"], num_items_in_batch)
+            added = outputs.loss * share_of_step(inputs["labels"], self._rows_of_step())
             self.losses.append(loss.detach())
             self.added.append(added.detach())
             loss = loss + added

@@ -9,11 +9,9 @@ import tensorflow as tf
 import tf_keras as keras
 from transformers import TFPreTrainedModel
 
+from clm_core.backend import IGNORED
 from clm_core.stopping import Stop
 from clm_tf.optimization import AdamWeightDecay
-
-IGNORED = -100
-"""The label of a token that is none, to the losses of transformers."""
 
 Rows = dict[str, tf.Tensor]
 

@@ -64,6 +64,7 @@ class TensorFlowBackend(Backend):
     name = "tf"
     install = 'pip install "clm[tf]"'
     requires = ("tensorflow>=2.18", "tf-keras>=2.18", "transformers>=4.57,<5")
+    masks = True
     models = f"transformers' {len(MODEL_TYPES)} TensorFlow classes"
     comes_first = True
     unsupported: ClassVar[dict[str, str]] = {

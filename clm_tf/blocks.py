@@ -6,17 +6,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from clm_core.backend import Blocks
+from clm_core.backend import IGNORED, Blocks, MaskedBlocks, count_predicted, labels_at
 from clm_core.schedule import Schedule
 
 
 def training_batches(blocks: Blocks, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
-    """The batches of the schedule after `start_step` steps, to its end: int64 of shape (rows, block_size)."""
+    """The batches of the schedule after `start_step` steps, to its end: int64 of shape (rows, block_size).
 
-    def rows() -> Iterator[Any]:
-        return (rows for _, batches in schedule.steps(start_step) for rows in batches)
+    Of masked blocks, pairs of them and the weights of the tokens after the first, float32 (rows, block_size - 1): 0
+    where one does not count, else such that their mean in a step is 1: its mean loss is that of the tokens that count.
+    """
 
-    return _batches(blocks, rows, batches_before(schedule, schedule.total_steps) - batches_before(schedule, start_step))
+    def elements() -> Iterator[Any]:
+        for _, batches in schedule.steps(start_step):
+            share = _share(blocks, np.concatenate(batches))
+            yield from (_weighted(blocks, rows, share) for rows in batches)
+
+    count = batches_before(schedule, schedule.total_steps) - batches_before(schedule, start_step)
+    return _dataset(blocks, elements, count, tf.TensorSpec((None, blocks.shape[1] - 1), tf.float32))
 
 
 def training_steps(
@@ -25,19 +32,35 @@ def training_steps(
     """The steps of the schedule after `start_step` of them, to its end: the rows of each, in the order of its batches.
 
     Of several devices, these are the shares of those of these `ranks`, one after the other, some of them perhaps empty.
+    Of masked blocks, pairs of them and their labels, of the same form.
     """
 
-    def rows() -> Iterator[Any]:
+    def elements() -> Iterator[Any]:
         shares = zip(*(schedule.shares(rank, start_step) for rank in ranks), strict=True)
-        return (np.concatenate(batches) for step in shares for _, batches in step)
+        return (_labelled(blocks, np.concatenate(batches)) for step in shares for _, batches in step)
 
-    return _batches(blocks, rows, (schedule.total_steps - start_step) * len(ranks))
+    count = (schedule.total_steps - start_step) * len(ranks)
+    return _dataset(blocks, elements, count, tf.TensorSpec((None, blocks.shape[1]), tf.int64))
 
 
 def evaluation_batches(blocks: Blocks, batch_size: int) -> tf.data.Dataset:
     """All blocks in order, as elements of the same form; the last may have fewer rows."""
-    starts = range(0, len(blocks), batch_size)
-    return _batches(blocks, lambda: (slice(start, start + batch_size) for start in starts), len(starts))
+
+    def elements() -> Iterator[Any]:
+        return (_labelled(blocks, rows) for rows in _in_order(blocks, batch_size))
+
+    return _dataset(blocks, elements, -(-len(blocks) // batch_size), tf.TensorSpec((None, blocks.shape[1]), tf.int64))
+
+
+def weighted_evaluation_batches(blocks: Blocks, batch_size: int) -> tf.data.Dataset:
+    """All blocks in order, as elements like those of `training_batches`; the mean weight is that of all blocks."""
+
+    def elements() -> Iterator[Any]:
+        share = _share(blocks, slice(None))
+        return (_weighted(blocks, rows, share) for rows in _in_order(blocks, batch_size))
+
+    weights = tf.TensorSpec((None, blocks.shape[1] - 1), tf.float32)
+    return _dataset(blocks, elements, -(-len(blocks) // batch_size), weights)
 
 
 def batches_before(schedule: Schedule, step: int) -> int:
@@ -46,12 +69,32 @@ def batches_before(schedule: Schedule, step: int) -> int:
     return epoch * schedule.batches_per_epoch + batch
 
 
-def _batches(blocks: Blocks, rows: Callable[[], Iterator[Any]], count: int) -> tf.data.Dataset:
-    """The blocks at each of the first `count` indices from `rows`."""
+def _in_order(blocks: Blocks, batch_size: int) -> Iterator[slice]:
+    return (slice(start, start + batch_size) for start in range(0, len(blocks), batch_size))
 
-    def gathered() -> Iterator[np.ndarray]:
-        return (blocks[index].astype(np.int64) for index in rows())
 
-    element = tf.TensorSpec((None, blocks.shape[1]), tf.int64)
-    dataset = tf.data.Dataset.from_generator(gathered, output_signature=element).take(count)
+def _labelled(blocks: Blocks, rows: Any) -> Any:
+    ids = blocks[rows].astype(np.int64)
+    return (ids, labels_at(blocks, rows)) if isinstance(blocks, MaskedBlocks) else ids
+
+
+def _weighted(blocks: Blocks, rows: Any, share: float) -> Any:
+    ids = blocks[rows].astype(np.int64)
+    if not isinstance(blocks, MaskedBlocks):
+        return ids
+    return ids, (labels_at(blocks, rows)[:, 1:] != IGNORED).astype(np.float32) / np.float32(share)
+
+
+def _share(blocks: Blocks, rows: Any) -> float:
+    """The share of the tokens that count in those after the first of some blocks."""
+    if not isinstance(blocks, MaskedBlocks):
+        return 1.0
+    return count_predicted(blocks, rows) / (len(blocks[rows]) * (blocks.shape[1] - 1))
+
+
+def _dataset(blocks: Blocks, elements: Callable[[], Iterator[Any]], count: int, more: tf.TensorSpec) -> tf.data.Dataset:
+    """The first `count` elements, which are ids or, if the blocks are masked, pairs of them and `more`."""
+    ids = tf.TensorSpec((None, blocks.shape[1]), tf.int64)
+    signature = (ids, more) if isinstance(blocks, MaskedBlocks) else ids
+    dataset = tf.data.Dataset.from_generator(elements, output_signature=signature).take(count)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))

@@ -16,7 +16,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from datasets.table import InMemoryTable
 from transformers import TFPreTrainedModel
 
-from clm_core.backend import Blocks
+from clm_core.backend import Blocks, MaskedBlocks, labels_at
 from clm_core.data.prepared import TRAIN, Prepared
 from clm_core.errors import DataError, OptionError
 from clm_core.results import PreparationResult
@@ -30,8 +30,9 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0) -> tf.data.Dataset:
     """The steps of the schedule after `start_step` of them, to its end: one batch of Keras is one step.
 
-    Elements are dicts of `input_ids` and `labels`, both int64 of shape (rows, block_size) and equal,
-    because TensorFlow's models shift the labels themselves. There is no mask: a block has no padding.
+    Elements are dicts of `input_ids` and `labels`, both int64 of shape (rows, block_size) and equal, because
+    TensorFlow's models shift the labels themselves; the label of a token that does not count is -100. There is no
+    attention mask: a block has no padding.
     A model of `clm_tf.load`, or `step_in_batches`, computes no more than `schedule.share_size` rows at a time.
     """
     return _labelled(training_steps(blocks, schedule, start_step))
@@ -66,7 +67,8 @@ def prepare_tf_dataset(
     """`model.prepare_tf_dataset` for what `clm.prepare` returns, or a folder of prepared data.
 
     Elements are what Keras' `fit` takes: a dict of `input_ids` and `attention_mask`, and labels equal to `input_ids`,
-    all of shape (rows, block_size). The order of a shuffled epoch is TensorFlow's own, and follows its global seed.
+    or -100 where a token does not count, all of shape (rows, block_size). The order of a shuffled epoch is TensorFlow's
+    own, and follows its global seed.
 
     Args:
         model: one of transformers' TensorFlow models.
@@ -76,7 +78,7 @@ def prepare_tf_dataset(
         shuffle: draw an order for each epoch, and drop the rows that do not fill a batch.
         block_size: default: the one that the data was prepared for.
         **arguments: `collate_fn`, `drop_remainder` and the others of transformers' method. A collator gets rows of
-            `input_ids`, uint16 or uint32, and nothing else.
+            `input_ids`, uint16 or uint32; with `labels`, int64, where some tokens do not count; and nothing else.
 
     Raises:
         DataError: there is no prepared data, or no such split.
@@ -95,15 +97,22 @@ def dataset_of_rows(
     model: TFPreTrainedModel, blocks: Blocks, *, collate_fn: Collate | None = None, **arguments: Any
 ) -> tf.data.Dataset:
     """The same for blocks."""
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(blocks.reshape(-1)), blocks.shape[1])
+    rows = {"input_ids": _column(np.asarray(blocks))}
+    if isinstance(blocks, MaskedBlocks):
+        rows["labels"] = _column(labels_at(blocks))
     # A fingerprint would be made of every byte.
-    dataset = datasets.Dataset(InMemoryTable(pa.table({"input_ids": rows})), fingerprint=generate_random_fingerprint())
+    dataset = datasets.Dataset(InMemoryTable(pa.table(rows)), fingerprint=generate_random_fingerprint())
     return model.prepare_tf_dataset(dataset, collate_fn=collate_fn or _collate, **arguments)
+
+
+def _column(values: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
 def _collate(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
+    labels = np.stack([row["labels"] for row in rows]) if "labels" in rows[0] else ids
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": labels}
 
 
 def _opened(prepared: PreparationResult | Prepared | str | Path) -> Prepared:
@@ -113,4 +122,7 @@ def _opened(prepared: PreparationResult | Prepared | str | Path) -> Prepared:
 
 
 def _labelled(batches: tf.data.Dataset) -> tf.data.Dataset:
-    return batches.map(lambda ids: {"input_ids": ids, "labels": ids}).prefetch(2)
+    def named(ids: tf.Tensor, labels: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        return {"input_ids": ids, "labels": ids if labels is None else labels}
+
+    return batches.map(named).prefetch(2)

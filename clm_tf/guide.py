@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 import transformers
 
-from clm_core.backend import BatchScored, Evaluated, Report, Score, TrainingJob
+from clm_core.backend import IGNORED, BatchScored, Evaluated, MaskedBlocks, Report, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.hub.pushing import name_of
@@ -21,9 +21,6 @@ from clm_tf.callbacks import StepCallback, StepReport
 from clm_tf.datasets import Collate, dataset_of_rows
 from clm_tf.optimization import ScheduledLearningRate
 from clm_tf.push_to_hub import PushToHubCallback
-
-IGNORED = -100
-"""The label of a token that is none."""
 
 
 def train(job: TrainingJob) -> None:
@@ -160,6 +157,8 @@ def _published(job: TrainingJob, rows: GuideRows) -> Iterator[list[PushToHubCall
 
 def _check(job: TrainingJob) -> None:
     config = job.config
+    if isinstance(job.train, MaskedBlocks):
+        raise OptionError("tf guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
     if not job.options.decay_all:
         raise OptionError("tf guide: transformers' AdamWeightDecay decays all variables: give --tf-decay-all")
     if job.resume_from is not None:

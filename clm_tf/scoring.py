@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
-from clm_core.backend import Blocks, EvaluationJob, Logits, Report, Score
+from clm_core.backend import IGNORED, Blocks, EvaluationJob, Logits, Report, Score, count_predicted, labels_at
 from clm_core.scoring import NOTHING, score_in_batches
 from clm_core.stopping import Stop
 from clm_tf import modeling
@@ -37,30 +38,34 @@ def scorer(model: TFPreTrainedModel, *, stop: Stop | None = None) -> Callable[[B
     strategy, world = together.strategy, together.world
     agree = partial(together.agree, stop) if stop and stop.together else lambda: None
 
-    def sums(input_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def sums(input_ids: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(model(input_ids, training=False, return_dict=True).logits[:, :-1], tf.float32)
-        labels = input_ids[:, 1:]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        labels = labels[:, 1:]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.nn.relu(labels), logits)
+        losses = tf.where(labels == IGNORED, 0.0, losses)
         hits = tf.argmax(logits, axis=-1) == labels
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.math.count_nonzero(hits)
 
-    on_one = tf.function(sums, input_signature=[tf.TensorSpec((None, None), tf.int64)])
-    on_all = tf.function(lambda parts: strategy.run(sums, args=(parts,)), reduce_retracing=True)
+    on_one = tf.function(sums, input_signature=[tf.TensorSpec((None, None), tf.int64)] * 2)
+    on_all = tf.function(lambda *parts: strategy.run(sums, args=parts), reduce_retracing=True)
+
+    def shared(values: list[tf.Tensor]) -> Any:
+        return strategy.experimental_distribute_values_from_function(
+            lambda device: values[device.replica_id_in_sync_group - world.rank]
+        )
 
     def found_in(parts: list[Blocks]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         if world.local == 1:
-            return [on_one(tf.constant(part.astype(np.int64))) for part in parts]
+            return [on_one(*_ids_and_labels(part)) for part in parts]
         nothing = [parts[0][:1]] * (world.local - len(parts))  # For devices without blocks.
-        given = [tf.constant(part.astype(np.int64)) for part in (*parts, *nothing)]
-        parts_of_devices = strategy.experimental_distribute_values_from_function(
-            lambda device: given[device.replica_id_in_sync_group - world.rank]
-        )
-        return list(zip(*map(strategy.experimental_local_results, on_all(parts_of_devices)), strict=True))
+        given = map(_ids_and_labels, (*parts, *nothing))
+        of_devices = on_all(*(shared(list(values)) for values in zip(*given, strict=True)))
+        return list(zip(*map(strategy.experimental_local_results, of_devices), strict=True))
 
     def score_batch(batch: Blocks, size: int) -> Score:
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         scores = (
-            Score(loss_sum=float(loss), correct=int(correct), tokens=len(part) * (part.shape[1] - 1))
+            Score(loss_sum=float(loss), correct=int(correct), tokens=count_predicted(part))
             for part, (loss, correct) in zip(parts, found_in(parts) if parts else [], strict=False)
         )
         return sum(scores, NOTHING)
@@ -72,6 +77,10 @@ def scorer(model: TFPreTrainedModel, *, stop: Stop | None = None) -> Callable[[B
         return together.total(found)
 
     return score_all
+
+
+def _ids_and_labels(blocks: Blocks) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.constant(blocks.astype(np.int64)), tf.constant(labels_at(blocks))
 
 
 def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logits:

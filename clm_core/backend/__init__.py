@@ -18,7 +18,8 @@ under the names and in the shapes that the parameters have in transformers' PyTo
 3. `job.evaluate(step, score)`, first at `job.first_step` and then after each step, calls your `score()` if it is time;
    that returns the score, such as that of `clm_core.scoring.score_in_batches(job.validation, ...)`.
 4. `job.schedule.steps(job.first_step)` gives each step with the rows of its batches. The loss of a step is
-   the mean over all its tokens, so that each batch counts by its rows.
+   the mean over all its tokens, so that each batch counts by its rows. A backend that declares `masks` takes the mean
+   over the tokens that count: `labels_at(job.train, rows)` says which, and a batch counts by how many it has of them.
 5. `clm_core.optimizer.adamw` says what an update is, with `job.schedule.learning_rates()[step - 1]` and, for each
    parameter, `clm_core.models.decay.decays`; then `job.report(StepDone(...))`. The dropout of a step is drawn from a
    seed that follows from the schedule's and the step, so that no checkpoint keeps a random state.
@@ -44,12 +45,14 @@ The core itself communicates with no other process.
 """
 
 from clm_core.backend.backend import Backend, NoOptions
+from clm_core.backend.blocks import IGNORED, Blocks, MaskedBlocks, count_predicted, labels_at
 from clm_core.backend.events import BatchScored, Evaluated, Event, Report, Saved, Score, StepDone
-from clm_core.backend.jobs import Blocks, EvaluationJob, GenerationJob, Logits, Model, TrainingJob
+from clm_core.backend.jobs import EvaluationJob, GenerationJob, Logits, Model, TrainingJob
 from clm_core.backend.world import ALONE, World, check_same
 
 __all__ = [
     "ALONE",
+    "IGNORED",
     "Backend",
     "BatchScored",
     "Blocks",
@@ -58,6 +61,7 @@ __all__ = [
     "Event",
     "GenerationJob",
     "Logits",
+    "MaskedBlocks",
     "Model",
     "NoOptions",
     "Report",
@@ -67,4 +71,6 @@ __all__ = [
     "TrainingJob",
     "World",
     "check_same",
+    "count_predicted",
+    "labels_at",
 ]

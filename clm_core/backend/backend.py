@@ -33,6 +33,8 @@ class Backend(ABC):
     """Options that the backend does not support, and why; clm rejects them on its behalf."""
     incomparable: ClassVar[str | None] = None
     """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
+    masks: ClassVar[bool] = False
+    """Whether its loss leaves out tokens that do not count, such as a prompt's; if not, clm rejects such data."""
     models: ClassVar[str] = ""
     """The models that it has, in a few words for `clm backends`."""
     comes_first: ClassVar[bool] = False

@@ -16,7 +16,7 @@ class Score:
     correct: int
     """Predicted tokens that the model ranked first."""
     tokens: int
-    """Predicted tokens: block_size - 1 for each block."""
+    """Predicted tokens that count: all block_size - 1 of each block, unless the blocks have a mask."""
 
     def __add__(self, other: Score) -> Score:
         sums = (self.loss_sum + other.loss_sum, self.correct + other.correct, self.tokens + other.tokens)
@@ -34,7 +34,7 @@ class StepDone:
 
     step: int
     loss: float
-    """Mean over the predicted tokens of this step's blocks, in nats, before the weights are updated."""
+    """Mean over the predicted tokens of this step's blocks that count, in nats, before the weights are updated."""
     grad_norm: float | None = None
     """Global norm of the gradient before clipping, where the backend has gradients."""
     auxiliary_loss: float | None = None

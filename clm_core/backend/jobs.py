@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from clm_core.backend.blocks import Blocks
 from clm_core.backend.events import Evaluated, Report, Score
 from clm_core.backend.world import ALONE, World
 from clm_core.config import EvaluationOptions, OptimizationOptions, SamplingOptions, TrainConfig
@@ -21,13 +22,6 @@ if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait f
 
     from clm_core.adapters import Adapter
     from clm_core.schedule import Schedule
-
-Blocks: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
-"""Token ids of shape (blocks, block_size), uint16 or uint32, a read-only view of a file on disk.
-
-Every id is below the model's vocabulary size. The first token of a block is context only; the
-other block_size - 1 are predicted. There is no padding, and the mask is all ones.
-"""
 
 Logits: TypeAlias = "npt.NDArray[np.float32]"
 """The score of every token of the vocabulary after each token of some blocks: (blocks, block_size, vocabulary)."""

@@ -105,10 +105,11 @@ def scheduled(backend: Backend) -> dict[str, Any]:
 
 
 def recorded_runs(backend: Backend) -> list[str]:
-    """The recorded runs that the backend can do: those of which it supports every option."""
+    """The recorded runs that the backend can do: those of which it supports every option, and the mask."""
     if backend.incomparable:
         return []
-    return [name for name, options in recorded.RUNS.items() if not set(options) & set(backend.unsupported)]
+    runs = recorded.RUNS | ({recorded.MASKED: recorded.MASKED_OPTIONS} if backend.masks else {})
+    return [name for name, options in runs.items() if not set(options) & set(backend.unsupported)]
 
 
 def is_resumed(backend: Backend) -> bool:
@@ -118,7 +119,7 @@ def is_resumed(backend: Backend) -> bool:
 
 def of_training(backend: Backend) -> list[str]:
     """The training options that a probe has to prove: supported, and not proved by recorded numbers."""
-    runs = [recorded.RUNS[name] for name in recorded_runs(backend)]
+    runs = [recorded.RUNS[name] for name in recorded_runs(backend) if name in recorded.RUNS]
     runs += [recorded.RESUMED_OPTIONS] * is_resumed(backend)
     proved = {name for options in runs for name in {**SETTINGS, **options}}
     return [name for name in _without(TRAINING_PROBES, proved, backend) if _can_be_set(TRAINING_PROBES[name], backend)]

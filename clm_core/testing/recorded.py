@@ -16,7 +16,18 @@ import pytest
 from clm_core import checkpoints
 from clm_core.backend import Backend, Model, StepDone, TrainingJob
 from clm_core.checkpoints import Moments
-from clm_core.testing.tiny import Weights, first_weights, shapes, tiny_gpt2, tiny_model, training_job, write_model
+from clm_core.testing.tiny import (
+    Weights,
+    first_weights,
+    masked,
+    shapes,
+    tiny_gpt2,
+    tiny_model,
+    training_blocks,
+    training_job,
+    validation_blocks,
+    write_model,
+)
 from clm_core.testing.trace import Trace, run, train
 
 FILE = Path(__file__).with_suffix(".json")
@@ -58,6 +69,11 @@ UNCLIPPED = "damped"
 RESUMED = "resumed"
 """The recorded training that begins with a checkpoint of another backend."""
 
+MASKED = "masked"
+"""The recorded training in which some tokens do not count: in each block, and so in each batch, another number."""
+
+MASKED_OPTIONS: dict[str, Any] = {**RUNS["uneven"], "per_device_eval_batch_size": 4}
+
 RESUMED_AT = 3
 
 RESUMED_OPTIONS: dict[str, Any] = {
@@ -74,9 +90,12 @@ def write_checkpoint(folder: Path, *, seed: int = 42) -> Model:
 
 
 def run_again(backend: Backend, name: str, folder: Path) -> Trace:
-    """Make a recorded run: one of `RUNS`, from the weights of `write_checkpoint`, or `RESUMED`."""
+    """Make a recorded run: one of `RUNS`, from the weights of `write_checkpoint`, `MASKED`, or `RESUMED`."""
     if name == RESUMED:
         return _resume(backend, folder)
+    if name == MASKED:
+        blocks = masked(training_blocks()), masked(validation_blocks())
+        return run(backend, folder / "run", model=write_checkpoint(folder / "start"), blocks=blocks, **MASKED_OPTIONS)
     saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None} if name == UNCLIPPED else {}
     return run(backend, folder / "run", model=write_checkpoint(folder / "start"), **{**RUNS[name], **saving})
 
@@ -141,7 +160,7 @@ def _record(name: str) -> None:
     backend, found = get_backend(name), {}
     backend.start(verbose=False)
     with tempfile.TemporaryDirectory() as temporary:
-        for title in (*RUNS, RESUMED):
+        for title in (*RUNS, MASKED, RESUMED):
             found[title] = figures(run_again(backend, title, Path(temporary) / title).events)
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.adapters import new_adapter
-from clm_core.backend import Backend, Blocks, Model, Report, TrainingJob
+from clm_core.backend import Backend, Blocks, MaskedBlocks, Model, Report, TrainingJob
 from clm_core.config import TrainConfig
 from clm_core.models.first_weights import first_weight
 from clm_core.options import Given, build
@@ -167,10 +167,16 @@ def read_weights(folder: Path) -> Weights:
     return found
 
 
+def masked(blocks: Blocks) -> MaskedBlocks:
+    """The same blocks, of which fewer and fewer tokens count: of the first all but one, of the last one."""
+    counted = np.maximum(1, BLOCK_SIZE - 1 - np.arange(len(blocks)))
+    return MaskedBlocks(blocks, (np.arange(BLOCK_SIZE) >= BLOCK_SIZE - counted[:, None]).astype(np.uint8))
+
+
 def _blocks(count: int, *, seed: int) -> Blocks:
     # Raw bits, because NumPy keeps no other stream stable between versions (NEP 19), and numbers are recorded.
     bits = np.random.PCG64(seed).random_raw(count * BLOCK_SIZE).reshape(count, BLOCK_SIZE)
     steps = np.array([1] * 8 + [2, 5])[bits % 10]
-    blocks: Blocks = (np.cumsum(steps, axis=1) % VOCABULARY).astype(np.uint16)
+    blocks = (np.cumsum(steps, axis=1) % VOCABULARY).astype(np.uint16)
     blocks.flags.writeable = False  # As a memory map is.
     return blocks

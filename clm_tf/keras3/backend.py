@@ -47,6 +47,7 @@ class KerasBackend(Backend):
     name = "keras"
     install = 'pip install "clm[keras]"'
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
+    masks = True
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
     unsupported: ClassVar[dict[str, str]] = {"lora_r": "it has no adapters; --backend pt has them"}
     why_one_device = "its optimizer does not add up the gradients of several"

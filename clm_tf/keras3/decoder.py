@@ -132,18 +132,20 @@ class Decoder(keras.Model):
         scores = ops.cast(scores, "float32") * layout.logit_scale
         return ops.tanh(scores / layout.logit_cap) * layout.logit_cap if layout.logit_cap else scores
 
-    def score(self, ids: Any) -> tuple[Any, Any]:
+    def score(self, ids: Any, labels: Any = None) -> tuple[Any, Any]:
         """The negative log likelihood of the tokens after the first, summed, float64; and how many were ranked first.
 
-        The logits are computed a part at a time, so that a large vocabulary needs no more memory.
+        With `labels`, of those whose label is not below 0. The logits are computed a part at a time, so that a large
+        vocabulary needs no more memory.
         """
         hidden, _ = self.hidden(ids)
         hidden = tf.reshape(hidden[:, :-1], (-1, hidden.shape[-1]))
-        labels = tf.reshape(ids[:, 1:], (-1,))
+        labels = tf.reshape((ids if labels is None else labels)[:, 1:], (-1,))
 
         def add(start: Any, loss: Any, hits: Any) -> tuple[Any, Any, Any]:
             logits, wanted = self.logits(hidden[start : start + CHUNK]), labels[start : start + CHUNK]
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.nn.relu(wanted), logits)
+            losses = tf.where(wanted < 0, 0.0, losses)
             found = tf.math.count_nonzero(tf.argmax(logits, -1, wanted.dtype) == wanted)
             return start + CHUNK, loss + tf.reduce_sum(tf.cast(losses, tf.float64)), hits + found
 

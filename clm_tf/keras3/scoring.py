@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from clm_core.backend import Blocks, Logits, Report, Score
+from clm_core.backend import Blocks, Logits, Report, Score, count_predicted, labels_at
 from clm_core.scoring import score_in_batches
 from clm_tf.keras3.decoder import Decoder
 
@@ -17,12 +17,11 @@ def score(model: Decoder, blocks: Blocks, batch_size: int = 8, report: Report = 
 
 def scorer(model: Decoder) -> Callable[[Blocks, int, Report], Score]:
     """`score` for a model that is scored repeatedly and traced only once."""
-    sums = tf.function(model.score, input_signature=[tf.TensorSpec((None, None), tf.int64)])
+    sums = tf.function(model.score, input_signature=[tf.TensorSpec((None, None), tf.int64)] * 2)
 
     def score_batch(batch: Blocks) -> Score:
-        loss_sum, correct = sums(tf.constant(batch.astype(np.int64)))
-        rows, length = batch.shape
-        return Score(loss_sum=float(loss_sum), correct=int(correct), tokens=rows * (length - 1))
+        loss_sum, correct = sums(tf.constant(batch.astype(np.int64)), tf.constant(labels_at(batch)))
+        return Score(loss_sum=float(loss_sum), correct=int(correct), tokens=count_predicted(batch))
 
     return lambda blocks, batch_size, report: score_in_batches(blocks, batch_size, report, score_batch)
 
