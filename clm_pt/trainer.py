@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, Trainer
 
 from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, StepDone, TrainingJob
 from clm_core.checkpoints import save as save_checkpoint
-from clm_pt import checkpoints
+from clm_pt import checkpoints, parts
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
@@ -58,6 +58,7 @@ class ScheduledTrainer(Trainer):
         if job.options.fsdp:
             check_memory(job.source)
         model = _aligned(_trainable_as_new(load(job.source)))
+        parts.choose(model, job.config)
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
         self.is_sharded = job.options.fsdp

@@ -16,7 +16,7 @@ from clm_core.errors import OptionError
 from clm_core.hub.pushing import name_of
 from clm_core.record import UPLOADING
 from clm_core.schedule import Schedule
-from clm_tf import modeling
+from clm_tf import modeling, parts
 from clm_tf.callbacks import StepCallback, StepReport
 from clm_tf.datasets import Collate, dataset_of_rows
 from clm_tf.optimization import ScheduledLearningRate
@@ -35,6 +35,7 @@ def train(job: TrainingJob) -> None:
     collate = _collator(rows)
     with modeling.precision(config.bf16), _published(job, rows) as published:
         model = modeling.load(job.model)
+        parts.choose(model, config)
         test_set = None
         if job.validation is not None and config.eval_strategy != "no":
             size = config.per_device_eval_batch_size

@@ -8,7 +8,7 @@ from clm_core.backend import TrainingJob
 from clm_core.errors import OptionError
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
-from clm_tf import checkpoints, guide, modeling
+from clm_tf import checkpoints, guide, modeling, parts
 from clm_tf.accumulation import share_steps
 from clm_tf.callbacks import Agreement, Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.datasets import shared_dataset, training_dataset
@@ -23,7 +23,8 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be used.
-        OptionError: an option is none of the guide's, where that is followed to the letter.
+        OptionError: a part to train is not there, or an option is none of the guide's, where that is followed to the
+            letter.
     """
     if asked := asks_for_more_loss(job.model.architecture):
         raise cannot_add_to_loss(asked, "transformers' TensorFlow class")
@@ -35,6 +36,7 @@ def train(job: TrainingJob) -> None:
         together = Together(tf.distribute.get_strategy())
         together.check_same(job.identity())
         model = modeling.load(job.source)
+        parts.choose(model, job.config)
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)

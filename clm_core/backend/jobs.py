@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from clm_core.backend.blocks import Blocks
 from clm_core.backend.events import Evaluated, Report, Score
 from clm_core.backend.world import ALONE, World
-from clm_core.config import EvaluationOptions, OptimizationOptions, SamplingOptions, TrainConfig
+from clm_core.config import EvaluationOptions, OptimizationOptions, PartsOptions, SamplingOptions, TrainConfig
 from clm_core.marker import step_of
 from clm_core.stopping import EvaluationAbandonedError, Stop
 
@@ -117,7 +117,8 @@ class TrainingJob:
 
     def identity(self) -> dict[str, str]:
         """What all processes that train together must have in common: short texts, by the name of what they are."""
-        options = _values(OptimizationOptions, self.config) | _values(EvaluationOptions, self.config)
+        groups = (OptimizationOptions, PartsOptions, EvaluationOptions)
+        options = {name: value for group in groups for name, value in _values(group, self.config).items()}
         own = {f"{self.backend} {name}": value for name, value in _values(type(self.options), self.options).items()}
         rest = {"first step": self.first_step, "model": _digest(self.model)}
         found = {**options, **own, **asdict(self.schedule), **rest}

@@ -31,6 +31,7 @@ def look(config: Any, backend: str = "") -> None:
 
         _check_model(config, backend)
         check_rates(config)
+        _check_parts(config)
     named = {name: getattr(config, name, None) for name in NAMED}
     wanted = {option: name for option, name in named.items() if name and name != SAMPLE and not is_here(option, name)}
     for name in dict.fromkeys(wanted.values()):
@@ -48,6 +49,13 @@ def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
         )
     if not any(getattr(config, name) for name in DECIDING):
         raise OptionError(_ways_to_a_model(config, backend))
+
+
+def _check_parts(config: TrainConfig | ParityConfig) -> None:
+    given = [name for name in ("freeze", "train_only", "lora_r") if getattr(config, name, None)]
+    if len(given) > 1:
+        why = ", which trains its adapter alone" if "lora_r" in given else ""
+        raise OptionError(f"{' and '.join(given)} cannot be combined{why}: give one of them")
 
 
 def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:

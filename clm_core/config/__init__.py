@@ -26,7 +26,7 @@ from clm_core.config.hub import (
 )
 from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
-from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, RunOptions
+from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
 from clm_core.config.values import (
     ALL_LINEAR,
     at_least,
@@ -58,6 +58,7 @@ __all__ = [
     "ModelRepositoryOptions",
     "OptimizationOptions",
     "ParityConfig",
+    "PartsOptions",
     "PrepareConfig",
     "PreparedOptions",
     "PreprocessingOptions",

@@ -9,7 +9,7 @@ from clm_core.config.declaration import option
 from clm_core.config.hub import DatasetRepositoryOptions, HubOptions, ModelRepositoryOptions, PublishingOptions
 from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
-from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, RunOptions
+from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
 from clm_core.config.values import at_least, positive, positive_or_unlimited, shard
 
 
@@ -19,6 +19,7 @@ class TrainConfig(
     DeviceOptions,
     RunOptions,
     OptimizationOptions,
+    PartsOptions,
     EvaluationOptions,
     PreparedOptions,
     PreprocessingOptions,
@@ -75,6 +76,7 @@ class PrepareConfig(DatasetRepositoryOptions, PublishingOptions, PreprocessingOp
 @dataclass(frozen=True, kw_only=True)
 class ParityConfig(
     OptimizationOptions,
+    PartsOptions,
     EvaluationOptions,
     PreparedOptions,
     PreprocessingOptions,

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from clm_core import rates
 from clm_core.config.declaration import option
-from clm_core.config.values import at_least, between, devices, in_float32, not_negative, positive, positive_or_unlimited
+from clm_core.config.values import (
+    at_least,
+    between,
+    devices,
+    in_float32,
+    not_negative,
+    parts,
+    positive,
+    positive_or_unlimited,
+)
 
 if TYPE_CHECKING:
     ScheduleName = str
@@ -69,6 +78,23 @@ class OptimizationOptions:
         1.0, "clip gradients to this global norm; 0 disables clipping", check=in_float32(not_negative)
     )
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsOptions:
+    """Parts of a model; the others keep their weights as they are."""
+
+    freeze: tuple[str, ...] = option(
+        (),
+        "parts not to train: names of parameters or modules as in model.safetensors, or parts of such names between "
+        "dots, with `*` for anything; `embeddings`, the token embeddings and the output layer; `layers:0-5`, or "
+        "`layers:-1` for the last",
+        metavar="PART",
+        check=parts,
+    )
+    train_only: tuple[str, ...] = option(
+        (), "parts to train, and no others; named as for freeze", metavar="PART", check=parts
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import codecs
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from clm_core.shards import Shard
@@ -75,6 +75,13 @@ def target_modules(value: tuple[str, ...]) -> str | None:
     if ALL_LINEAR in value and len(value) > 1:
         return f"names of modules, or {ALL_LINEAR} alone"
     return module_names(value)
+
+
+def parts(value: tuple[str, ...]) -> str | None:
+    """The values are patterns for parts of a model; what begins with `layers:` names them by their numbers."""
+    numbers = re.compile(r"layers:-?\d+(--?\d+)?")
+    wrong = any(not part.strip() or (part.startswith("layers:") and not numbers.fullmatch(part)) for part in value)
+    return "names of parts; layers are `layers:3`, `layers:0-5` or `layers:-1`" if wrong else None
 
 
 def shard(value: str) -> str | None:

@@ -4,7 +4,10 @@ import math
 from typing import Any
 
 from clm_core.backend import Model
-from clm_core.errors import ModelError
+from clm_core.config import PartsOptions
+from clm_core.errors import ModelError, OptionError
+from clm_core.models.architectures import count_embeddings
+from clm_core.models.parts import trained
 from clm_core.models.weight_files import StoredWeights
 
 GATED = frozenset(
@@ -43,6 +46,24 @@ def count_parameters(model: Model) -> int | None:
         return sum(math.prod(shape) for shape in StoredWeights.of(model).shapes.values())
     except (ModelError, AttributeError, TypeError, ZeroDivisionError):  # The training says what is wrong with it.
         return None
+
+
+def count_trained(model: Model, options: PartsOptions) -> int | None:
+    """How many of them a training changes, or at least as many; None if `count_parameters` is.
+
+    What `embeddings` means in a file is found by the number of its rows, as near as this is needed here.
+    """
+    count = count_parameters(model)
+    if count is None or not (options.freeze or options.train_only):
+        return count
+    if model.name_or_path is None:  # There are no names yet.
+        return 0
+    shapes, rows = StoredWeights.of(model).shapes, count_embeddings(model.architecture)
+    embeddings = [name for name, shape in shapes.items() if len(shape) == 2 and shape[0] == rows]
+    try:
+        return sum(math.prod(shapes[name]) for name in trained(shapes, options, embeddings=embeddings))
+    except OptionError:  # The files may be without a prefix that the model's names have; else the training says so.
+        return 0
 
 
 def _count_new(architecture: Any) -> int | None:

@@ -12,6 +12,7 @@ from clm_core.config import (
     EvaluationOptions,
     HubOptions,
     OptimizationOptions,
+    PartsOptions,
     PreparedOptions,
     PreprocessingOptions,
     RunOptions,
@@ -49,7 +50,7 @@ MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCAT
 
 SETTLED = (
     _names(DataOptions, PreprocessingOptions, PreparedOptions, TokenizerOptions, WeightsOptions, ArchitectureOptions)
-    | _names(AdapterOptions)
+    | _names(AdapterOptions, PartsOptions)
 ) - (MAY_CHANGE | ELSEWHERE)
 """What the run is: with another model, or other blocks, it is another run."""
 

@@ -9,11 +9,11 @@ from clm_core.config import TrainConfig
 from clm_core.durable.disk_errors import free_at, shown, size_of
 from clm_core.errors import DiskFullError
 from clm_core.models.finite import MODELS
-from clm_core.models.parameter_count import count_parameters
+from clm_core.models.parameter_count import count_parameters, count_trained
 from clm_core.schedule import Schedule
 
 WEIGHT, MOMENTS = 4, 8
-"""Bytes of a parameter in a model, and what a checkpoint has besides: everything is float32."""
+"""Bytes of a parameter in a model, and what a checkpoint has besides of one that is trained: everything is float32."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ def check_room(
     """Make sure that a training will not fill its disk, as far as is known before it.
 
     A run that resumes has checkpoints as large as the one that it resumes from. A new one of a backend that
-    `is_transformer` has AdamW's moments beside the weights; of another, or of a model whose parameters cannot be
-    counted without a framework, nothing is known.
+    `is_transformer` has AdamW's moments of what it trains beside the weights; of another, or of a model whose
+    parameters cannot be counted without a framework, nothing is known.
 
     Raises:
         DiskFullError: less is free than the training needs.
     """
-    sizes = _sizes(model, resume_from, is_transformer=is_transformer) if config.check_disk else None
+    sizes = _sizes(config, model, resume_from, is_transformer=is_transformer) if config.check_disk else None
     if sizes is None:
         return
     folder = Path(config.output_dir or "runs")
@@ -63,11 +63,13 @@ def check_room(
         )
 
 
-def _sizes(model: Model, resume_from: Path | None, *, is_transformer: bool) -> Sizes | None:
+def _sizes(config: TrainConfig, model: Model, resume_from: Path | None, *, is_transformer: bool) -> Sizes | None:
     if resume_from:
         return Sizes(size_of(resume_from), sum(map(size_of, resume_from.glob(MODELS))))
     count = count_parameters(model) if is_transformer else None
-    return None if count is None else Sizes(count * (WEIGHT + MOMENTS), count * WEIGHT)
+    if count is None:
+        return None
+    return Sizes(count * WEIGHT + (count_trained(model, config) or 0) * MOMENTS, count * WEIGHT)
 
 
 def _saves(schedule: Schedule, first_step: int) -> int:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from clm_core import checkpoints
 from clm_core.backend import Backend, Evaluated, Event, Saved, StepDone
 from clm_core.config import EvaluateConfig
-from clm_core.errors import ModelError
+from clm_core.errors import ModelError, OptionError
 from clm_core.testing import chances, hub_cache, masks, probes, recorded
 from clm_core.testing.applying import comparable, incomparable, leave_out, takes, where
 from clm_core.testing.parallel import ParallelContract
@@ -105,6 +105,25 @@ class BackendContract(ResumingContract, ParallelContract):
     def test_an_option_that_saves_memory_changes_no_number(self, memory_option: str, shared: Shared) -> None:
         usual, lean = shared.baseline, shared.run(**{memory_option: probes.MEMORY_OPTIONS[memory_option]})
         assert losses(lean) == pytest.approx(losses(usual), rel=1e-6)
+
+    @comparable
+    @takes("freeze")
+    def test_what_is_frozen_keeps_every_bit_and_has_no_moments(self, shared: Shared) -> None:
+        frozen = shared.run(freeze=("embeddings", "layers:0", "ln_f.bias"))
+        start, end = (read_weights(run.job.model_dir) for run in (shared.untrained, frozen))
+        kept = {name for name in start if ".h.0." in name or name.endswith(("wte.weight", "ln_f.bias"))}
+        assert {name for name in start if start[name].tobytes() == end[name].tobytes()} == kept
+        moments = load_file(frozen.of(Saved)[-1].path / checkpoints.MOMENTS)
+        assert {name[2:] for name in moments} == start.keys() - kept
+
+    @comparable
+    @takes("freeze")
+    @pytest.mark.parametrize("wrong", ["wtee", "layers:2", "*"])
+    def test_a_part_that_is_not_there_is_refused_before_a_step(self, wrong: str, tmp_path: Path) -> None:
+        events: list[Event] = []
+        with pytest.raises(OptionError, match="freeze"):
+            run(self.backend, tmp_path / "run", freeze=(wrong,), report=events.append)
+        assert events == []
 
     @takes("bf16")
     def test_bf16_is_for_training_and_for_evaluation(self, shared: Shared) -> None:

@@ -45,6 +45,8 @@ TRAINING_PROBES: dict[str, Changes] = {
     "adam_beta2": ({}, {"adam_beta2": 0.9}),
     "adam_epsilon": ({}, {"adam_epsilon": 1e-2}),
     "max_grad_norm": ({}, {"max_grad_norm": 0.1}),
+    "freeze": ({}, {"freeze": ("embeddings", "layers:0")}),
+    "train_only": ({}, {"train_only": ("layers:-1", "*ln_*")}),
     "bf16": ({}, {"bf16": True}),
     "lora_r": ({"lora_r": 2}, {"lora_r": 4, "lora_alpha": 2}),
     "lora_alpha": ({"lora_r": 2}, {"lora_r": 2, "lora_alpha": 16}),

@@ -37,6 +37,13 @@ class ResumingContract:
         assert rest.of(StepDone) == whole.of(StepDone)[start:]
         assert rest.of(Evaluated) == [event for event in whole.of(Evaluated) if event.step > start]
 
+    @takes("save_strategy", "save_steps", "train_only")
+    def test_parts_of_a_model_go_on_from_a_checkpoint_too(self, shared: Shared) -> None:
+        parts = {"train_only": ("layers:-1", "*ln_*")}
+        whole = shared.run(**parts)
+        rest = shared.run_again(resume_from=checkpoints.list_complete(whole.job.output_dir)[0], **parts)
+        assert rest.of(StepDone) == whole.of(StepDone)[rest.job.first_step :]
+
     def test_a_checkpoint_has_no_random_state_and_no_pickle(self, shared: Shared) -> None:
         names = {path.name for event in shared.baseline.of(Saved)[-1:] for path in event.path.iterdir()}
         assert names <= KEPT

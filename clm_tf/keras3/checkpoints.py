@@ -14,7 +14,7 @@ def write(folder: Path, model: Decoder, optimizer: AdamW) -> None:
     modeling.save(model, folder)
     updates = int(optimizer.iterations)
     moments: dict[str, checkpoints.Moments | None] = {}
-    for name, (variable, flipped) in weights.named(model).items():
+    for name, (variable, flipped) in weights.trained(model).items():
         first, second = (weights.array_of(kept, flipped) for kept in optimizer.moments_of(variable))
         moments[name] = checkpoints.Moments(first, second, updates)
     checkpoints.write_moments(folder, moments)
@@ -26,8 +26,9 @@ def restore(folder: Path, model: Decoder, optimizer: AdamW) -> None:
     Raises:
         ModelError: the state is missing, damaged or another model's.
     """
-    variables = weights.named(model)
-    moments = checkpoints.read_moments(folder, weights.shapes(model))
+    variables = weights.trained(model)
+    shapes = weights.shapes(model)
+    moments = checkpoints.read_moments(folder, {name: shapes[name] for name in variables})
     step = checkpoints.step_of(folder)
     optimizer.build(model.trainable_variables)
     optimizer.iterations.assign(step)

@@ -5,7 +5,7 @@ import keras
 from clm_core.backend import TrainingJob
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
-from clm_tf.keras3 import checkpoints, modeling
+from clm_tf.keras3 import checkpoints, modeling, parts
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.keras3.datasets import training_dataset
 from clm_tf.keras3.decoder import Decoder
@@ -27,12 +27,14 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be used.
+        OptionError: a part to train is not there.
     """
     asked = asks_for_more_loss(job.model.architecture)
     if asked and not layout(job.model.architecture).balance_weight:
         raise cannot_add_to_loss(asked, "backend keras")
     with modeling.precision(job.config.bf16):
         model = modeling.load(job.source)
+        parts.choose(model, job.config)
         model.recompute = job.config.gradient_checkpointing
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
         if job.resume_from is not None:

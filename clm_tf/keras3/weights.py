@@ -66,6 +66,11 @@ def named(model: Decoder, *, summed: bool = False) -> dict[str, tuple[Any, bool]
     return found
 
 
+def trained(model: Decoder) -> dict[str, tuple[Any, bool]]:
+    """Of what `named` returns, that which a training changes."""
+    return {name: pair for name, pair in named(model).items() if pair[0].trainable}
+
+
 def array_of(variable: Any, flipped: bool) -> Array:
     """The value of a variable as PyTorch has it."""
     array = variable.numpy()

@@ -1,6 +1,7 @@
 """Whether a run will fit on its disk is known before the training."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +118,14 @@ def test_the_parameters_of_a_new_model_are_those_of_its_matrices():
     assert count_parameters(new()) == PARAMETERS
     bloom = BloomConfig(hidden_size=64, n_layer=2, n_head=8, vocab_size=1000)
     assert count_parameters(new(bloom)) == 1000 * 64 + 2 * 12 * 64 * 64
+
+
+def test_only_what_is_trained_has_moments(needed, tmp_path):
+    shapes = {"wte.weight": (1000, 64), "h.0.mlp.weight": (64, 64), "h.1.mlp.weight": (64, 64), "ln_f.bias": (64,)}
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
+    model = replace(new(), name_or_path=str(tmp_path))
+    whole = needed(model, save_total_limit=None)
+    layers, table = 2 * 64 * 64, 1000 * 64
+    assert needed(model, save_total_limit=None, freeze=("embeddings",)) == whole - 4 * 8 * table
+    assert needed(model, save_total_limit=None, freeze=("layers:0-1",)) == whole - 4 * 8 * layers
+    assert needed(save_total_limit=1, train_only=("wte",)) == 2 * MODEL

@@ -15,7 +15,7 @@ PACKAGES = {"clm_pt": clm_pt, "clm_tf": clm_tf, "clm_tf.keras3": clm_tf.keras3}
 
 EACH = {
     *("backend", "callbacks", "checkpoints", "datasets", "generation", "modeling", "optimization", "scoring"),
-    *("training", "weights"),
+    *("parts", "training", "weights"),
 }
 OF_CLASSES = {"guide", "repairs"}
 """What stands on transformers' own classes needs: its tab of the guide, and what is wrong in them."""

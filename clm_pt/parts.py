@@ -1,0 +1,36 @@
+"""The parts of a model that a training changes, by the options of every backend; the others need no gradient."""
+
+from transformers import PreTrainedModel
+
+from clm_core.config import PartsOptions
+from clm_core.errors import OptionError
+from clm_core.models.file_names import shapes_in_files
+from clm_core.models.parts import trained
+
+
+def choose(model: PreTrainedModel, options: PartsOptions) -> None:
+    """Have a training change what `freeze` and `train_only` leave to it, of what it would change.
+
+    Raises:
+        OptionError: they name what is not there, leave nothing, or leave a part of what is one tensor here.
+    """
+    parameters = {name: it for name, it in model.named_parameters() if it.requires_grad}
+    kind = model.config.model_type
+    in_files = {name: list(shapes_in_files(name, tuple(it.shape), kind)) for name, it in parameters.items()}
+    inputs_and_outputs = [each for name in embeddings(model) for each in in_files.get(name, ())]
+    found = trained([each for names in in_files.values() for each in names], options, embeddings=inputs_and_outputs)
+    for name, names in in_files.items():
+        left = found.intersection(names)
+        if left and len(left) < len(names):
+            raise OptionError(
+                f"freeze and train_only: {min(left)} is to be trained and {min(set(names) - left)} is not, which "
+                f"are one tensor in this version of transformers, {name}: choose both or none"
+            )
+        parameters[name].requires_grad_(bool(left))
+
+
+def embeddings(model: PreTrainedModel) -> list[str]:
+    """The names of the token embeddings, and of the matrix of an output layer that is not tied to them."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    found = {id(getattr(layer, "weight", None)) for layer in layers}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in found]
