@@ -3,7 +3,7 @@
 import codecs
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from clm_core.shards import Shard
