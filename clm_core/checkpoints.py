@@ -1,21 +1,16 @@
-"""Checkpoints of a run: written whole or not at all, checked, found to resume from, removed; and AdamW's moments.
+"""Checkpoints of a run: written whole or not at all, checked, found to resume from, removed.
 
 A checkpoint is a folder `checkpoint-STEP`. It counts once it contains `checkpoint.json`, which is written last and has
 the size and the SHA-256 of every file; a folder without it, left by a crash, is never used, nor is one whose files
-have changed. Weights and AdamW's moments have the same layout from every backend, so that a training can resume in
-another framework. There is no random state: the dropout of a step follows from the seed and the step.
+have changed. Weights and the optimizer's state have the same layout from every backend, so that a training can resume
+in another framework. There is no random state: the dropout of a step follows from the seed and the step.
 """
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from clm_core.backend import Saved, TrainingJob
 from clm_core.durable import disk_errors, remove, share, sync_folder
@@ -23,6 +18,16 @@ from clm_core.durable.files import temporary_folder, unforeseen
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.models.finite import check_finite
+from clm_core.optimizer.state import FILE as MOMENTS
+from clm_core.optimizer.state import (
+    Moments,
+    State,
+    check_files,
+    read_moments,
+    read_states,
+    write_moments,
+    write_states,
+)
 from clm_core.paths import likely
 from clm_core.record import HISTORY_FILE
 from clm_core.schedule import Schedule
@@ -32,6 +37,7 @@ __all__ = [
     "MOMENTS",
     "NAME",
     "Moments",
+    "State",
     "backend_of",
     "check_continues",
     "check_files",
@@ -45,28 +51,17 @@ __all__ = [
     "newest_whole",
     "prune",
     "read_moments",
+    "read_states",
     "run_of",
     "save",
     "step_of",
     "write_moments",
+    "write_states",
     "writing",
 ]
 
-MOMENTS = "optimizer.safetensors"
 TEMPORARY = ".checkpoint-"
 """Prefix of the name of a folder in which a checkpoint is written; what follows cannot be foreseen."""
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """AdamW's state of a parameter; the arrays are float32 and shaped as PyTorch has the parameter."""
-
-    first: Array
-    second: Array
-    updates: int
-    """How often the parameter was updated: at every step, except those at which it got no gradient."""
 
 
 def save(job: TrainingJob, step: int, write: Callable[[Path], None]) -> None:
@@ -123,60 +118,6 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     """The folder of a checkpoint that `writing` has completed; for backends from when that was a separate step."""
     return job.output_dir / f"{PREFIX}{step}"
-
-
-def write_moments(folder: Path, moments: Mapping[str, Moments | None]) -> None:
-    """Write AdamW's state of each trained parameter under PyTorch's name; None if it never got a gradient."""
-    from safetensors.numpy import save_file
-
-    tensors: dict[str, npt.NDArray[Any]] = {}
-    for name, state in moments.items():
-        tensors[f"t.{name}"] = np.array(state.updates if state else 0)
-        if state:
-            tensors |= {f"m.{name}": state.first, f"v.{name}": state.second}
-    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / MOMENTS)
-
-
-def read_moments(checkpoint: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Moments | None]:
-    """What `write_moments` wrote, for the parameters of these names and shapes.
-
-    Raises:
-        ModelError: the file is missing or damaged, or has the moments of another model.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    check_files(checkpoint, [MOMENTS])
-    file = checkpoint / MOMENTS
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from error
-    counted = {name[2:]: int(array.flat[0]) for name, array in tensors.items() if name.startswith("t.")}
-    # A checkpoint of an earlier clm has none: all parameters had got a gradient, and were taken to get one each time.
-    updates = counted or dict.fromkeys(shapes, step_of(checkpoint))
-    expected = {f"{kind}.{name}" for name, count in updates.items() if count for kind in "mv"}
-    expected |= {f"t.{name}" for name in shapes if counted}
-    if different := sorted(tensors.keys() ^ expected):
-        raise ModelError(f"{file} does not belong to this model: only one of them has {different[0]}")
-    for name, array in tensors.items():
-        shape = () if name.startswith("t.") else shapes[name[2:]]
-        if array.shape != shape:
-            raise ModelError(f"{file}: {name} has shape {array.shape}, but the model needs {shape}")
-    return {
-        name: Moments(tensors[f"m.{name}"], tensors[f"v.{name}"], count) if count else None
-        for name, count in updates.items()
-    }
-
-
-def check_files(checkpoint: Path, names: Sequence[str]) -> None:
-    """Make sure that a checkpoint contains what its backend wrote into it.
-
-    Raises:
-        ModelError: a file is missing.
-    """
-    if absent := [name for name in names if not (checkpoint / name).is_file()]:
-        raise ModelError(f"{checkpoint} lacks {', '.join(absent)}: use another checkpoint")
 
 
 def list_complete(run: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The state of a training beside its weights: AdamW's moments, and what Trainer needs to read a checkpoint."""
+"""The state of a training beside its weights: the optimizer's, and what Trainer needs to read a checkpoint."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,48 +16,61 @@ from transformers.trainer import TRAINER_STATE_NAME
 from clm_core import checkpoints
 from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError, first_line
-from clm_core.models.file_names import join, shapes_in_files, split
+from clm_core.models.file_names import shapes_in_files
+from clm_core.optimizer import ADAMW, rule_of
+from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.sharding import like, whole
 
 RANDOM = "random_state.safetensors"
 """The generators, where a training is the guide's: its script seeds once, and draws one stream of numbers."""
 
 
-OfParameters = dict[str, checkpoints.Moments | None]
-"""The moments of each trained parameter, by its name in the model; None if it never got a gradient."""
+OfParameters = dict[str, checkpoints.State | None]
+"""What the optimizer keeps of each trained parameter, by its name in the model; None if it never got a gradient."""
+
+OF_TORCH = {"exp_avg": "m", "exp_avg_sq": "v"}
+"""What a checkpoint calls the parts of the state of PyTorch's AdamW."""
 
 
 def write(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, moments: OfParameters | None = None
 ) -> None:
-    """Write the moments as every backend reads them; they are given where no process alone has all of them."""
-    written: dict[str, checkpoints.Moments | None] = {}
+    """Write the state as every backend reads it; it is given where no process alone has all of it."""
+    written: dict[str, checkpoints.State | None] = {}
+    optim = _optim(optimizer)
     for name, found in (whole_moments(model, optimizer) if moments is None else moments).items():
         shape = tuple(model.get_parameter(name).shape)
-        written |= _in_files(name, shape, found, model.config.model_type)
-    checkpoints.write_moments(folder, written)
+        written |= _in_files(shapes_in_files(name, shape, model.config.model_type), found, optim)
+    checkpoints.write_states(folder, written, optim=optim)
 
 
 def whole_moments(model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, keep: bool = True) -> OfParameters:
-    """The moments that an optimizer has; of a model that is sharded, all processes are to ask for them.
+    """The state that an optimizer has; of a model that is sharded, all processes are to ask for it.
 
     One that does not `keep` them has a single whole tensor at a time.
     """
-    return {name: _moments(optimizer.state.get(it), keep=keep) for name, it in _trained(model).items()}
+    return {name: _state(optimizer.state.get(it), keep=keep) for name, it in _trained(model).items()}
 
 
 def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Set the moments of a checkpoint, whichever backend wrote it.
+    """Set the optimizer's state of a checkpoint, whichever backend wrote it.
 
     Raises:
-        ModelError: the moments are missing, damaged or another model's, or there are none for all experts together.
+        ModelError: the state is missing, damaged, or of another optimizer or model, or there is none for all experts
+            together.
     """
-    kind, shapes = model.config.model_type, {name: tuple(it.shape) for name, it in _trained(model).items()}
-    in_files = {name: shapes_in_files(name, shape, kind) for name, shape in shapes.items()}
-    found = checkpoints.read_moments(folder, {name: own for each in in_files.values() for name, own in each.items()})
+    own, kind = _own(optimizer), model.config.model_type
+    in_files = {name: shapes_in_files(name, tuple(it.shape), kind) for name, it in _trained(model).items()}
+    shapes = {name: shape for each in in_files.values() for name, shape in each.items()}
+    found = checkpoints.read_states(folder, shapes, optim=_optim(optimizer))
     for name, parameter in _trained(model).items():
-        if moments := _in_memory(name, shapes[name], {each: found[each] for each in in_files[name]}, kind):
-            optimizer.state[parameter] = _state(moments, parameter)
+        if state := _in_memory(name, {each: found[each] for each in in_files[name]}):
+            if isinstance(own, DefinedOptimizer):
+                sizes = own.plan_of(parameter).state_shapes(tuple(parameter.shape))
+                parts = {part: torch.tensor(array).reshape(sizes[part]) for part, array in state.parts.items()}
+                own.restore(parameter, parts, state.updates)
+            else:
+                own.state[parameter] = _of_torch(state, parameter)
 
 
 def write_random(folder: Path, device: torch.device) -> None:
@@ -104,43 +117,58 @@ def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _moments(state: dict[str, torch.Tensor] | None, *, keep: bool) -> checkpoints.Moments | None:
-    """What torch's AdamW keeps for a parameter: nothing until it has had a gradient."""
+def _own(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """What Accelerate has wrapped."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _optim(optimizer: torch.optim.Optimizer) -> str:
+    own = _own(optimizer)
+    return own.config.optim if isinstance(own, DefinedOptimizer) else ADAMW
+
+
+def _state(state: dict[str, torch.Tensor] | None, *, keep: bool) -> checkpoints.State | None:
+    """What an optimizer keeps for a parameter: nothing until it has had a gradient."""
     if not state:
         return None
-    found = (whole(state[key]) for key in ("exp_avg", "exp_avg_sq"))
-    kept = [tensor.float().cpu().numpy() if keep else np.empty(0, np.float32) for tensor in found]
-    return checkpoints.Moments(kept[0], kept[1], int(state["step"])) if keep else None
+    found = ((OF_TORCH.get(part, part), whole(tensor)) for part, tensor in state.items() if part != "step")
+    kept = {part: tensor.float().cpu().numpy() if keep else np.empty(0, np.float32) for part, tensor in found}
+    return checkpoints.State(kept, int(state["step"])) if keep else None
 
 
 def _in_files(
-    name: str, shape: tuple[int, ...], moments: checkpoints.Moments | None, kind: str
-) -> dict[str, checkpoints.Moments | None]:
-    if moments is None:
-        return dict.fromkeys(shapes_in_files(name, shape, kind))
-    first, second = (split(name, array, kind) for array in (moments.first, moments.second))
-    return {each: checkpoints.Moments(first[each], second[each], moments.updates) for each in first}
+    shapes: dict[str, tuple[int, ...]], state: checkpoints.State | None, optim: str
+) -> dict[str, checkpoints.State | None]:
+    """The state of a parameter as that of the tensors, of one shape, that it is in files."""
+    if state is None:
+        return dict.fromkeys(shapes)
+    first, shape = next(iter(shapes.items()))
+    sizes = rule_of(optim, first, shape).state(shape)
+    parts = {part: array.reshape(len(shapes), *sizes[part]) for part, array in state.parts.items()}
+    return {
+        name: checkpoints.State({part: array[i] for part, array in parts.items()}, state.updates)
+        for i, name in enumerate(shapes)
+    }
 
 
-def _in_memory(
-    name: str, shape: tuple[int, ...], parts: dict[str, checkpoints.Moments | None], kind: str
-) -> checkpoints.Moments | None:
-    """The moments of a parameter, from those that its tensors have in files."""
-    moments = {each: part for each, part in parts.items() if part}
-    if not moments:
+def _in_memory(name: str, tensors: dict[str, checkpoints.State | None]) -> checkpoints.State | None:
+    """The state of a parameter, from that of its tensors in files, one after the other."""
+    states = [state for state in tensors.values() if state]
+    if not states:
         return None
-    updates = {part.updates for part in moments.values()}
-    if len(moments) < len(parts) or len(updates) > 1:
+    updates = {state.updates for state in states}
+    if len(states) < len(tensors) or len(updates) > 1:
         raise ModelError(
             f"{name}: its experts were updated at different steps, where each has its own weights; here all have one: "
             "resume with the series of transformers, and the backend, that wrote the checkpoint"
         )
-    first = join(name, shape, kind, lambda each: moments[each].first)
-    second = join(name, shape, kind, lambda each: moments[each].second)
-    return checkpoints.Moments(first, second, updates.pop())
+    parts = {part: np.stack([state.parts[part] for state in states]) for part in states[0].parts}
+    return checkpoints.State(parts, updates.pop())
 
 
-def _state(moments: checkpoints.Moments, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+def _of_torch(state: checkpoints.State, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+    """The state of PyTorch's AdamW."""
     # Of the parameter's own type, which is bfloat16 for those of an activation of Apertus in any model.
-    first, second = (like(torch.tensor(it), parameter) for it in (moments.first, moments.second))
-    return {"step": torch.tensor(float(moments.updates)), "exp_avg": first, "exp_avg_sq": second}
+    arrays = {key: state.parts[part].reshape(parameter.shape) for key, part in OF_TORCH.items()}
+    tensors = {key: like(torch.tensor(array), parameter) for key, array in arrays.items()}
+    return {"step": torch.tensor(float(state.updates)), **tensors}

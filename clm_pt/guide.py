@@ -10,6 +10,7 @@ from transformers import DataCollatorForLanguageModeling, EvalPrediction, Traine
 from clm_core.backend import IGNORED, BatchScored, MaskedBlocks, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
+from clm_core.optimizer import is_adamw
 from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import BlockDataset
 from clm_pt.trainer import ScheduledTrainer, State
@@ -93,6 +94,8 @@ class GuideTrainer(ScheduledTrainer):
 
 def _check(job: TrainingJob) -> None:
     schedule = job.schedule
+    if not is_adamw(job.config.optim):
+        raise OptionError(f"pt guide and optim {job.config.optim} cannot be combined: the guide trains with AdamW")
     if job.world.size > 1:
         raise OptionError(f"pt guide: the guide trains in one process, and there are {job.world.size}: start one")
     if isinstance(job.train, MaskedBlocks):

@@ -1,4 +1,4 @@
-"""AdamW's settings: which parameters decay, clipped gradients, the learning rate of each step."""
+"""What all optimizers have in common: which parameters decay, clipped gradients, the learning rate of each step."""
 
 import math
 from collections.abc import Callable, Iterable

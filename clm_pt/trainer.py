@@ -17,12 +17,14 @@ from transformers import PreTrainedModel, Trainer
 
 from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, StepDone, TrainingJob
 from clm_core.checkpoints import save as save_checkpoint
+from clm_core.optimizer import is_adamw
 from clm_pt import checkpoints, parts
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
 from clm_pt.modeling import load, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying
+from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import score, share_of_step, token_loss
 from clm_pt.sharding import check_can_be_sharded, check_memory, free, shard, whole_weights
@@ -41,6 +43,7 @@ class ScheduledTrainer(Trainer):
     """A Trainer that takes the order of the blocks from the schedule, and reports to the job."""
 
     control: Any  # Set by Trainer.
+    optimizer: Any
     lr_scheduler: LambdaLR | None
 
     def __init__(self, job: TrainingJob, **changes: Any) -> None:
@@ -125,6 +128,14 @@ class ScheduledTrainer(Trainer):
 
     def _rows_of_step(self) -> int:
         return self.job.schedule.rows_of_step(self.state.global_step)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """AdamW as Trainer makes it; for another one, only its groups of parameters."""
+        if self.optimizer is None and not is_adamw(self.job.config.optim):
+            groups = super().create_optimizer(*args, **kwargs).param_groups
+            self.optimizer = DefinedOptimizer(groups, self._whole_model(), self.job.config)
+            return self.optimizer
+        return super().create_optimizer(*args, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The learning rates of the schedule, from the job's first step on."""

@@ -30,7 +30,10 @@ class Backend(ABC):
     The suite makes sure that the backend's module is loaded without them.
     """
     unsupported: ClassVar[Mapping[str, str]] = {}
-    """Options that the backend does not support, and why; clm rejects them on its behalf."""
+    """Options that the backend does not support, and why; clm rejects them on its behalf.
+
+    `OPTION=VALUE` names a single value, such as `optim=muon`.
+    """
     incomparable: ClassVar[str | None] = None
     """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
     masks: ClassVar[bool] = False
@@ -47,6 +50,10 @@ class Backend(ABC):
     """A frozen dataclass of the options of this backend alone, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""
     """Markdown for model cards: how to open models in PyTorch's layout with it; `{model}` stands for the name."""
+
+    def why_not(self, option: str, value: object) -> str | None:
+        """Why the backend does not support this value of an option, by `unsupported`; None if it does."""
+        return self.unsupported.get(option, self.unsupported.get(f"{option}={value}"))
 
     def has_model(self, model_type: str) -> bool | None:
         """Whether it has a model for a `model_type`, which the core checks; None if it finds out when it loads one."""

@@ -15,13 +15,15 @@ def option(
     metavar: str | None = None,
     short: str | None = None,
     refused: Mapping[str, str] | None = None,
+    same: Mapping[str, str] | None = None,
 ) -> Any:
     """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter.
 
-    `refused` has the values that other programs have and that are none here, each with the reason.
+    `refused` has the values that other programs have and that are none here, each with the reason; `same` has values
+    that mean another one, which the option then has.
     """
     metadata = {"help": help, "check": check, "metavar": metavar, "short": short, "refused": refused or {}}
-    return field(default=default, metadata={**metadata, "moved": False})
+    return field(default=default, metadata={**metadata, "moved": False, "same": same or {}})
 
 
 def moved(group: type, name: str) -> Any:

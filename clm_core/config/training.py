@@ -68,6 +68,18 @@ class OptimizationOptions:
     )
     warmup_steps: int = option(0, "steps over which the learning rate rises from 0", check=at_least(0))
     warmup_ratio: float = option(0.0, "the same, as a fraction of all steps", check=between(0, 1, open_high=True))
+    optim: Literal["adamw_torch", "adamw", "adafactor", "muon"] = option(
+        "adamw_torch",
+        "the optimizer: AdamW (also `adamw`), Adafactor, or Muon for the matrices of the layers and AdamW for the rest",
+        same={"adamw": "adamw_torch"},
+        refused={
+            **dict.fromkeys(("adamw_torch_fused", "adamw_hf"), "it computes what adamw_torch does: give that"),
+            **dict.fromkeys(
+                ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit"),
+                "clm has no bitsandbytes; adafactor keeps the smallest state",
+            ),
+        },
+    )
     weight_decay: float = option(
         0.01, "decoupled weight decay; not applied to norms and biases", check=in_float32(not_negative)
     )

@@ -38,17 +38,8 @@ def shapes_in_files(name: str, shape: tuple[int, ...], model_type: str) -> dict[
     }
 
 
-def split(name: str, array: Array, model_type: str) -> dict[str, Array]:
-    """A parameter, or what is kept of one, as the tensors that there are in files."""
-    shapes = shapes_in_files(name, array.shape, model_type)
-    if list(shapes) == [name]:
-        return {name: array}
-    parts = array.reshape(len(shapes), *next(iter(shapes.values())))
-    return dict(zip(shapes, parts, strict=True))
-
-
 def join(name: str, shape: tuple[int, ...], model_type: str, get: Callable[[str], Any]) -> Array:
-    """The opposite: `get` returns a tensor by its name in files."""
+    """A parameter from the tensors that there are in files; `get` returns one by its name there."""
     names = list(shapes_in_files(name, shape, model_type))
     return np.stack([get(each) for each in names]).reshape(shape)
 

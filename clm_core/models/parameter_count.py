@@ -7,6 +7,7 @@ from clm_core.backend import Model
 from clm_core.config import PartsOptions
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.architectures import count_embeddings
+from clm_core.models.matrices import is_matrix_of_layer
 from clm_core.models.parts import trained
 from clm_core.models.weight_files import StoredWeights
 
@@ -35,25 +36,27 @@ INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "n_inn
 """What configurations call the width of the feed-forward branch; without any, it is four times that of the model."""
 
 
-def count_parameters(model: Model) -> int | None:
+def count_parameters(model: Model, *, in_layers: bool = False) -> int | None:
     """The numbers in the weights that a training starts from, without biases and norms of a new one; None if unknown.
 
-    Nothing but headers is read, but files on the Hub are downloaded, as the training does.
+    With `in_layers`, those of the matrices of its layers alone. Nothing but headers is read, but files on the Hub are
+    downloaded, as the training does.
     """
     try:
         if model.name_or_path is None:
-            return _count_new(model.architecture)
-        return sum(math.prod(shape) for shape in StoredWeights.of(model).shapes.values())
+            return _count_new(model.architecture, in_layers=in_layers)
+        shapes = StoredWeights.of(model).shapes.items()
+        return sum(math.prod(it) for name, it in shapes if not in_layers or is_matrix_of_layer(name, len(it)))
     except (ModelError, AttributeError, TypeError, ZeroDivisionError):  # The training says what is wrong with it.
         return None
 
 
-def count_trained(model: Model, options: PartsOptions) -> int | None:
+def count_trained(model: Model, options: PartsOptions, *, in_layers: bool = False) -> int | None:
     """How many of them a training changes, or at least as many; None if `count_parameters` is.
 
     What `embeddings` means in a file is found by the number of its rows, as near as this is needed here.
     """
-    count = count_parameters(model)
+    count = count_parameters(model, in_layers=in_layers)
     if count is None or not (options.freeze or options.train_only):
         return count
     if model.name_or_path is None:  # There are no names yet.
@@ -61,19 +64,21 @@ def count_trained(model: Model, options: PartsOptions) -> int | None:
     shapes, rows = StoredWeights.of(model).shapes, count_embeddings(model.architecture)
     embeddings = [name for name, shape in shapes.items() if len(shape) == 2 and shape[0] == rows]
     try:
-        return sum(math.prod(shapes[name]) for name in trained(shapes, options, embeddings=embeddings))
+        found = {name: shapes[name] for name in trained(shapes, options, embeddings=embeddings)}
     except OptionError:  # The files may be without a prefix that the model's names have; else the training says so.
         return 0
+    return sum(math.prod(it) for name, it in found.items() if not in_layers or is_matrix_of_layer(name, len(it)))
 
 
-def _count_new(architecture: Any) -> int | None:
+def _count_new(architecture: Any, *, in_layers: bool) -> int | None:
     kind, width = architecture.model_type, architecture.hidden_size
     if kind not in GATED | PLAIN or _is_mixed(architecture):
         return None
     embeddings = architecture.vocab_size * (1 if architecture.tie_word_embeddings else 2)
     positions = architecture.max_position_embeddings if kind in TABLES else 0
     layer = _count_attention(architecture) + _count_feed_forward(architecture)
-    return int(width * (embeddings + positions) + architecture.num_hidden_layers * layer)
+    outside = 0 if in_layers else width * (embeddings + positions)
+    return int(outside + architecture.num_hidden_layers * layer)
 
 
 def _is_mixed(architecture: Any) -> bool:

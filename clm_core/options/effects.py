@@ -59,6 +59,10 @@ def _of_adapter(config: Any) -> str | None:
     return "has no effect without lora_r, which trains an adapter" if config.lora_r is None else None
 
 
+def _of_adamw(config: TrainConfig | ParityConfig) -> str | None:
+    return "has no effect with optim adafactor: it is AdamW's" if config.optim == "adafactor" else None
+
+
 def _of_validation(config: Any) -> str | None:
     if getattr(config, "eval_strategy", None) == "no":
         return "has no effect with eval_strategy no"
@@ -122,7 +126,10 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-_STEP: dict[str, Rule] = {"gradient_accumulation_steps": _accumulation}
+_STEP: dict[str, Rule] = {
+    "gradient_accumulation_steps": _accumulation,
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), _of_adamw),
+}
 
 _DATA: dict[str, Rule] = {
     "model_revision": _revision,

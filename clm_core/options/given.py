@@ -103,7 +103,7 @@ def _value(option: Option, value: Any) -> Any:
     if option.optional and (value is None or (isinstance(value, str) and value.lower() in NONE)):
         return None
     if get_origin(option.kind) is Literal:
-        return _one_of(get_args(option.kind), value)
+        return option.metadata["same"].get(value, _one_of(get_args(option.kind), value))
     if get_origin(option.kind) is tuple:
         items = [value] if isinstance(value, str) else value
         return tuple(_text(os.fspath(item)) for item in items)

@@ -266,9 +266,10 @@ def _moved() -> set[str]:
 def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
     defaults = {option.name: option.default for option in options.list_options(type(config))}
     for name, given in own(layer).items():
-        if name in backend.unsupported and getattr(config, name) != defaults[name]:
-            reason = backend.unsupported[name]
-            raise OptionError(f"backend {backend.name} does not support {name}: {reason} ({given.place})")
+        value = getattr(config, name)
+        if value != defaults[name] and (reason := backend.why_not(name, value)):
+            what = name if name in backend.unsupported else f"{name} {options.shown(value)}"
+            raise OptionError(f"backend {backend.name} does not support {what}: {reason} ({given.place})")
 
 
 def _check_sections(layers: Layers, *backends: Backend, used: bool) -> None:

@@ -45,10 +45,15 @@ LOCATIONS = {"train_file", "prepared"}
 OF_EVALUATION = {"validation_file", "max_eval_samples"}
 """What the scores are of: named, because the scores before the change cannot be compared with those after it."""
 
-MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCATIONS | OF_EVALUATION) - ELSEWHERE
+OF_STATE = {"optim"}
+"""What the state in a checkpoint is of: another optimizer has no use for it."""
+
+MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCATIONS | OF_EVALUATION) - (
+    ELSEWHERE | OF_STATE
+)
 """The training goes on with others: its steps from now on are different ones."""
 
-SETTLED = (
+SETTLED = OF_STATE | (
     _names(DataOptions, PreprocessingOptions, PreparedOptions, TokenizerOptions, WeightsOptions, ArchitectureOptions)
     | _names(AdapterOptions, PartsOptions)
 ) - (MAY_CHANGE | ELSEWHERE)

@@ -10,10 +10,11 @@ from clm_core.durable.disk_errors import free_at, shown, size_of
 from clm_core.errors import DiskFullError
 from clm_core.models.finite import MODELS
 from clm_core.models.parameter_count import count_parameters, count_trained
+from clm_core.optimizer import ADAFACTOR, MUON
 from clm_core.schedule import Schedule
 
-WEIGHT, MOMENTS = 4, 8
-"""Bytes of a parameter in a model, and what a checkpoint has besides of one that is trained: everything is float32."""
+WEIGHT = 4
+"""Bytes of a parameter in a model, and of each number that an optimizer keeps: everything is float32."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def check_room(
     """Make sure that a training will not fill its disk, as far as is known before it.
 
     A run that resumes has checkpoints as large as the one that it resumes from. A new one of a backend that
-    `is_transformer` has AdamW's moments of what it trains beside the weights; of another, or of a model whose
+    `is_transformer` has the optimizer's state of what it trains beside the weights; of another, or of a model whose
     parameters cannot be counted without a framework, nothing is known.
 
     Raises:
@@ -69,7 +70,15 @@ def _sizes(config: TrainConfig, model: Model, resume_from: Path | None, *, is_tr
     count = count_parameters(model) if is_transformer else None
     if count is None:
         return None
-    return Sizes(count * WEIGHT + (count_trained(model, config) or 0) * MOMENTS, count * WEIGHT)
+    return Sizes((count + _count_state(config, model)) * WEIGHT, count * WEIGHT)
+
+
+def _count_state(config: TrainConfig, model: Model) -> int:
+    """The numbers that an optimizer keeps: of Adafactor, next to none; of the matrices of Muon, one for each."""
+    if config.optim == ADAFACTOR:
+        return 0
+    matrices = count_trained(model, config, in_layers=True) if config.optim == MUON else 0
+    return 2 * (count_trained(model, config) or 0) - (matrices or 0)
 
 
 def _saves(schedule: Schedule, first_step: int) -> int:

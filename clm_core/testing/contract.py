@@ -53,7 +53,7 @@ class BackendContract(ResumingContract, ParallelContract):
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Name the probes and the recorded runs that this backend needs and can have."""
         named = {"probe": probes.of_training, "text_probe": probes.of_generation, "numbers": probes.recorded_runs}
-        named["memory_option"] = probes.of_memory
+        named |= {"memory_option": probes.of_memory, "resumed": probes.resumed_runs}
         for argument in named.keys() & set(metafunc.fixturenames):
             metafunc.parametrize(argument, named[argument](self.backend))
 
@@ -77,7 +77,8 @@ class BackendContract(ResumingContract, ParallelContract):
 
     def test_says_why_an_option_is_refused(self) -> None:
         of_training = {*probes.TRAINING_PROBES, *probes.SCHEDULED, *probes.MEMORY_OPTIONS}
-        assert set(self.backend.unsupported) <= {*of_training, *probes.SAMPLING_PROBES}
+        named = {name.partition("=")[0] for name in self.backend.unsupported}
+        assert named <= {*of_training, *probes.SAMPLING_PROBES}
         assert all(self.backend.unsupported.values())
 
     def test_reads_each_option_of_its_own(self, shared: Shared) -> None:

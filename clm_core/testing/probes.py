@@ -40,6 +40,7 @@ TRAINING_PROBES: dict[str, Changes] = {
     ),
     "warmup_steps": ({}, {"warmup_steps": 2}),
     "warmup_ratio": ({}, {"warmup_ratio": 0.5}),
+    "optim": ({}, {"optim": "adafactor"}),
     "weight_decay": ({}, {"weight_decay": 0.5}),
     "adam_beta1": ({}, {"adam_beta1": 0.5}),
     "adam_beta2": ({}, {"adam_beta2": 0.9}),
@@ -103,7 +104,7 @@ COUNTED = {"max_new_tokens", "do_sample", "top_k", "top_p", "temperature"}
 
 def scheduled(backend: Backend) -> dict[str, Any]:
     """`SCHEDULED`, without what the backend does not support."""
-    return {name: value for name, value in SCHEDULED.items() if name not in backend.unsupported}
+    return {name: value for name, value in SCHEDULED.items() if not backend.why_not(name, value)}
 
 
 def recorded_runs(backend: Backend) -> list[str]:
@@ -111,18 +112,20 @@ def recorded_runs(backend: Backend) -> list[str]:
     if backend.incomparable:
         return []
     runs = recorded.RUNS | ({recorded.MASKED: recorded.MASKED_OPTIONS} if backend.masks else {})
-    return [name for name, options in runs.items() if not set(options) & set(backend.unsupported)]
+    return [name for name, options in runs.items() if _takes(backend, options)]
 
 
-def is_resumed(backend: Backend) -> bool:
-    """Whether the backend can do the run that resumes another backend's checkpoint."""
-    return backend.incomparable is None and not set(recorded.RESUMED_OPTIONS) & set(backend.unsupported)
+def resumed_runs(backend: Backend) -> list[str]:
+    """The recorded runs that resume another backend's checkpoint, those that the backend can do."""
+    if backend.incomparable:
+        return []
+    return [name for name, options in recorded.RESUMED_RUNS.items() if _takes(backend, options)]
 
 
 def of_training(backend: Backend) -> list[str]:
     """The training options that a probe has to prove: supported, and not proved by recorded numbers."""
     runs = [recorded.RUNS[name] for name in recorded_runs(backend) if name in recorded.RUNS]
-    runs += [recorded.RESUMED_OPTIONS] * is_resumed(backend)
+    runs += [recorded.RESUMED_RUNS[name] for name in resumed_runs(backend)]
     proved = {name for options in runs for name in {**SETTINGS, **options}}
     return [name for name in _without(TRAINING_PROBES, proved, backend) if _can_be_set(TRAINING_PROBES[name], backend)]
 
@@ -139,7 +142,11 @@ def of_generation(backend: Backend) -> list[str]:
 
 def _can_be_set(changes: Changes, backend: Backend) -> bool:
     """Whether the backend supports all that the two settings have: some options need another one."""
-    return not {*changes[0], *changes[1]} & set(backend.unsupported)
+    return all(_takes(backend, options) for options in changes)
+
+
+def _takes(backend: Backend, options: Mapping[str, Any]) -> bool:
+    return not any(backend.why_not(name, value) for name, value in options.items())
 
 
 def _without(probes: Collection[str], proved: Collection[str], backend: Backend) -> list[str]:

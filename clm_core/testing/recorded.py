@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from clm_core import checkpoints
 from clm_core.backend import Backend, Model, StepDone, TrainingJob
-from clm_core.checkpoints import Moments
+from clm_core.checkpoints import State
+from clm_core.optimizer import rule_of
 from clm_core.testing.tiny import (
     Weights,
     first_weights,
@@ -29,6 +31,8 @@ from clm_core.testing.tiny import (
     write_model,
 )
 from clm_core.testing.trace import Trace, run, train
+
+Array = npt.NDArray[np.float32]
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -60,14 +64,13 @@ RUNS: dict[str, dict[str, Any]] = {
         "warmup_steps": 1,
         "seed": 7,
     },
+    "adafactor": {"max_steps": 8, "optim": "adafactor", "weight_decay": 0.5},
+    "muon": {"max_steps": 8, "optim": "muon", "weight_decay": 0.5},
 }
 """Options of the reference trainings, besides those that all runs of the contract have."""
 
 UNCLIPPED = "damped"
 """The one of them in which AdamW's moments tell the gradient; it leaves a checkpoint of each step."""
-
-RESUMED = "resumed"
-"""The recorded training that begins with a checkpoint of another backend."""
 
 MASKED = "masked"
 """The recorded training in which some tokens do not count: in each block, and so in each batch, another number."""
@@ -76,11 +79,14 @@ MASKED_OPTIONS: dict[str, Any] = {**RUNS["uneven"], "per_device_eval_batch_size"
 
 RESUMED_AT = 3
 
-RESUMED_OPTIONS: dict[str, Any] = {
-    "max_steps": 8,
-    "dataloader_drop_last": True,
-    "lr_scheduler_type": "constant",
+_RESUMED: dict[str, Any] = {"max_steps": 8, "dataloader_drop_last": True, "lr_scheduler_type": "constant"}
+
+RESUMED_RUNS: dict[str, dict[str, Any]] = {
+    "resumed": _RESUMED,
+    "adafactor resumed": {**_RESUMED, "optim": "adafactor"},
+    "muon resumed": {**_RESUMED, "optim": "muon"},
 }
+"""The options of recorded trainings that begin with a checkpoint of another backend, after `RESUMED_AT` steps."""
 
 
 def write_checkpoint(folder: Path, *, seed: int = 42) -> Model:
@@ -90,9 +96,9 @@ def write_checkpoint(folder: Path, *, seed: int = 42) -> Model:
 
 
 def run_again(backend: Backend, name: str, folder: Path) -> Trace:
-    """Make a recorded run: one of `RUNS`, from the weights of `write_checkpoint`, `MASKED`, or `RESUMED`."""
-    if name == RESUMED:
-        return _resume(backend, folder)
+    """Make a recorded run: one of `RUNS` or `MASKED`, from the weights of `write_checkpoint`, or of `RESUMED_RUNS`."""
+    if name in RESUMED_RUNS:
+        return _resume(backend, folder, RESUMED_RUNS[name])
     if name == MASKED:
         blocks = masked(training_blocks()), masked(validation_blocks())
         return run(backend, folder / "run", model=write_checkpoint(folder / "start"), blocks=blocks, **MASKED_OPTIONS)
@@ -127,15 +133,15 @@ def check(trace: Trace, name: str) -> None:
     found, wanted = figures(trace.events), recorded()[name]
     assert found["losses"] == pytest.approx(wanted["losses"], rel=2e-5)
     assert found["evaluations"] == pytest.approx(wanted["evaluations"], rel=2e-5)
-    if name != RESUMED:
+    if name not in RESUMED_RUNS:
         assert found["evaluations"][0] == pytest.approx(wanted["evaluations"][0], rel=1e-6)
     if trace.job.config.max_grad_norm or None not in found["grad_norms"]:  # Some have none where nothing is clipped.
         assert found["grad_norms"] == pytest.approx(wanted["grad_norms"], rel=1e-3)
 
 
-def _resume(backend: Backend, folder: Path) -> Trace:
-    """Resume from a checkpoint of another backend: drawn weights and moments, in the middle of an epoch."""
-    job = training_job(backend, folder / "run", model=tiny_model(None, dropout=0.0), **RESUMED_OPTIONS)
+def _resume(backend: Backend, folder: Path, options: dict[str, Any]) -> Trace:
+    """Resume from a checkpoint of another backend: drawn weights and state, in the middle of an epoch."""
+    job = training_job(backend, folder / "run", model=tiny_model(None, dropout=0.0), **options)
     _write_foreign(folder / "checkpoint", job, RESUMED_AT)
     return train(backend, replace(job, resume_from=folder / "checkpoint"))
 
@@ -149,9 +155,16 @@ def _write_foreign(folder: Path, job: TrainingJob, step: int) -> None:
         for name, shape in shapes(architecture).items()
     }
     square: Weights = {name: np.float32(0.01) * np.square(second[name]) + np.float32(1e-6) for name in mean}
-    checkpoints.write_moments(folder, {name: Moments(mean[name], square[name], step) for name in mean})
+    states = {name: State(_parts(job.config.optim, name, mean[name], square[name]), step) for name in mean}
+    checkpoints.write_states(folder, states, optim=job.config.optim)
     marker = {"step": step, "backend": "another", **job.schedule.identity()}
     (folder / checkpoints.MARKER).write_text(json.dumps(marker), encoding="utf-8")
+
+
+def _parts(optim: str, name: str, mean: Array, square: Array) -> dict[str, Array]:
+    """What an optimizer keeps of a parameter whose gradients, and their squares, have these running means."""
+    of = {"m": mean, "momentum": mean, "v": square, "row": square.mean(-1), "col": square.mean(-2 % square.ndim)}
+    return {part: of[part] for part in rule_of(optim, name, mean.shape).state(mean.shape)}
 
 
 def _record(name: str) -> None:
@@ -160,7 +173,7 @@ def _record(name: str) -> None:
     backend, found = get_backend(name), {}
     backend.start(verbose=False)
     with tempfile.TemporaryDirectory() as temporary:
-        for title in (*RUNS, MASKED, RESUMED):
+        for title in (*RUNS, MASKED, *RESUMED_RUNS):
             found[title] = figures(run_again(backend, title, Path(temporary) / title).events)
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

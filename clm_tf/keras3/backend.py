@@ -49,7 +49,10 @@ class KerasBackend(Backend):
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
     masks = True
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
-    unsupported: ClassVar[dict[str, str]] = {"lora_r": "it has no adapters; --backend pt has them"}
+    unsupported: ClassVar[dict[str, str]] = {
+        "lora_r": "it has no adapters; --backend pt has them",
+        **dict.fromkeys(("optim=adafactor", "optim=muon"), "it has AdamW only; --backend pt has it"),
+    }
     why_one_device = "its optimizer does not add up the gradients of several"
     options = KerasOptions
     opens = OPENS

@@ -17,7 +17,7 @@ from clm_core.schedule import Schedule
 
 OF_GPT2 = {"n_layer": 2, "n_embd": 64, "n_head": 4, "n_positions": 32, "vocab_size": 1000}
 PARAMETERS = 1000 * 64 + 32 * 64 + 2 * 12 * 64 * 64
-MODEL, CHECKPOINT = 4 * PARAMETERS, 12 * PARAMETERS
+MODEL, CHECKPOINT, LAYERS = 4 * PARAMETERS, 12 * PARAMETERS, 4 * 2 * 12 * 64 * 64
 
 
 def new(architecture=None):
@@ -63,6 +63,8 @@ def needed(monkeypatch, tmp_path):
         ({"save_total_limit": 9, "every": 4}, CHECKPOINT + MODEL),
         ({"save_strategy": "no"}, MODEL),
         ({"check_disk": False}, 0),
+        ({"optim": "adafactor", "save_total_limit": 1}, 2 * MODEL),
+        ({"optim": "muon", "save_total_limit": 1}, 2 * (CHECKPOINT - LAYERS)),
     ],
 )
 def test_it_needs_the_checkpoints_that_it_keeps_one_more_and_the_model(needed, options, expected):

@@ -6,8 +6,10 @@ import clm_core as clm
 from clm_core import cli
 from clm_core.config import GenerateConfig, ParityConfig, TrainConfig
 from clm_core.errors import OptionError
-from clm_core.options import list_options
+from clm_core.options import from_arguments, list_options
 from clm_core.options.effects import RULES
+from clm_core.options.resolve import training
+from clm_core.registry import get_backend
 
 TWICE = {bool: ("", ""), int: ("1", "2"), float: ("0.1", "0.2")}
 
@@ -146,3 +148,11 @@ def test_where_prepared_data_are_to_be_published_is_kept_with_them(corpus, capsy
     for _ in range(2):
         assert cli.main(prepare) == 0
         assert capsys.readouterr().out.splitlines()[-1].strip() == "clm push data"
+
+
+@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "adam_epsilon"])
+def test_a_setting_of_adamw_is_refused_with_an_optimizer_that_has_none_of_it(name):
+    given = from_arguments({"optim": "adafactor", name: 0.5})
+    with pytest.raises(OptionError, match=f"^{name} 0.5 has no effect with optim adafactor: it is AdamW's"):
+        training(given, file=None, backend=get_backend("pt"))
+    assert training({**given, **from_arguments({"optim": "muon"})}, file=None, backend=get_backend("pt"))

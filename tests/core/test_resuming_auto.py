@@ -122,6 +122,7 @@ def test_a_run_that_is_repeated_from_an_earlier_step_resumes_where_that_ended(re
         ("validation_split_percentage", 30),
         ("max_train_samples", 9),
         ("append_eos", False),
+        ("optim", "muon"),
     ],
 )
 def test_what_defines_the_data_or_the_model_is_refused_by_name(repeat, ended_at, tmp_path, name, value):

@@ -141,11 +141,11 @@ def test_a_checkpoint_holds_the_weights_of_its_step(new_job, stopped, by_hand):
 
 
 def test_a_checkpoint_that_is_written_again_stays_the_one_before_until_it_is_whole(new_job, stopped, monkeypatch):
-    def crash(*args):
+    def crash(*args, **kwargs):
         raise OSError("no space left on device")
 
     before = {path.name: path.read_bytes() for path in stopped[1].iterdir()}
-    monkeypatch.setattr(checkpoints, "write_moments", crash)
+    monkeypatch.setattr(checkpoints, "write_states", crash)
     job = new_job(max_steps=8, output_dir=stopped[0].output_dir, **SAVING)
     with pytest.raises(DiskFullError, match=r"the disk is full: .*checkpoint-3: free"):
         train(job)

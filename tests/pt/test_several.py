@@ -14,6 +14,11 @@ CASES = [
     Case(name="accumulated", options={"per_device_train_batch_size": 1, "gradient_checkpointing": True}),
     Case(name="stopped", stops=(1, 2), **DROPOUT),
     Case(name="whole", **DROPOUT),
+    *(
+        Case(name=f"{optim} {engine}", options={"optim": optim}, own={"fsdp": engine == "fsdp"})
+        for optim in ("adafactor", "muon")
+        for engine in ("ddp", "fsdp")
+    ),
 ]
 """Of the same training, except for those with dropout."""
 
@@ -53,6 +58,17 @@ def test_two_processes_report_the_steps_and_scores_of_one(two, alone, name):
     first, second = two[name]
     assert second == first
     assert_same(first, alone)
+
+
+@pytest.mark.parametrize("optim", ["adafactor", "muon"])
+def test_two_processes_update_as_one_does_by_another_optimizer(two, folder, optim):
+    expected = train(Case(name=optim, options={"optim": optim}), folder / optim)
+    of_one = load_file(folder / optim / "checkpoint-6" / "optimizer.safetensors")
+    for engine in ("ddp", "fsdp"):
+        assert_same(two[f"{optim} {engine}"][0], expected)
+        of_two = load_file(folder / "two" / f"{optim} {engine}" / "checkpoint-6" / "optimizer.safetensors")
+        assert of_two.keys() == of_one.keys()
+        assert all(np.allclose(of_two[it], array, rtol=1e-3, atol=1e-6) for it, array in of_one.items())
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])

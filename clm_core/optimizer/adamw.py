@@ -5,12 +5,10 @@ Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), as `torch
 """
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 from clm_core.config import OptimizationOptions
-
-Array: TypeAlias = Any
-"""Of NumPy, JAX, PyTorch or another library."""
+from clm_core.optimizer.arrays import Array
 
 
 def adamw(
