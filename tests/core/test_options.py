@@ -58,7 +58,8 @@ NARROW = {
 def another(option):
     """A value that the option takes and that is not its default."""
     if get_origin(option.kind) is Literal:
-        return next(value for value in get_args(option.kind) if value != option.default)
+        values = {option.metadata["same"].get(value, value) for value in get_args(option.kind)}
+        return max(values - {option.default})
     if option.name in NARROW:
         return NARROW[option.name]
     if get_origin(option.kind) is tuple:

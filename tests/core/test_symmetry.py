@@ -21,7 +21,8 @@ OF_CLASSES = {"guide", "repairs"}
 """What stands on transformers' own classes needs: its tab of the guide, and what is wrong in them."""
 
 OWN = {
-    "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "launch", "processes", "sharding", "trainer", "workers"},
+    "clm_pt": OF_CLASSES
+    | {"arguments", "auxiliary", "launch", "optimizers", "processes", "sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES | {"accumulation", "blocks", "devices", "push_to_hub", "steps", "together", "uploads"},
     "clm_tf.keras3": {
         *("attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "push_to_hub", "rope")
