@@ -233,9 +233,9 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
 
 
 def prune(job: TrainingJob, step: int) -> None:
-    """Remove the oldest checkpoints beyond `save_total_limit`; of one that is a link, only the link."""
+    """Remove the oldest checkpoints beyond `save_total_limit`, but never the best; of one that is a link, the link."""
     if limit := job.config.save_total_limit:
-        for old in _until(job, step)[:-limit]:
+        for old in _not_best(job, _until(job, step)[:-limit]):
             with disk_errors.writing(old):
                 _discard(old)
 
@@ -249,7 +249,12 @@ def _spare(job: TrainingJob, step: int) -> list[Path]:
     """What `prune` would remove once the checkpoint of this step is there, but never the last one that is whole."""
     limit = job.config.save_total_limit
     earlier = [path for path in _until(job, step) if _step_in(path) != step]
-    return earlier[: -max(1, limit - 1)] if limit else []
+    return _not_best(job, earlier[: -max(1, limit - 1)]) if limit else []
+
+
+def _not_best(job: TrainingJob, paths: list[Path]) -> list[Path]:
+    best = job.best_step()
+    return [path for path in paths if _step_in(path) != best]
 
 
 def _until(job: TrainingJob, step: int) -> list[Path]:

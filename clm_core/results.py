@@ -12,6 +12,9 @@ from typing import Any, Literal
 Metrics = dict[str, float | int]
 """loss (nats), perplexity, accuracy, bits_per_byte, tokens_scored."""
 
+Ending = Literal["early_stopping", "time"]
+"""What ends a training by itself: it waited long enough for a better evaluation, or its time is up."""
+
 Kind = Literal["run", "checkpoint", "prepared data"]
 State = Literal["whole", "damaged", "unproved", "unfinished"]
 """`unproved`: without checksums, because an earlier clm wrote it; `unfinished`: a run without results."""
@@ -65,7 +68,7 @@ class TrainingResult(Result):
     before: Metrics | None
     """The metrics on the validation split before the first step; None if it was not evaluated."""
     after: Metrics | None
-    """The metrics after the last step."""
+    """The metrics after the last step or, with `load_best_model_at_end`, of the best checkpoint."""
     history: tuple[dict[str, Any], ...]
     """Every reported loss and every evaluation, in order."""
     ledger: dict[str, Any]
@@ -73,6 +76,10 @@ class TrainingResult(Result):
     checkpoint: Path | None
     """The last checkpoint."""
     versions: dict[str, str]
+    stopped_by: Ending | None = None
+    """What ended the training before its last step: `early_stopping`, or `time`, after which it may go on."""
+    best: dict[str, Any] | None = None
+    """The step of the best checkpoint, and its figure: step, metric, value; None if it was not looked for."""
     hub: Publication | None = None
     """The outcome of a requested upload; a failed one raises nothing, for the training did not fail."""
 

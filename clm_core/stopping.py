@@ -1,14 +1,20 @@
-"""A request to end a training: its step is finished, a checkpoint is written, and an evaluation is abandoned."""
+"""What ends a training before its last step: its step is finished, a checkpoint is written, an evaluation abandoned."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from clm_core.results import Ending
 
 STOP_FILE = "stop"
 """The file in a run's folder that asks for it: `touch RUN/stop`."""
 
-BY_FILE = 1
-"""What a process tells the others if the file asks for it; the number of a signal is told plus this."""
+BY_TIME, BY_FILE = 1, 2
+"""What a process tells the others if its time is up, or if the file asks for it; of a signal, its number plus the last.
+
+The highest counts: a person before the clock.
+"""
 
 
 class EvaluationAbandonedError(Exception):
@@ -22,13 +28,17 @@ class Stop:
     file: Path | None = None
     """Asks for it as soon as it exists."""
     saves: bool = True
-    """Whether a checkpoint is written then."""
+    """Whether a checkpoint is written then, where a person asked for it."""
     signum: int | None = None
     """The signal that asked for it."""
     together: bool = False
     """Whether several processes train: they stop once all of them know, at the same step."""
     agreed: int = 0
     """The highest wish of all processes."""
+    deadline: float | None = None
+    """When the time of the training is up, of `time.monotonic`."""
+    waited: bool = False
+    """Whether the training waited long enough for a better evaluation, about which all processes decide alike."""
 
     def ask(self, signum: int) -> None:
         """End the training after its step, because of this signal."""
@@ -39,7 +49,15 @@ class Stop:
         """What this process has been asked: 0 for nothing; looks at the file each time."""
         if self.signum is not None:
             return BY_FILE + self.signum
-        return BY_FILE if self.file is not None and os.path.lexists(self.file) else 0
+        if self.file is not None and os.path.lexists(self.file):
+            return BY_FILE
+        return BY_TIME if self.deadline is not None and time.monotonic() >= self.deadline else 0
+
+    def give_time(self, deadline: float | None) -> None:
+        """End the training after a step from this time on; without one, not because of the time any more."""
+        self.deadline = deadline
+        if deadline is None and self.agreed == BY_TIME:
+            self.agreed = 0
 
     def agree(self, wish: int) -> None:
         """Take over the highest wish of all processes, which each of them is told."""
@@ -49,5 +67,21 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked for it."""
-        return bool(self.agreed if self.together else self.wish)
+        """Whether somebody asked for it, or it ends by itself."""
+        return self.waited or bool(self._decided)
+
+    @property
+    def ending(self) -> Ending | None:
+        """What ends the training by itself; None if nothing does, or a person has asked for its end as well."""
+        if self._decided >= BY_FILE:
+            return None
+        return "early_stopping" if self.waited else "time" if self._decided else None
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a checkpoint is to be written: as the person wants it who asked, and always if it ends by itself."""
+        return self.requested and (self.saves or self.ending is not None)
+
+    @property
+    def _decided(self) -> int:
+        return self.agreed if self.together else self.wish

@@ -166,6 +166,10 @@ def _check(job: TrainingJob) -> None:
         raise OptionError(
             "tf guide: the order of model.prepare_tf_dataset cannot be resumed: start again, or leave --tf-guide out"
         )
+    if config.keeps_best or config.max_train_time:
+        names = ("load_best_model_at_end", "early_stopping_patience", "max_train_time")
+        name = next(name for name in names if getattr(config, name))
+        raise OptionError(f"tf guide: {name} needs checkpoints, and it writes none: leave one of them out")
     if job.schedule.accumulation != 1:
         name = "train_batch_size" if config.train_batch_size else "gradient_accumulation_steps"
         raise OptionError(f"tf guide: {name} is not supported: leave it out")

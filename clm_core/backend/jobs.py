@@ -81,6 +81,8 @@ class TrainingJob:
     """Writes what the core keeps in a checkpoint; `clm_core.checkpoints.writing` calls it."""
     stop: Stop = field(default_factory=Stop)
     """Whether the training is to end after its step; `evaluates_at`, `saves_at` and `report` take care of it."""
+    best_step: Callable[[], int | None] = lambda: None
+    """The step whose checkpoint is the best so far, and is not removed; None if none is looked for."""
     evaluation_due: bool = False
     """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
 
@@ -126,7 +128,7 @@ class TrainingJob:
 
     def saves_at(self, step: int) -> bool:
         """Whether to write a checkpoint after this step: where the schedule says, or if the training is to stop."""
-        return self.schedule.saves_at(step) or (self.stop.requested and self.stop.saves)
+        return self.schedule.saves_at(step) or self.stop.keeps_state
 
 
 @dataclass(frozen=True, kw_only=True)

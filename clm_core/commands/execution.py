@@ -9,7 +9,9 @@ from pathlib import Path
 
 from clm_core import checkpoints
 from clm_core.backend import Report, TrainingJob
+from clm_core.checkpoints import run_of
 from clm_core.commands.plan import Plan
+from clm_core.config.values import seconds
 from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.durable import remove
 from clm_core.durable import replace as replace_file
@@ -17,11 +19,13 @@ from clm_core.durable.disk_errors import writing
 from clm_core.errors import StoppedError
 from clm_core.hub import publishing
 from clm_core.hub.pushing import command_for
+from clm_core.marker import PREFIX
 from clm_core.models import model_folder
 from clm_core.record import LOGS, RESULTS_FILE, RUN_FILE, write_results
 from clm_core.results import TrainingResult, versions
 from clm_core.runs import output, run_file
 from clm_core.runs.advice import Advice
+from clm_core.runs.best import Best, bring, checkpoint_of, take_model
 from clm_core.runs.curves import CurveWriter
 from clm_core.runs.history import Recorder
 from clm_core.runs.spikes import Spikes
@@ -43,9 +47,8 @@ def execute(
     with of_run(claim.folder):
         if stop.signum is not None:
             upload = f"; to upload it: {command_for(claim.folder)}" if config.push_to_hub else ""
-            raise StoppedError(
-                f"{signal.Signals(stop.signum).name}: {claim.folder} is finished{upload}", signum=stop.signum
-            )
+            done = "has ended, as its time was up" if result.stopped_by == "time" else "is finished"
+            raise StoppedError(f"{signal.Signals(stop.signum).name}: {claim.folder} {done}{upload}", signum=stop.signum)
         return publisher.finish(result)
 
 
@@ -57,8 +60,7 @@ def follow(plan: Plan) -> TrainingResult:
     with tempfile.TemporaryDirectory(prefix="clm-follower-") as nowhere, signals.passed_to(stop, tells=False):
         recorder, model_dir = _recorder(plan, Path(nowhere), silent, stop), Path(nowhere) / "model"
         model_dir.mkdir()
-        with recorder.recording():
-            plan.request.backend.train(_job(plan, folder, model_dir, recorder, recorder))
+        _train(plan, recorder, _job(plan, folder, model_dir, recorder, recorder))
     return _result(plan, recorder, folder)
 
 
@@ -74,17 +76,45 @@ def _trained(
         with writing(folder / RUN_FILE, needs=lambda: len(text)):
             replace_file(folder / RUN_FILE, text)
         with publisher.following(folder, recorder, stop) as report, output.staging(folder) as model_dir:
-            with recorder.recording():
-                job = _job(plan, folder, model_dir, report, recorder)
-                if plan.resume_from:  # The process before may have ended just before it did so.
-                    checkpoints.prune(job, plan.first_step)
-                plan.request.backend.train(job)
+            job = _job(plan, folder, model_dir, report, recorder)
+            if plan.resume_from:
+                _keep_best(plan, recorder, folder)
+                checkpoints.prune(job, plan.first_step)  # The process before may have ended just before it did so.
+            _train(plan, recorder, job)
+            if checkpoint := _of_model(plan, recorder, folder):
+                take_model(checkpoint, model_dir)
             model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
         result = publisher.waiting(_result(plan, recorder, folder))
         with writing(folder / RESULTS_FILE):
             write_results(folder, result.to_dict())
         remove(folder / STOP_FILE)  # It came too late.
     return result
+
+
+def _train(plan: Plan, recorder: Recorder, job: TrainingJob) -> None:
+    """Have the backend train; a run that was resumed after its last step may be over before."""
+    with recorder.recording():
+        if recorder.is_over:
+            recorder.stopped_by = "early_stopping"
+            return
+        with recorder.until_it_ends():
+            plan.request.backend.train(job)
+
+
+def _keep_best(plan: Plan, recorder: Recorder, folder: Path) -> None:
+    """Where a run is resumed from another folder, have its best checkpoint so far in this one as well."""
+    assert plan.resume_from is not None
+    step = recorder.best.step if recorder.best else None
+    if step is not None and (found := checkpoint_of(step, plan.resume_from)):
+        bring(found, step, folder)
+
+
+def _of_model(plan: Plan, recorder: Recorder, folder: Path) -> Path | None:
+    """The checkpoint whose model is to be that of the run; None if it is what the backend has written."""
+    best = recorder.best.step if recorder.best and plan.config.load_best_model_at_end else None
+    if best is not None and (recorder.stopped_by or best != recorder.step):
+        return folder / f"{PREFIX}{best}"
+    return recorder.checkpoint if recorder.stopped_by else None
 
 
 def _stop(plan: Plan, folder: Path) -> Stop:
@@ -102,7 +132,7 @@ def _recorder(
 ) -> Recorder:
     config, prepared = plan.config, plan.prepared
     validation = plan.blocks(VALIDATION)
-    return Recorder(
+    recorder = Recorder(
         plan.schedule,
         folder,
         progress,
@@ -116,7 +146,17 @@ def _recorder(
         stop=stop,
         begin=begin,
         spikes=Spikes(config.stop_on_loss_spike, config.loss_spike_patience),
+        best=Best.of(config),
+        seconds=seconds(config.max_train_time) if config.max_train_time else None,
     )
+    best = recorder.best.step if recorder.best and config.load_best_model_at_end else None
+    if recorder.best and plan.resume_from and best is not None and not checkpoint_of(best, plan.resume_from):
+        progress.say(
+            f"{PREFIX}{best}, the best of {run_of(plan.resume_from)}, is not there any more: the best is looked for "
+            "among those that follow"
+        )
+        recorder.best.forget()
+    return recorder
 
 
 def _advice(plan: Plan, folder: Path, recorder: Recorder) -> Advice:
@@ -147,12 +187,15 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
         backend=plan.request.backend.name,
         add_to_checkpoint=add_to_checkpoint,
         stop=recorder.stop,
+        best_step=lambda: recorder.best.step if recorder.best else None,
         evaluation_due=recorder.evaluation_due,
         world=plan.world,
     )
 
 
 def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:
+    best = recorder.best.to_keep() if recorder.best else None
+    loaded = best["step"] if best and plan.config.load_best_model_at_end else recorder.step
     return TrainingResult(
         backend=plan.request.backend.name,
         output_dir=folder,
@@ -161,9 +204,11 @@ def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:
         tokens_trained=recorder.tokens_trained,
         seconds=recorder.seconds,
         before=recorder.before,
-        after=recorder.after,
+        after=recorder.metrics_at(loaded),
         history=tuple(recorder.history),
         ledger=plan.prepared.ledger(plan.config.block_size),
         checkpoint=recorder.checkpoint,
         versions=versions(plan.request.backend.requires),
+        stopped_by=recorder.stopped_by,
+        best=best,
     )

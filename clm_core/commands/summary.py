@@ -10,6 +10,7 @@ from clm_core.checkpoints import backend_of, list_complete
 from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
 from clm_core.data.manifest import AGAIN, documents_read
 from clm_core.hub.pushing import command_for
+from clm_core.marker import PREFIX
 from clm_core.options import resolve, shown
 from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE
 from clm_core.registry import command_with
@@ -37,6 +38,7 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     lines = [
         f"trained     {result.steps:,} step{'s' * (result.steps != 1)}, {result.epochs:.2f} epochs, "
         f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s",
+        *_ending(config, result),
         *_before_and_after(result),
         *(
             [f"completion  {completion.prompt}{completion.completion.rstrip()}"]
@@ -51,6 +53,22 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     if on_sample(config):
         lines.append(f"the guide   {command} train --config eli5   (DistilGPT2 on ELI5, from the Hub)")
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:
+    """What ended the training before its last step, and which checkpoint was the best."""
+    if result.stopped_by == "early_stopping":
+        by = f" by more than {config.early_stopping_threshold:g}" if config.early_stopping_threshold else ""
+        patience = config.early_stopping_patience
+        in_a_row = "the last evaluation was" if patience == 1 else f"{patience} evaluations in a row were"
+        yield f"ended       early: {in_a_row} not better{by} than the best before"
+    if result.stopped_by == "time":
+        again = f"clm --backend {result.backend} train --resume-from-checkpoint {shlex.quote(str(result.output_dir))}"
+        yield f"ended       by --max-train-time {config.max_train_time}; to go on: {again}"
+    if best := result.best:
+        figure = f"{best['metric'].replace('_', ' ')} {best['value']:.4f}"
+        of_run = ", whose model the run has" if config.load_best_model_at_end else ""
+        yield f"best        {PREFIX}{best['step']}, with {figure}{of_run}"
 
 
 def _written(config: TrainConfig, result: TrainingResult) -> list[str]:

@@ -98,9 +98,11 @@ def _launched(
 def _already_finished(start: Start, publisher: publishing.Publisher, progress: Progress) -> TrainingResult:
     """The result of a run that there is nothing to add to, uploaded if that is still to be done."""
     result = _finished(start)
+    early = result.stopped_by == "early_stopping"
+    how = f": it was stopped early, after {result.steps} steps" if early else f" its {result.steps} steps"
+    more = "a larger --early-stopping-patience, or " if early else ""
     progress.say(
-        f"{result.output_dir} has already finished its {result.steps} steps; more --max-steps or --num-train-epochs "
-        "train it longer"
+        f"{result.output_dir} has already finished{how}; {more}more --max-steps or --num-train-epochs train it longer"
     )
     for name, (was, now) in start.changed.items():
         progress.say(f"{name} {shown(now)} has no effect any more: it was trained with {shown(was)}")

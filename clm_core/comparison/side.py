@@ -88,7 +88,9 @@ def train_config(config: ParityConfig) -> TrainConfig:
     known = {option.name for option in options.list_options(TrainConfig)}
     shared = {name: value for name, value in vars(config).items() if name in known}
     saving = {"save_strategy": "steps", "save_steps": config.compare_steps, "save_total_limit": None}
-    return TrainConfig(**{**shared, **saving, "eval_strategy": "epoch"})
+    # A file may have the tokens of its training; how many steps are compared is the command's.
+    length = {"max_trained_tokens": None} if config.max_steps > 0 else {}
+    return TrainConfig(**{**shared, **saving, **length, "eval_strategy": "epoch"})
 
 
 class _Recorder:

@@ -10,6 +10,7 @@ from clm_core.config.values import (
     at_least,
     between,
     devices,
+    duration,
     in_float32,
     not_negative,
     parts,
@@ -50,6 +51,12 @@ class OptimizationOptions:
 
     num_train_epochs: float = option(3.0, "epochs to train; may be fractional", check=positive)
     max_steps: int = option(-1, "number of steps; overrides num_train_epochs", check=positive_or_unlimited)
+    max_trained_tokens: int | None = option(
+        None,
+        "train on at most this many tokens, over all epochs, instead of num_train_epochs: as many steps as fit in, and "
+        "the schedule ends with them",
+        check=at_least(1),
+    )
     per_device_train_batch_size: int = option(8, "blocks per batch of one device", check=at_least(1))
     train_batch_size: int | None = option(
         None,
@@ -144,5 +151,32 @@ class RunOptions:
         check=between(1, math.inf, open_low=True, open_high=True),
     )
     loss_spike_patience: int = option(3, "steps in a row that make a spike for stop_on_loss_spike", check=at_least(1))
+    early_stopping_patience: int | None = option(
+        None,
+        "end the training after this many evaluations in a row that are not better than the best one before; the best "
+        "checkpoint is kept",
+        metavar="N",
+        check=at_least(1),
+    )
+    early_stopping_threshold: float = option(
+        0.0, "by how much an evaluation has to be better for early_stopping_patience", check=not_negative
+    )
+    load_best_model_at_end: bool = option(
+        False, "keep the best checkpoint, and make its weights those of the run when the training ends"
+    )
+    metric_for_best_model: Literal["loss", "perplexity", "accuracy", "bits_per_byte"] = option(
+        "loss", "which figure of an evaluation says how good it is"
+    )
+    max_train_time: str | None = option(
+        None,
+        "end the training once it has taken this long, such as `8h`, `90m` or `1h30m`, with a checkpoint to go on from",
+        metavar="TIME",
+        check=duration,
+    )
     logging_steps: int = option(10, "steps between reports of the loss", check=at_least(1))
     report_to: Literal["none", "tensorboard"] = option("none", "also log curves for this tracker, under output_dir")
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best checkpoint is looked for: then it also saves where it evaluates, and keeps the best."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None

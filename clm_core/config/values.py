@@ -8,11 +8,15 @@ from typing import Any
 
 from clm_core.shards import Shard
 
+_NUMBER = r"\d+(?:\.\d*)?"
+
 Check = Callable[[Any], str | None]
 """Takes a value and says what it must be, or None if it is that."""
 
 ALL_LINEAR = "all-linear"
 """What stands for all dense layers but the output layer, as in peft."""
+
+_TIME = re.compile("".join(rf"(?:({_NUMBER})\s*{unit})?\s*" for unit in "dhms"), re.ASCII)
 
 FLOAT32 = 3.4028234663852886e38
 """The largest number of float32."""
@@ -55,6 +59,26 @@ def in_float32(check: Check) -> Check:
 def positive_or_unlimited(value: int) -> str | None:
     """The value is above zero, or the -1 that means no limit."""
     return None if value > 0 or value == -1 else "above 0, or -1 for no limit"
+
+
+def seconds(text: str) -> float:
+    """The seconds of a time such as `8h`, `90m`, `1d12h` or `1h30m15s`, or of a plain number of them.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if not text or not (found := _TIME.fullmatch(text.strip())):
+        return float(text)
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True))
+
+
+def duration(value: str) -> str | None:
+    """The value is a time above 0."""
+    try:
+        is_time = 0 < seconds(value) < math.inf
+    except ValueError:
+        is_time = False
+    return None if is_time else "a time, such as 8h, 90m, 45s, 1h30m, or a number of seconds"
 
 
 def devices(value: str) -> str | None:

@@ -19,7 +19,7 @@ from clm_core.runs.plot import draw_losses
 NO_PART = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "preprocessing_num_workers"),
     *(option.name for option in list_options(HubOptions)),
-    *("report_to", "save_strategy", "save_steps", "save_total_limit"),
+    *("report_to", "save_strategy", "save_steps", "save_total_limit", "max_train_time"),
 }
 """The options that do not affect the model: they say where and when things are written."""
 
@@ -30,6 +30,12 @@ SCORES = {
     "bits_per_byte": "Bits per byte",
 }
 """The metrics reported to the Hub, and their names there."""
+
+ENDINGS = {
+    "early_stopping": "early, because the evaluations did not get better",
+    "time": "before its last step, because its time was up",
+}
+"""What ends a training by itself."""
 
 _LICENSE = "apache-2.0"
 """Of a model that was trained on nothing but what comes with clm."""
@@ -173,6 +179,11 @@ def _facts(results: Record, options: Record, license: str | None) -> Iterable[tu
     yield "data", _data(options, link=True)
     yield "licence of the data", license or ("Apache-2.0, that of clm" if _is_sample(options) else "not known")
     yield "trained", f"{results['steps']:,} steps, {results['epochs']:.2f} epochs, in {results['seconds']:,.0f} s"
+    if ended := results.get("stopped_by"):
+        yield "ended", ENDINGS[ended]
+    if best := results.get("best"):
+        by = best["metric"].replace("_", " ")
+        yield "best checkpoint", f"step {best['step']:,}, by the {by} on the documents held out"
     yield "tokens trained on", f"{results['tokens_trained']:,}, all epochs together"
     for line in results["history"]:
         if found := line.get("changed"):

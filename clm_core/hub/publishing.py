@@ -177,7 +177,7 @@ class _State:
 
 def _check(config: TrainConfig) -> None:
     if config.push_to_hub and config.hub_strategy != "end":
-        if config.save_strategy == "no":
+        if config.save_strategy == "no" and not config.keeps_best:
             raise OptionError(
                 f"hub_strategy {config.hub_strategy} uploads checkpoints, but save_strategy no writes none"
             )

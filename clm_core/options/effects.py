@@ -48,6 +48,8 @@ def _with_steps(strategy: str) -> Rule:
 
 
 def _limit(config: Any) -> str | None:
+    if config.keeps_best:
+        return None
     return "has no effect with save_strategy no, which writes no checkpoints" if config.save_strategy == "no" else None
 
 
@@ -61,6 +63,19 @@ def _of_adapter(config: Any) -> str | None:
 
 def _of_adamw(config: TrainConfig | ParityConfig) -> str | None:
     return "has no effect with optim adafactor: it is AdamW's" if config.optim == "adafactor" else None
+
+
+def _for_best(config: TrainConfig) -> str | None:
+    return _of_validation(config) if config.keeps_best else None
+
+
+def _metric(config: TrainConfig) -> str | None:
+    needed = "has no effect without early_stopping_patience or load_best_model_at_end"
+    return None if config.keeps_best else needed
+
+
+def _threshold(config: TrainConfig) -> str | None:
+    return "has no effect without early_stopping_patience" if config.early_stopping_patience is None else None
 
 
 def _of_validation(config: Any) -> str | None:
@@ -114,7 +129,19 @@ def _accumulation(config: TrainConfig | ParityConfig) -> str | None:
     return f"has no effect with train_batch_size {config.train_batch_size}: leave one of them out"
 
 
-def _epochs(config: ParityConfig) -> str | None:
+def _epochs(config: TrainConfig | ParityConfig) -> str | None:
+    if config.max_trained_tokens is not None:
+        return f"has no effect with max_trained_tokens {config.max_trained_tokens}: leave one of them out"
+    return _tokens(config) if isinstance(config, ParityConfig) else None
+
+
+def _steps(config: TrainConfig | ParityConfig) -> str | None:
+    if config.max_steps < 0 or config.max_trained_tokens is None:
+        return None
+    return f"has no effect with max_trained_tokens {config.max_trained_tokens}: give --max-trained-tokens none"
+
+
+def _tokens(config: TrainConfig | ParityConfig) -> str | None:
     return f"has no effect with max_steps {config.max_steps}: give --max-steps -1" if config.max_steps > 0 else None
 
 
@@ -129,6 +156,9 @@ def _flag(name: str) -> str:
 _STEP: dict[str, Rule] = {
     "gradient_accumulation_steps": _accumulation,
     **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), _of_adamw),
+    "num_train_epochs": _epochs,
+    "max_steps": _steps,
+    "max_trained_tokens": _tokens,
 }
 
 _DATA: dict[str, Rule] = {
@@ -149,6 +179,10 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         "save_steps": _with_steps("save_strategy"),
         "save_total_limit": _limit,
         "loss_spike_patience": _patience,
+        "early_stopping_patience": _for_best,
+        "early_stopping_threshold": _threshold,
+        "load_best_model_at_end": _for_best,
+        "metric_for_best_model": _metric,
         "per_device_eval_batch_size": _of_validation,
         "overwrite_output_dir": _overwriting,
         "hub_offline": _of_push,
@@ -164,7 +198,6 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         **_DATA,
         **_STEP,
         **_ADAPTER,
-        "num_train_epochs": _epochs,
         "per_device_eval_batch_size": _of_validation_data,
     },
     InspectConfig: {"split": _of_block, "tokenizer_name": _of_block},

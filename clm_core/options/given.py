@@ -107,7 +107,7 @@ def _value(option: Option, value: Any) -> Any:
     if get_origin(option.kind) is tuple:
         items = [value] if isinstance(value, str) else value
         return tuple(_text(os.fspath(item)) for item in items)
-    if option.kind is str and type(value) is int and option.metadata["check"]:
+    if option.kind is str and type(value) in (int, float) and option.metadata["check"]:
         value = str(value)  # From Python; whether it is one of the texts that the option takes, its check says.
     return {bool: _truth, int: _whole, float: _number, str: _text}[option.kind](value)
 

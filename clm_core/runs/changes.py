@@ -35,7 +35,7 @@ def _names(*groups: type) -> set[str]:
 ELSEWHERE = {
     *_names(HubOptions),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "report_to"),
-    *("preprocessing_num_workers", "streaming", "check_disk", "save_on_signal", "nproc_per_node"),
+    *("preprocessing_num_workers", "streaming", "check_disk", "save_on_signal", "nproc_per_node", "max_train_time"),
 }
 """Where and when things are written, and how fast: of no consequence for the training."""
 
@@ -60,7 +60,7 @@ SETTLED = OF_STATE | (
 """What the run is: with another model, or other blocks, it is another run."""
 
 LENGTH = {
-    *("max_steps", "num_train_epochs", "dataloader_drop_last"),
+    *("max_steps", "num_train_epochs", "max_trained_tokens", "dataloader_drop_last"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size"),
 }
 """The options that the number of steps follows from."""

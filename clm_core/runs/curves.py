@@ -32,6 +32,7 @@ class CurveWriter:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         group = "eval" if "eval_loss" in line else "train"
+        line = {name: value for name, value in line.items() if name != "best_step"}
         # Plain numbers, as Trainer writes them: `tensorboard.summary.Writer` writes tensors, which scripts do not find.
         values = [
             Summary.Value(tag=f"{group}/{name.removeprefix('eval_')}", simple_value=value)

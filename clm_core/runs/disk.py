@@ -49,10 +49,10 @@ def check_room(
     folder = Path(config.output_dir or "runs")
     saves, earlier = _saves(schedule, first_step), list_complete(folder) if folder.is_dir() else []
     if resume_from and run_of(resume_from).resolve() == folder.resolve():
-        needed, freed = _peak(sizes, saves, config.save_total_limit, [_bytes_of(each) for each in earlier]), 0
+        needed, freed = _peak(sizes, saves, _limit(config), [_bytes_of(each) for each in earlier]), 0
     else:  # What an earlier run left goes when the first step is made.
         freed = sum(map(_bytes_of, earlier)) + sum(map(_bytes_of, folder.glob(MODELS)))
-        needed = _peak(sizes, saves, config.save_total_limit, [])
+        needed = _peak(sizes, saves, _limit(config), [])
     try:
         free = free_at(folder) + freed
     except OSError:  # There are file systems that do not say.
@@ -83,10 +83,14 @@ def _count_state(config: TrainConfig, model: Model) -> int:
 
 def _saves(schedule: Schedule, first_step: int) -> int:
     """How many checkpoints the steps after the first ones write."""
-    if schedule.save_every is None or first_step >= schedule.total_steps:
+    if first_step >= schedule.total_steps:
         return 0
-    regular = schedule.total_steps // schedule.save_every - first_step // schedule.save_every
-    return regular + (schedule.total_steps % schedule.save_every > 0)
+    return schedule.saves_until(schedule.total_steps) - schedule.saves_until(first_step)
+
+
+def _limit(config: TrainConfig) -> int | None:
+    """How many checkpoints it keeps at most: the last ones, and the best."""
+    return None if config.save_total_limit is None else config.save_total_limit + config.keeps_best
 
 
 def _bytes_of(path: Path) -> int:
@@ -112,7 +116,7 @@ def _parts(config: TrainConfig, sizes: Sizes, saves: int) -> str:
     model = f"the model of {shown(sizes.model)}"
     if not saves:
         return model
-    limit = config.save_total_limit
+    limit = _limit(config)
     if limit is None or saves <= limit:
         return f"{saves} checkpoint{'s' * (saves > 1)} of {shown(sizes.checkpoint)} and {model}"
     return f"checkpoints of {shown(sizes.checkpoint)}, of which it keeps {limit} while it writes another, and {model}"

@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
-from clm_core.checkpoints import is_current, run_of
 from clm_core.durable import append, replace
 from clm_core.durable.disk_errors import writing
-from clm_core.errors import DivergedError, ModelError, OutputError, StoppedError
-from clm_core.record import HISTORY_FILE, RUN_FILE
-from clm_core.results import Metrics
+from clm_core.errors import DivergedError, StoppedError
+from clm_core.record import HISTORY_FILE
+from clm_core.results import Ending, Metrics
+from clm_core.runs.best import Best
 from clm_core.runs.changes import Changes
+from clm_core.runs.kept_history import PENDING_FILE, history_of, pending_of
 from clm_core.runs.spikes import Spikes
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Bar, Progress
 from clm_core.stopping import EvaluationAbandonedError, Stop
-
-PENDING_FILE = "pending_losses.json"
-"""The file in a checkpoint with the losses since the last line of the history, for the mean in the next one."""
 
 
 class Recorder:
@@ -44,17 +42,27 @@ class Recorder:
         stop: Stop | None = None,
         begin: Callable[[], None] = lambda: None,
         spikes: Spikes | None = None,
+        best: Best | None = None,
+        seconds: float | None = None,
     ) -> None:
-        """`changed` goes into the history of a resumed run; `begin` is called once a step is done."""
+        """`changed` goes into the history of a resumed run; `begin` is called once a step is done.
+
+        The training has `seconds`, but makes a step in any case.
+        """
         self.schedule, self.progress, self.curves = schedule, progress, curves
         self.predicted = block_size - 1
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
         self.stop, self.begin = stop or Stop(), begin
-        self.history = _history_of(resume_from, start_step, progress) if resume_from else []
+        self.history = history_of(resume_from, start_step, progress) if resume_from else []
+        self.best = best
+        if best:
+            for line in self.history:
+                best.add(line)
         if changed:
-            self.history.append({"step": start_step, "changed": {name: list(pair) for name, pair in changed.items()}})
-        kept = _pending(resume_from)
+            line = {"step": start_step, "changed": {name: list(pair) for name, pair in changed.items()}}
+            self.history.append(best.with_change(line) if best else line)
+        kept = pending_of(resume_from)
         self.pending: list[float] = kept["loss"]
         self.pending_auxiliary: list[float] = kept["auxiliary_loss"]
         self.evaluation_due: bool = kept["evaluation_due"]
@@ -69,6 +77,9 @@ class Recorder:
         """Seconds from the first step to the last, including evaluations and checkpoints."""
         self.evaluating = 0.0
         """Seconds spent on evaluations, which do not count for the training speed."""
+        self.stopped_by: Ending | None = None
+        """What ended the training before its last step by itself."""
+        self._given_seconds = seconds
         self._file = folder / HISTORY_FILE
         self._evaluation: tuple[ExitStack, Bar] | None = None
         self._evaluation_started = 0.0
@@ -87,6 +98,15 @@ class Recorder:
         self.seconds = time.monotonic() - self.started
         if self.curves:
             self.curves.close()
+
+    @contextmanager
+    def until_it_ends(self) -> Iterator[None]:
+        """The block trains; where the training ends by itself before its last step, that is no error."""
+        try:
+            yield
+        except StoppedError:
+            if self.stopped_by is None:
+                raise
 
     def __call__(self, event: Event) -> None:
         """Handle an event.
@@ -110,7 +130,7 @@ class Recorder:
 
     def add_to_checkpoint(self, folder: Path) -> None:
         """Write the history so far, and what its next line needs."""
-        due = self.validation_blocks > 0 and self.schedule.evaluates_at(self.step) and not self._metrics_at(self.step)
+        due = self.validation_blocks > 0 and self.schedule.evaluates_at(self.step) and not self.metrics_at(self.step)
         pending = {
             "loss": self.pending,
             "auxiliary_loss": self.pending_auxiliary,
@@ -123,12 +143,7 @@ class Recorder:
     @property
     def before(self) -> Metrics | None:
         """The metrics of the evaluation before the first step."""
-        return self._metrics_at(0)
-
-    @property
-    def after(self) -> Metrics | None:
-        """The metrics of the evaluation after the last step."""
-        return self._metrics_at(self.schedule.total_steps)
+        return self.metrics_at(0)
 
     @property
     def tokens_trained(self) -> int:
@@ -142,6 +157,7 @@ class Recorder:
             raise self._stopped()
         self.step = event.step
         self.begin()
+        self._give_time(event.step)
         self.pending.append(event.loss)
         if event.auxiliary_loss is not None:
             self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
@@ -155,8 +171,13 @@ class Recorder:
             self._measure_from(event.step)  # A framework traces or compiles in its first step, and never again.
         if self.stop.requested:
             self._stops_after = event.step
-            if not self.stop.saves:
+            if not self.stop.keeps_state:
                 raise self._stopped()
+
+    def _give_time(self, step: int) -> None:
+        """The time counts from the first step on, so that each resumption makes one, and not after the last."""
+        given = self._given_seconds if step < self.schedule.total_steps else None
+        self.stop.give_time(None if given is None else self.started + given)
 
     def _log(self, event: StepDone) -> None:
         loss = _taken_mean(self.pending)
@@ -207,9 +228,22 @@ class Recorder:
         self._end_evaluation()
         self._check_finite("validation loss", event.score.loss, event.step)
         metrics = self._metrics(event.score)
-        self._record({"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}})
+        line = {"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}}
+        if self.best:
+            self.best.add(line)
+            line |= {} if self.best.step is None else {"best_step": self.best.step}
+        self._record(line)
         when = "before training" if event.step == 0 else f"step {event.step} of {self.schedule.total_steps}"
         self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
+        if self.is_over:
+            self.stop.waited, self._stops_after = True, event.step
+            if event.step == self.start_step:  # The checkpoint of this step is there.
+                raise self._stopped()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the training has waited long enough for a better evaluation, before its last step."""
+        return self.best is not None and self.best.is_exhausted and self.step < self.schedule.total_steps
 
     def _check_finite(self, name: str, value: float, step: int) -> None:
         if math.isfinite(value):
@@ -243,6 +277,7 @@ class Recorder:
 
     def _stopped(self) -> StoppedError:
         """What ends a training that was asked to stop; the command says what there is of it, and how to resume it."""
+        self.stopped_by = self.stop.ending
         return StoppedError(signum=self.stop.signum)
 
     def _text(self) -> str:
@@ -255,61 +290,15 @@ class Recorder:
         if self.curves:
             self.curves.write(line)
 
-    def _metrics_at(self, step: int) -> Metrics | None:
+    def metrics_at(self, step: int) -> Metrics | None:
+        """The metrics of the evaluation after this many steps."""
         for line in self.history:
             if line["step"] == step and "eval_loss" in line:
-                return {name.removeprefix("eval_"): value for name, value in line.items() if name != "step"}
+                return {name.removeprefix("eval_"): line[name] for name in line if name.startswith("eval_")}
         return None
 
     def _tokens_until(self, step: int) -> int:
-        schedule = self.schedule
-        epochs, rest = divmod(step, schedule.steps_per_epoch)
-        return (epochs * schedule.blocks_per_epoch + rest * schedule.step_blocks) * self.predicted
-
-
-def _history_of(checkpoint: Path, step: int, progress: Progress) -> list[dict[str, Any]]:
-    """The history of an interrupted run up to the checkpoint it is resumed from, which has it.
-
-    Raises:
-        OutputError: there is only that of the run, of an earlier clm, and it cannot be read.
-    """
-    run, kept = run_of(checkpoint), checkpoint / HISTORY_FILE
-    if not kept.is_file():
-        in_run = run / HISTORY_FILE
-        return [line for line in _lines(in_run) if line["step"] <= step] if in_run.is_file() else []
-    if (run / RUN_FILE).exists() and not is_current(checkpoint):
-        progress.say(f"{run / HISTORY_FILE} is damaged: restored from {checkpoint.name}")
-    return [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    lines = file.read_bytes().split(b"\n")
-    found = []
-    for number, line in enumerate(lines[:-1], start=1):  # What follows the last line's end was cut off.
-        try:
-            found.append({"step": 0, **json.loads(line)})
-        except (ValueError, TypeError, RecursionError) as error:
-            raise OutputError(
-                f"{file}, line {number} is damaged ({error}): repair or remove the line, or the file"
-            ) from None
-    return found
-
-
-def _pending(checkpoint: Path | None) -> dict[str, Any]:
-    """What `add_to_checkpoint` wrote, or nothing; an earlier clm wrote less, or a list of losses alone.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    file = checkpoint / PENDING_FILE if checkpoint else None
-    nothing = {"loss": [], "auxiliary_loss": [], "evaluation_due": False, "spikes": None}
-    if file is None or not file.is_file():
-        return nothing
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {**nothing, **(found if isinstance(found, dict) else {"loss": list(map(float, found))})}
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"{file} is damaged ({error}): use another checkpoint") from None
+        return self.schedule.blocks_until(step) * self.predicted
 
 
 def _taken_mean(values: list[float]) -> float:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from clm_core import checkpoints, record
@@ -11,6 +11,7 @@ from clm_core.errors import ModelError, OptionError, OutputError
 from clm_core.options.resolve import AUTO, Request
 from clm_core.results import Publication, TrainingResult
 from clm_core.runs import output, run_file
+from clm_core.runs.best import Best
 from clm_core.runs.changes import LENGTH, Changes, changes
 
 Say = Callable[[str], None]
@@ -26,11 +27,13 @@ class Start:
     """The options that are others than in the run so far."""
     finished: TrainingResult | None = None
     """The result of the run, if it has been finished and is as it was written."""
+    waits_longer: bool = False
+    """Whether it was stopped early, and would not have been with the options of now."""
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to do: the run is finished, and is not to be longer."""
-        return self.finished is not None and not self.changed.keys() & LENGTH
+        return self.finished is not None and not self.waits_longer and not self.changed.keys() & LENGTH
 
 
 def folder_of(request: Request[TrainConfig]) -> Path | None:
@@ -59,11 +62,15 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     if (run / checkpoints.MARKER).is_file():
         return _from(request, checkpoints.find(run), say)
     finished = _finished(run, say) if folder and run.resolve() == folder.resolve() else None
-    start = Start(finished=finished, changed=_changes(request, run) if finished else {})
+    start = Start(
+        finished=finished,
+        changed=_changes(request, run) if finished else {},
+        waits_longer=finished is not None and _waits_longer(request.config, finished),
+    )
     if start.is_done:
         return start
     if checkpoint := checkpoints.newest_whole(run, say) if run.is_dir() else None:
-        return _from(request, checkpoint, say, finished)
+        return replace(_from(request, checkpoint, say), finished=finished, waits_longer=start.waits_longer)
     return _without_checkpoint(run, say, finished)
 
 
@@ -76,13 +83,13 @@ def result_of(run: Path) -> TrainingResult:
     return _result(run, record.read_results(run))
 
 
-def _from(request: Request[TrainConfig], checkpoint: Path, say: Say, finished: TrainingResult | None = None) -> Start:
+def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
     if not checkpoints.has_sums(checkpoint):
         say(f"{checkpoint} is of an earlier clm: it is not known whether it is damaged, and dropout is drawn anew")
     run = checkpoints.run_of(checkpoint)
     options = next((place for place in (checkpoint, run) if (place / record.RUN_FILE).is_file()), None)
     changed = _changes(request, options) if options else {}
-    return Start(resume_from=checkpoint, changed=changed, finished=finished)
+    return Start(resume_from=checkpoint, changed=changed)
 
 
 def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) -> Start:
@@ -102,11 +109,18 @@ def _changes(request: Request[TrainConfig], folder: Path) -> Changes:
     return changes(record.read_options(folder), run_file.with_absolute_paths(request.config), sections)
 
 
+def _waits_longer(config: TrainConfig, finished: TrainingResult) -> bool:
+    best = Best.of(config, finished.history)
+    return finished.stopped_by == "early_stopping" and not (best and best.is_exhausted)
+
+
 def _finished(run: Path, say: Say) -> TrainingResult | None:
     """The result of a run that is finished and whole; of one whose files are damaged, `say` hears which."""
     if not (run / record.RESULTS_FILE).is_file():
         return None
     try:
+        if record.read_results(run).get("stopped_by") == "time":
+            return None
         if damaged := record.faults(run):
             raise OutputError(f"{run} was finished, but {', '.join(damaged)}")
         return _result(run, record.read_results(run))

@@ -50,6 +50,8 @@ class Schedule:
     devices: int = 1
     """The devices that each step is shared out to."""
     lr_scheduler_kwargs: str | None = None
+    saves_evaluated: bool = False
+    """Whether it also saves where it evaluates, because the best checkpoint is looked for."""
 
     @classmethod
     def from_config(
@@ -73,10 +75,13 @@ class Schedule:
             )
         kept = _blocks_per_epoch(blocks, step_blocks, batch, drop_last=config.dataloader_drop_last)
         steps_per_epoch = math.ceil(kept / step_blocks)
-        total = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
+        total = _total_steps(config, kept, step_blocks)
         warmup_steps = _warmup_steps(config, total)
         check_rates(config, total, warmup_steps)
         every = {"no": None, "epoch": steps_per_epoch}
+        eval_every = every.get(config.eval_strategy, config.eval_steps) if validation else None
+        if config.keeps_best and eval_every is None:
+            raise _without_evaluations(config)
         return cls(
             blocks=blocks,
             data=data,
@@ -88,11 +93,12 @@ class Schedule:
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler_type,
             logging_steps=config.logging_steps,
-            eval_every=every.get(config.eval_strategy, config.eval_steps) if validation else None,
+            eval_every=eval_every,
             save_every=every.get(config.save_strategy, config.save_steps),
             drop_last=config.dataloader_drop_last,
             devices=devices,
             lr_scheduler_kwargs=config.lr_scheduler_kwargs,
+            saves_evaluated=config.keeps_best,
         )
 
     @property
@@ -152,6 +158,11 @@ class Schedule:
         for step, rows in self._rows(first_step):
             yield step, self._share(rows, rank)
 
+    def blocks_until(self, step: int) -> int:
+        """How many blocks the first steps take, those of each epoch counted again."""
+        epochs, rest = divmod(step, self.steps_per_epoch)
+        return epochs * self.blocks_per_epoch + rest * self.step_blocks
+
     def first_batch(self, step: int) -> tuple[int, int]:
         """The epoch, and the batch within it, that follow after `step` steps: where a resumed training starts."""
         epoch, done = divmod(step, self.steps_per_epoch)
@@ -193,7 +204,15 @@ class Schedule:
 
     def saves_at(self, step: int) -> bool:
         """Whether to write a checkpoint after this many steps."""
-        return self.save_every is not None and step > 0 and (step % self.save_every == 0 or step == self.total_steps)
+        regular = self.save_every is not None and (step % self.save_every == 0 or step == self.total_steps)
+        return step > 0 and (regular or (self.saves_evaluated and self.evaluates_at(step)))
+
+    def saves_until(self, step: int) -> int:
+        """How many checkpoints are written up to this step."""
+        every = {number for number in (self.save_every, self.eval_every if self.saves_evaluated else None) if number}
+        regular = sum(step // number for number in every) - (step // math.lcm(*every) if len(every) > 1 else 0)
+        at_end = step >= self.total_steps and bool(every) and all(self.total_steps % number for number in every)
+        return regular + at_end
 
     def identity(self) -> dict[str, int | str]:
         """What a checkpoint must share with the run that resumes it, so that the order of the blocks continues.
@@ -252,6 +271,29 @@ def check_rates(config: OptimizationOptions, total: int = UNKNOWN, warmup: int =
 def _blocks_per_epoch(blocks: int, step_blocks: int, batch_size: int, *, drop_last: bool) -> int:
     last_step = blocks % step_blocks
     return blocks - last_step % batch_size if drop_last else blocks
+
+
+def _total_steps(config: TrainConfig, kept: int, step_blocks: int) -> int:
+    """The steps of a training of which each epoch has `kept` blocks."""
+    if (tokens := config.max_trained_tokens) is None:
+        steps_per_epoch = math.ceil(kept / step_blocks)
+        return config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
+    if config.max_steps > 0:
+        raise OptionError("max_trained_tokens and max_steps cannot be combined: give one of them")
+    predicted = config.block_size - 1
+    epochs, rest = divmod(tokens // predicted, kept)
+    if steps := epochs * math.ceil(kept / step_blocks) + rest // step_blocks:
+        return steps
+    raise OptionError(
+        f"max_trained_tokens {tokens} is less than the {min(step_blocks, kept) * predicted} of one step: give at least "
+        "as many, or take smaller steps"
+    )
+
+
+def _without_evaluations(config: TrainConfig) -> OptionError:
+    name = "load_best_model_at_end" if config.load_best_model_at_end else "early_stopping_patience"
+    why = "eval_strategy is no" if config.eval_strategy == "no" else "the data has no validation split"
+    return OptionError(f"{name} needs evaluations, and {why}: leave it out, or evaluate")
 
 
 def _check_updates(config: TrainConfig) -> None:
