@@ -19,6 +19,16 @@ def decaying(model: torch.nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if decays(name, parameter.ndim)]
 
 
+def give_rate(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.nn.Parameter], rate: float) -> None:
+    """Give some parameters of a new optimizer a learning rate of their own, in groups that are else as theirs were."""
+    own = set(map(id, parameters))
+    for group in list(optimizer.param_groups):
+        apart = [parameter for parameter in group["params"] if id(parameter) in own]
+        if apart:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            optimizer.add_param_group({**group, "params": apart, "lr": rate})
+
+
 @torch.no_grad()
 def clip(
     parameters: Iterable[torch.nn.Parameter], max_norm: float, whole: Callable[[float], float] = lambda squares: squares

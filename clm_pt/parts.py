@@ -2,13 +2,13 @@
 
 from transformers import PreTrainedModel
 
-from clm_core.config import PartsOptions
+from clm_core.config import TrainConfig
 from clm_core.errors import OptionError
 from clm_core.models.file_names import shapes_in_files
 from clm_core.models.parts import trained
 
 
-def choose(model: PreTrainedModel, options: PartsOptions) -> None:
+def choose(model: PreTrainedModel, options: TrainConfig) -> None:
     """Have a training change what `freeze` and `train_only` leave to it, of what it would change.
 
     Raises:

@@ -23,7 +23,7 @@ from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
 from clm_pt.modeling import load, precision, save, save_pretrained
-from clm_pt.optimization import create_scheduler, decaying
+from clm_pt.optimization import create_scheduler, decaying, give_rate
 from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import score, share_of_step, token_loss
@@ -130,12 +130,16 @@ class ScheduledTrainer(Trainer):
         return self.job.schedule.rows_of_step(self.state.global_step)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """AdamW as Trainer makes it; for another one, only its groups of parameters."""
-        if self.optimizer is None and not is_adamw(self.job.config.optim):
-            groups = super().create_optimizer(*args, **kwargs).param_groups
-            self.optimizer = DefinedOptimizer(groups, self._whole_model(), self.job.config)
-            return self.optimizer
-        return super().create_optimizer(*args, **kwargs)
+        """AdamW as Trainer makes it, for another one only its groups of parameters; with the rate of the embeddings."""
+        is_new, optimizer = self.optimizer is None, super().create_optimizer(*args, **kwargs)
+        if not is_new:
+            return optimizer
+        model, rate = self._whole_model(), self.job.config.embedding_learning_rate
+        if not is_adamw(self.job.config.optim):
+            optimizer = self.optimizer = DefinedOptimizer(optimizer.param_groups, model, self.job.config)
+        if rate is not None:
+            give_rate(optimizer, [model.get_parameter(name) for name in parts.embeddings(model)], rate)
+        return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The learning rates of the schedule, from the job's first step on."""

@@ -162,6 +162,10 @@ def _check(job: TrainingJob) -> None:
         raise OptionError("tf guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
     if not job.options.decay_all:
         raise OptionError("tf guide: transformers' AdamWeightDecay decays all variables: give --tf-decay-all")
+    if config.embedding_learning_rate is not None:
+        raise OptionError(
+            "tf guide: embedding_learning_rate: its optimizer has one rate for all: leave one of them out"
+        )
     if job.resume_from is not None:
         raise OptionError(
             "tf guide: the order of model.prepare_tf_dataset cannot be resumed: start again, or leave --tf-guide out"

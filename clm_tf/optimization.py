@@ -1,7 +1,7 @@
 """AdamW for Keras with the steps of PyTorch's: decay, clipping, schedule."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,26 @@ import transformers
 from transformers.modeling_tf_pytorch_utils import convert_tf_weight_name_to_pt_weight_name
 
 from clm_core.config import OptimizationOptions
+from clm_core.errors import OptionError
 from clm_core.models.decay import decays
+from clm_core.models.parts import relative_rate
 from clm_core.schedule import Schedule
 
 Pairs = Iterable[tuple[Any, tf.Variable]]
 
 
-def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_all: bool = False) -> "AdamWeightDecay":
-    """The optimizer of a training, for `model.compile`; with `decay_all`, norms and biases decay like other weights."""
+def create_optimizer(
+    schedule: Schedule, config: OptimizationOptions, *, decay_all: bool = False, embeddings: Collection[str] = ()
+) -> "AdamWeightDecay":
+    """The optimizer of a training, for `model.compile`; with `decay_all`, norms and biases decay like other weights.
+
+    Where `config` has an `embedding_learning_rate`, it is for `embeddings`: `clm_tf.parts.embeddings(model)`.
+
+    Raises:
+        OptionError: it has one, and there are none.
+    """
+    if config.embedding_learning_rate is not None and not embeddings:
+        raise OptionError("embedding_learning_rate: say which the embeddings are: embeddings=parts.embeddings(model)")
     return AdamWeightDecay(
         learning_rate=ScheduledLearningRate(schedule),
         beta_1=config.adam_beta1,
@@ -28,6 +40,7 @@ def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_a
         include_in_weight_decay=[""] if decay_all else None,
         max_grad_norm=config.max_grad_norm,
         schedule=schedule,
+        rates={} if config.embedding_learning_rate is None else dict.fromkeys(embeddings, relative_rate(config)),
     )
 
 
@@ -61,8 +74,17 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
     a gradient has no slots, and is left as it is.
     """
 
-    def __init__(self, *args: Any, max_grad_norm: float = 0.0, schedule: Schedule | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        max_grad_norm: float = 0.0,
+        schedule: Schedule | None = None,
+        rates: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`rates` has what the learning rate is multiplied by, for the variables that PyTorch would call so."""
         super().__init__(*args, **kwargs)
+        self.rates = dict(rates or {})
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA  # All have the same.
@@ -87,8 +109,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         """Whether the decay is for this variable: by the core's rule, or by patterns, as in transformers' class."""
         if self._include_in_weight_decay or self._exclude_from_weight_decay:
             return bool(self._do_use_weight_decay(_whole(variable).name))
-        name, _ = convert_tf_weight_name_to_pt_weight_name(_whole(variable).name, tf_weight_shape=variable.shape)
-        return self.weight_decay_rate != 0 and decays(name, len(variable.shape))
+        return self.weight_decay_rate != 0 and decays(_pytorch_name(variable), len(variable.shape))
 
     def moment(self, variable: tf.Variable, slot: str) -> tf.Variable | None:
         """The slot m or v of a variable; None as long as it got no gradient."""
@@ -110,7 +131,7 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
     def get_config(self) -> dict[str, Any]:
         """The configuration that Keras stores."""
         schedule = self.schedule and dataclasses.asdict(self.schedule)
-        return {**super().get_config(), "max_grad_norm": self.max_grad_norm, "schedule": schedule}
+        return {**super().get_config(), "max_grad_norm": self.max_grad_norm, "schedule": schedule, "rates": self.rates}
 
     def _clipped(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> list[tuple[tf.Tensor, tf.Variable]]:
         """As `torch.nn.utils.clip_grad_norm_` does it; the norm before is kept for the report."""
@@ -129,11 +150,18 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
         state.update(self._corrected(state, self.iterations + 1))
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable, apply_state: dict[Any, Any]) -> Any:
-        """Correct the moments of a variable that has missed updates by its own number of them, as PyTorch does."""
+        """Correct the moments of a variable that has missed updates by its own number of them, as PyTorch does.
+
+        One of `rates` has another learning rate.
+        """
+        key = (var.device, var.dtype.base_dtype)
         if missed := self._missed.get(_whole(var)._unique_id, 0):
-            key = (var.device, var.dtype.base_dtype)
             corrected = self._corrected(apply_state[key], self.iterations + 1 - missed)
             apply_state = {**apply_state, key: {**apply_state[key], **corrected}}
+        if self.rates and (rate := self.rates.get(_pytorch_name(var))):
+            state = apply_state[key]
+            scaled = {name: state[name] * rate for name in ("lr_t", "uncorrected")}
+            apply_state = {**apply_state, key: {**state, **scaled}}
         return super()._resource_apply_dense(grad, var, apply_state)
 
     def _corrected(self, state: dict[str, tf.Tensor], update: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -162,6 +190,11 @@ class AdamWeightDecay(transformers.AdamWeightDecay):
 def _correction(beta: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
     """1 - beta ** update, float64."""
     return -tf.math.expm1(tf.cast(update, tf.float64) * tf.math.log(tf.cast(beta, tf.float64)))
+
+
+def _pytorch_name(variable: tf.Variable) -> str:
+    name, _ = convert_tf_weight_name_to_pt_weight_name(_whole(variable).name, tf_weight_shape=variable.shape)
+    return str(name)
 
 
 def _whole(variable: tf.Variable) -> tf.Variable:

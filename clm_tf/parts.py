@@ -3,13 +3,13 @@
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
-from clm_core.config import PartsOptions
+from clm_core.config import TrainConfig
 from clm_core.models.parts import trained
 from clm_core.models.unused_weights import OUTPUT
 from clm_tf.weights import pytorch_names
 
 
-def choose(model: TFPreTrainedModel, options: PartsOptions) -> None:
+def choose(model: TFPreTrainedModel, options: TrainConfig) -> None:
     """Have a training change what `freeze` and `train_only` leave to it, of what it would change.
 
     Raises:

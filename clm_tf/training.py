@@ -37,7 +37,9 @@ def train(job: TrainingJob) -> None:
         together.check_same(job.identity())
         model = modeling.load(job.source)
         parts.choose(model, job.config)
-        optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
+        optimizer = create_optimizer(
+            job.schedule, job.config, decay_all=job.options.decay_all, embeddings=parts.embeddings(model)
+        )
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
         model.compile(optimizer=optimizer, jit_compile=job.options.jit_compile)

@@ -52,10 +52,14 @@ def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
 
 
 def _check_parts(config: TrainConfig | ParityConfig) -> None:
-    given = [name for name in ("freeze", "train_only", "lora_r") if getattr(config, name, None)]
-    if len(given) > 1:
-        why = ", which trains its adapter alone" if "lora_r" in given else ""
-        raise OptionError(f"{' and '.join(given)} cannot be combined{why}: give one of them")
+    chosen = [name for name in ("freeze", "train_only") if getattr(config, name)]
+    if len(chosen) > 1:
+        raise OptionError("freeze and train_only cannot be combined: give one of them")
+    chosen += ["embedding_learning_rate"] if config.embedding_learning_rate is not None else []
+    if chosen and config.lora_r is not None:
+        raise OptionError(
+            f"{chosen[0]} and lora_r cannot be combined, which trains its adapter alone: give one of them"
+        )
 
 
 def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:

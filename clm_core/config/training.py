@@ -67,6 +67,11 @@ class OptimizationOptions:
     gradient_accumulation_steps: int = option(1, "batches of each device per step", check=at_least(1))
     dataloader_drop_last: bool = option(False, "leave out the last batch of an epoch if it is not full")
     learning_rate: float = option(2e-5, "the learning rate after warmup", check=in_float32(positive))
+    embedding_learning_rate: float | None = option(
+        None,
+        "the same for the token embeddings, and for an output layer that is not tied to them; default: learning_rate",
+        check=in_float32(positive),
+    )
     lr_scheduler_type: ScheduleName = option(  # noqa: RUF009  (a field, as the others)
         "linear", "learning-rate schedule after warmup", refused=rates.REFUSED
     )

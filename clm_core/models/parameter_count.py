@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from clm_core.backend import Model
-from clm_core.config import PartsOptions
+from clm_core.config import TrainConfig
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.matrices import is_matrix_of_layer
@@ -51,7 +51,7 @@ def count_parameters(model: Model, *, in_layers: bool = False) -> int | None:
         return None
 
 
-def count_trained(model: Model, options: PartsOptions, *, in_layers: bool = False) -> int | None:
+def count_trained(model: Model, options: TrainConfig, *, in_layers: bool = False) -> int | None:
     """How many of them a training changes, or at least as many; None if `count_parameters` is.
 
     What `embeddings` means in a file is found by the number of its rows, as near as this is needed here.

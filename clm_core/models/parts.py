@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator
 from fnmatch import translate
 
-from clm_core.config import PartsOptions
+from clm_core.config import OptimizationOptions, TrainConfig
 from clm_core.errors import OptionError, did_you_mean, similar
 
 EMBEDDINGS = "embeddings"
@@ -18,14 +18,14 @@ OUTPUT = re.compile(r"(^|[.*])(lm_head|embed_out|decoder)(\.weight)?$")
 """What people call an output layer that a model may not have, because it is tied."""
 
 
-def trained(names: Collection[str], options: PartsOptions, *, embeddings: Collection[str]) -> set[str]:
+def trained(names: Collection[str], options: TrainConfig, *, embeddings: Collection[str]) -> set[str]:
     """The parameters that a training changes, out of those with these `names`, which are those in PyTorch's files.
 
     A pattern is a name of a parameter or of a module, whole or a part of it between dots, perhaps with `*`, `?` or
     `[...]`; or `embeddings`, which are those given as such; or layers by their numbers.
 
     Raises:
-        OptionError: a pattern matches nothing, or nothing is left to train.
+        OptionError: a pattern matches nothing, or nothing is left to train, or nothing of what is to have a rate.
     """
     if not (options.freeze or options.train_only):
         return set(names)
@@ -39,7 +39,16 @@ def trained(names: Collection[str], options: PartsOptions, *, embeddings: Collec
     left = set(names) - chosen if options.freeze else chosen
     if not left:
         raise OptionError(f"freeze {' '.join(options.freeze)}: nothing is left to train")
+    if options.embedding_learning_rate is not None and left.isdisjoint(embeddings):
+        rate = f"embedding_learning_rate {options.embedding_learning_rate:g}"
+        raise OptionError(f"{rate} has no effect: {option} leaves the embeddings as they are")
     return left
+
+
+def relative_rate(options: OptimizationOptions) -> float:
+    """What a step's learning rate is multiplied by for the embeddings."""
+    rate = options.embedding_learning_rate
+    return 1.0 if rate is None else rate / options.learning_rate
 
 
 def _matched(pattern: str, names: Collection[str], embeddings: Collection[str]) -> set[str]:

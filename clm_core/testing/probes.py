@@ -33,6 +33,7 @@ TRAINING_PROBES: dict[str, Changes] = {
         {"max_steps": -1, "num_train_epochs": 1, "dataloader_drop_last": True},
     ),
     "learning_rate": ({}, {"learning_rate": 1e-3}),
+    "embedding_learning_rate": ({}, {"embedding_learning_rate": 1e-3}),
     "lr_scheduler_type": ({}, {"lr_scheduler_type": "cosine"}),
     "lr_scheduler_kwargs": (
         {"lr_scheduler_type": "cosine"},

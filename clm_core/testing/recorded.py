@@ -66,6 +66,14 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "adafactor": {"max_steps": 8, "optim": "adafactor", "weight_decay": 0.5},
     "muon": {"max_steps": 8, "optim": "muon", "weight_decay": 0.5},
+    "in parts": {
+        "max_steps": 8,
+        "freeze": ("layers:0", "ln_f"),
+        "embedding_learning_rate": 1e-3,
+        "lr_scheduler_type": "cosine",
+        "weight_decay": 0.5,
+        "max_grad_norm": 0.5,
+    },
 }
 """Options of the reference trainings, besides those that all runs of the contract have."""
 

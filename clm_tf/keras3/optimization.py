@@ -13,8 +13,10 @@ from keras import ops
 from clm_core.config import OptimizationOptions
 from clm_core.errors import OptionError
 from clm_core.models.decay import decays
+from clm_core.models.parts import relative_rate
 from clm_core.optimizer import adamw
 from clm_core.schedule import Schedule
+from clm_tf.keras3.parts import is_embeddings
 
 
 def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_all: bool = False) -> "AdamW":
@@ -80,6 +82,7 @@ class AdamW(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.config, self.schedule, self.decay_all = config, schedule, decay_all
+        self._relative_rate = relative_rate(config)
         shares = [_shares(schedule, schedule.rows_of_step(step)) for step in (0, schedule.steps_per_epoch - 1)]
         self._shares = np.array([row + [0.0] * (schedule.accumulation - len(row)) for row in shares], np.float32)
         self._batches = np.array([len(row) for row in shares], np.int32)
@@ -170,7 +173,7 @@ class AdamW(keras.optimizers.Optimizer):
             new = adamw(
                 *(ops.convert_to_tensor(variable), grad * factor),
                 *(ops.convert_to_tensor(first), ops.convert_to_tensor(second)),
-                learning_rate=rate,
+                learning_rate=rate * self._relative_rate if is_embeddings(variable) else rate,
                 corrections=corrections,
                 config=self.config,
                 decays=self.decay_all or decays(variable.name, len(variable.shape)),

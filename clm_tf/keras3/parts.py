@@ -1,12 +1,14 @@
 """The parts of a model that a training changes, by the options of every backend; the others are not trainable."""
 
-from clm_core.config import PartsOptions
+from typing import Any
+
+from clm_core.config import TrainConfig
 from clm_core.models.parts import trained
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.weights import named
 
 
-def choose(model: Decoder, options: PartsOptions) -> None:
+def choose(model: Decoder, options: TrainConfig) -> None:
     """Have a training change what `freeze` and `train_only` leave to it, of what it would change.
 
     Raises:
@@ -18,7 +20,11 @@ def choose(model: Decoder, options: PartsOptions) -> None:
         variables[name].trainable = False
 
 
+def is_embeddings(variable: Any) -> bool:
+    """Whether a variable of a decoder is the token embeddings, or the matrix of an output layer of its own."""
+    return variable.path in ("embeddings/embeddings", "head/kernel")
+
+
 def embeddings(model: Decoder) -> list[str]:
     """PyTorch's names of the token embeddings, and of the matrix of an output layer that is not tied to them."""
-    parts = ["embeddings"] if model.layout.tied else ["embeddings", "head"]
-    return [f"{model.layout.names[part]}.weight" for part in parts]
+    return [name for name, (variable, _) in named(model).items() if is_embeddings(variable)]

@@ -90,9 +90,8 @@ class BigramBackend(Backend):
     unsupported: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "lora_r"), NO_GRADIENT),
         **dict.fromkeys(("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"), NO_GRADIENT),
-        **dict.fromkeys(
-            ("lr_scheduler_kwargs", "optim", "gradient_checkpointing", "freeze", "train_only"), NO_GRADIENT
-        ),
+        **dict.fromkeys(("lr_scheduler_kwargs", "optim", "gradient_checkpointing", "freeze"), NO_GRADIENT),
+        **dict.fromkeys(("train_only", "embedding_learning_rate"), NO_GRADIENT),
         "bf16": "counts are whole numbers",
     }
 

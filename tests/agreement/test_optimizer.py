@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import KINDS, new_model
 
+import clm_pt.parts
+import clm_tf.parts
 from clm_core.config import TrainConfig
 from clm_core.schedule import Schedule
 from clm_pt import modeling as pytorch
@@ -73,10 +75,12 @@ def by_torch(schedule, config, values, gradients):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_decay_the_same_parameters_and_neither_norms_nor_biases(kind):
-    expected = set(ScheduledTrainer.get_decay_parameter_names(None, pytorch.load(new_model(kind))))
+def test_both_decay_the_same_parameters_and_neither_norms_nor_biases_and_have_the_same_embeddings(kind):
+    of_torch, of_tensorflow = pytorch.load(new_model(kind)), tensorflow.load(new_model(kind))
+    expected = set(ScheduledTrainer.get_decay_parameter_names(None, of_torch))
     assert expected
     assert not any("bias" in name or "norm" in name.split(".", 1)[1].lower() for name in expected)
     optimizer = create_optimizer(Schedule.from_config(TrainConfig(), blocks=64), TrainConfig(weight_decay=0.1))
-    named = weights.pytorch_names(tensorflow.load(new_model(kind)))
+    named = weights.pytorch_names(of_tensorflow)
     assert {name for name, variable in named.items() if optimizer.decays(variable)} == expected
+    assert clm_tf.parts.embeddings(of_tensorflow) == clm_pt.parts.embeddings(of_torch) != []

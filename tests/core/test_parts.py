@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clm_core.commands.first_look import look
 from clm_core.config import TrainConfig
 from clm_core.errors import OptionError
 from clm_core.models.parts import trained
@@ -104,6 +105,20 @@ def test_what_is_no_pattern_is_refused_before_anything_is_read(part, train_refus
     assert "freeze must be names of parts; layers are `layers:3`" in train_refused("--freeze", part)
 
 
-def test_only_one_of_the_options_can_be_given(train_refused):
-    given = train_refused("--freeze", "wte", "--train-only", "wpe")
-    assert "freeze and train_only cannot be combined: give one of them" in given
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": ("wte",), "train_only": ("wpe",)}, "freeze and train_only cannot be combined: give one of them"),
+        ({"freeze": ("wte",), "lora_r": 4}, "freeze and lora_r cannot be combined, which trains its adapter alone"),
+        ({"embedding_learning_rate": 1e-3, "lora_r": 4}, "embedding_learning_rate and lora_r cannot be combined"),
+    ],
+)
+def test_options_that_choose_otherwise_cannot_be_given_together(options, message):
+    with pytest.raises(OptionError, match=message):
+        look(TrainConfig(model_type="gpt2", text_column="answers.text", **options))
+
+
+def test_a_rate_of_embeddings_that_are_not_trained_is_refused():
+    assert left(freeze=("layers:0",), embedding_learning_rate=1e-3)
+    with pytest.raises(OptionError, match="has no effect: freeze leaves the embeddings"):
+        left(freeze=("embeddings",), embedding_learning_rate=1e-3)
