@@ -22,7 +22,7 @@ def restore(folder: Path, model: TFPreTrainedModel, optimizer: AdamWeightDecay) 
     Raises:
         ModelError: the state is missing, damaged or another model's.
     """
-    shapes = {name: array.shape for name, array in weights.exported_slots(model, lambda variable: variable).items()}
+    shapes = {name: array.shape for name, array in weights.trained(model).items()}
     moments = checkpoints.read_moments(folder, shapes)
     named = weights.pytorch_names(model)
     updates = [(named[name], state.updates if state else 0) for name, state in moments.items()]

@@ -27,7 +27,7 @@ from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_core.weights import save as save_weights
-from clm_tf import weights
+from clm_tf import adapters, weights
 from clm_tf.accumulation import step_in_batches
 from clm_tf.repairs import CLASSES, stop_at_padding
 
@@ -53,9 +53,6 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     keras.utils.set_random_seed(model.seed)
     with _own_random_generators():
         built = _build(model)
-    generators = _dropout_generators(built)
-    for generator, key in zip(generators, _keys(model.seed, len(generators)), strict=True):
-        generator.reset_from_key_counter(key, [0, 0])
     if model.name_or_path is None:
         weights.draw(built, model.seed)
     else:
@@ -63,6 +60,13 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
         # A checkpoint need not have it, and then the configuration says how to generate.
         with contextlib.suppress(OSError):
             built.generation_config = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
+    if model.adapter is not None:
+        with _own_random_generators():
+            adapters.attach(built, model)
+        adapters.fill(built, model)
+    generators = _dropout_generators(built)
+    for generator, key in zip(generators, _keys(model.seed, len(generators)), strict=True):
+        generator.reset_from_key_counter(key, [0, 0])
     built.hf_compute_loss = _in_float32(built.hf_compute_loss)
     check_causal(
         lambda ids: tf.cast(built(ids, training=False, return_dict=True).logits, tf.float32).numpy(), built.config
@@ -73,13 +77,16 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
 def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
 
-    The folder is created if missing. The tokenizer is saved with the model, if one is given.
+    Of a model with an adapter, this is written in peft's layout, in place of the model's weights. The folder is created if missing. The tokenizer is saved with the model, if one is given.
 
     Raises:
         OutputError: what is on disk differs from the model.
     """
     folder = Path(folder)
-    save_weights(weights.exported(model), model.config, folder, generation_config=model.generation_config)
+    if adapters.has_one(model):
+        adapters.save(model, folder)
+    else:
+        save_weights(weights.exported(model), model.config, folder, generation_config=model.generation_config)
     if tokenizer is not None:
         complete(folder, tokenizer, model.config)
 

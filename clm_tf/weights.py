@@ -5,7 +5,8 @@ transformers, read. transformers' own TensorFlow classes neither read nor write 
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from transformers.modeling_tf_pytorch_utils import (
     load_pytorch_state_dict_in_tf2_model,
 )
 
+from clm_core.adapters import LORA_A, LORA_B
 from clm_core.backend import Model
 from clm_core.errors import ModelError
 from clm_core.models.faults import cannot_load, check_finite
@@ -24,6 +26,7 @@ from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_types
 from clm_core.models.unused_weights import OUTPUT, check_unused
 from clm_core.models.weight_files import StoredWeights, absent, check_whole, fetch, find
+from clm_tf.projection import adapter_of, kernel_of
 
 NATIVE = "tf_model.h5"
 """A file in TensorFlow's own layout; a safetensors file may be in it too, and says so."""
@@ -66,6 +69,22 @@ def exported(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
     return {name: _to_pytorch(name, variable.numpy(), transpose) for name, variable, transpose in _named(model)}
 
 
+def trained(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
+    """Of the weights as PyTorch has them, those that a training changes, with what an adapter has."""
+    return exported_slots(model, lambda variable: variable)
+
+
+def freeze(model: TFPreTrainedModel, frozen: Collection[Any]) -> None:
+    """Have a training leave these variables, given by their `ref()`, as they are.
+
+    Keras freezes whole layers; where a layer keeps a variable says whether it is trained.
+    """
+    for layer in model._flatten_layers():
+        own: list[tf.Variable] = layer._trainable_weights
+        layer._non_trainable_weights.extend(variable for variable in own if variable.ref() in frozen)
+        own[:] = [variable for variable in own if variable.ref() not in frozen]
+
+
 def exported_slots(
     model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable | None]
 ) -> dict[str, np.ndarray]:
@@ -87,7 +106,10 @@ def assign_slots(
 
 
 def pytorch_names(model: TFPreTrainedModel) -> dict[str, tf.Variable]:
-    """The variables of a built model under the names of PyTorch's parameters; a tied head has no entry."""
+    """The variables of a built model under the names of PyTorch's parameters; a tied head has no entry.
+
+    What an adapter has goes by the name of its module, and how the names of the two matrices end.
+    """
     return {name: variable for name, variable, _ in _named(model)}
 
 
@@ -158,10 +180,25 @@ def _to_pytorch(name: str, array: np.ndarray, transpose: TransposeType) -> np.nd
 
 
 def _named(model: TFPreTrainedModel) -> list[tuple[str, tf.Variable, TransposeType]]:
-    named = {}
+    named, of_adapters = {}, _of_adapters(model)
     for variable in model.weights:
-        name, transpose = convert_tf_weight_name_to_pt_weight_name(variable.name, tf_weight_shape=variable.shape)
+        name, transpose = of_adapters.get(variable.ref()) or convert_tf_weight_name_to_pt_weight_name(
+            variable.name, tf_weight_shape=variable.shape
+        )
         if name in named:
             raise ModelError(f"{type(model).__name__} has two weights that PyTorch would call {name}")
         named[name] = (name, variable, transpose)
     return list(named.values())
+
+
+def _of_adapters(model: TFPreTrainedModel) -> dict[Any, tuple[str, TransposeType]]:
+    """What PyTorch calls the variables of adapters, by their `ref()`."""
+    found = {}
+    for layer in model._flatten_layers():
+        if adapter := adapter_of(layer):
+            kernel = kernel_of(layer)
+            name, _ = convert_tf_weight_name_to_pt_weight_name(kernel.name, tf_weight_shape=kernel.shape)
+            module = name.removesuffix(".weight")
+            found[adapter.a.ref()] = (f"{module}{LORA_A}", TransposeType.SIMPLE)
+            found[adapter.b.ref()] = (f"{module}{LORA_B}", TransposeType.SIMPLE)
+    return found

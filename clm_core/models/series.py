@@ -95,7 +95,7 @@ def translated(written: Fields) -> Fields:
     Raises:
         ModelError: it has no words for one of them; the message names it.
     """
-    return in_5(written) if _installed() >= 5 else in_4(written)
+    return in_5(written) if installed() >= 5 else in_4(written)
 
 
 def in_5(written: Fields) -> Fields:
@@ -160,7 +160,7 @@ def tokenizer_of_5(name: str, revision: str) -> Any:
     from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
     from transformers.utils import cached_file
 
-    written = {} if _installed() >= 5 else get_tokenizer_config(name, revision=revision)
+    written = {} if installed() >= 5 else get_tokenizer_config(name, revision=revision)
     fields = tokenizer_in_4(written, tokenizer_class_from_name(f"{written.get('tokenizer_class')}Fast"))
     if fields == written:
         return None
@@ -197,7 +197,8 @@ def parameters(kind: Any) -> set[str]:
     return {name for each in own if "__init__" in vars(each) for name in inspect.signature(each.__init__).parameters}
 
 
-def _installed() -> int:
+def installed() -> int:
+    """The release line of transformers here, by its first number."""
     import transformers
     from packaging.version import Version
 

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from clm_tf.keras3.dropout import drop, seed_of
 from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
+from clm_tf.keras3.projection import dense, project
+from clm_tf.keras3.rope import Rope
 
 MASKED = -1e30
 """The score of a key that is not attended to: finite, so that no row of bfloat16 becomes NaN."""
@@ -55,7 +58,7 @@ class Attention(keras.layers.Layer):
         The inputs are (rows, length, width). The cache has the keys and values of earlier tokens, if there are any.
         """
         layout = self._layout
-        queries, keys, values = self._project(inputs)
+        queries, keys, values = self._project(inputs, context.batch)
         if context.rotation is not None:
             queries, keys = (rotate(each, context.rotation, layout.interleaved) for each in (queries, keys))
         if cache is not None:
@@ -75,15 +78,15 @@ class Attention(keras.layers.Layer):
         shares = drop(ops.cast(shares, values.dtype), layout.attention_dropout, self._seed, context.batch)
         taken = ops.einsum("bkgqs,bskd->bqkgd", shares, values)
         taken = ops.reshape(taken, (rows, length, layout.heads * layout.head_size))
-        return self.output_projection(taken), cache
+        return project(self.output_projection, taken, context.batch), cache
 
-    def _project(self, inputs: Any) -> tuple[Any, Any, Any]:
+    def _project(self, inputs: Any, batch: Any) -> tuple[Any, Any, Any]:
         """Queries, keys and values, each (rows, length, heads, head_size)."""
         layout = self._layout
         if "query_key_value" in layout.names:
-            queries, keys, values = split(self.query_key_value(inputs), layout)
+            queries, keys, values = split(project(self.query_key_value, inputs, batch), layout)
         else:
-            queries, keys, values = (part(inputs) for part in (self.query, self.key, self.value))
+            queries, keys, values = (project(part, inputs, batch) for part in (self.query, self.key, self.value))
         if layout.query_key_norm == "width" and "query_norm" in layout.names:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
         if layout.clip is not None:
@@ -95,11 +98,16 @@ class Attention(keras.layers.Layer):
         return queries, keys, values
 
 
-def dense(inputs: int, outputs: int, bias: bool, name: str) -> keras.layers.Dense:
-    """A projection with its variables, which are filled later."""
-    layer = keras.layers.Dense(outputs, use_bias=bias, kernel_initializer="zeros", name=name)
-    layer.build((None, None, inputs))
-    return layer
+def rotation(rope: Rope, positions: Any, length: Any) -> tuple[Any, Any]:
+    """Cosines and sines, (length, 1, pairs) each."""
+    frequencies = ops.convert_to_tensor(rope.frequencies, "float32")
+    if rope.beyond:
+        longer = ops.convert_to_tensor(rope.beyond, "float32")
+        frequencies = ops.where(length > rope.length, longer, frequencies)
+    if rope.stretch:
+        frequencies = _stretched(rope, length)
+    angles = ops.cast(positions, "float32")[:, None, None] * frequencies
+    return ops.cos(angles) * rope.scale, ops.sin(angles) * rope.scale
 
 
 def rotate(heads: Any, rotation: tuple[Any, Any], interleaved: bool) -> Any:
@@ -145,3 +153,12 @@ def _shape_of_norm(layout: Layout, heads: int) -> tuple[int, ...]:
         case "each_head":
             return (heads, layout.head_size)
     return (layout.head_size,)
+
+
+def _stretched(rope: Rope, length: Any) -> Any:
+    """The frequencies for a text of this length: theta grows with what is beyond the model's positions."""
+    theta, factor = rope.stretch or (0.0, 0.0)
+    size = rope.size
+    longest = ops.cast(ops.maximum(length, rope.length), "float32")
+    grown = theta * (factor * longest / rope.length - (factor - 1)) ** (size / (size - 2))
+    return 1.0 / ops.power(grown, np.arange(0, size, 2, dtype=np.float32) / size)

@@ -66,7 +66,8 @@ class Block(keras.layers.Layer):
         ) * self._layout.residual_scale, cache
 
     def _feed(self, inputs: Any, context: Context) -> tuple[Any, Any]:
-        fed, use = self.feedforward(inputs) if self.has_experts else (self.feedforward(inputs), None)
+        fed = self.feedforward(inputs, batch=context.batch)
+        fed, use = fed if self.has_experts else (fed, None)
         fed = drop(fed, self._layout.feedforward_dropout, self._seeds[1], context.batch)
         return fed * self._layout.residual_scale, use
 

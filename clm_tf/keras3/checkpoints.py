@@ -27,8 +27,7 @@ def restore(folder: Path, model: Decoder, optimizer: AdamW) -> None:
         ModelError: the state is missing, damaged or another model's.
     """
     variables = weights.trained(model)
-    shapes = weights.shapes(model)
-    moments = checkpoints.read_moments(folder, {name: shapes[name] for name in variables})
+    moments = checkpoints.read_moments(folder, weights.shapes_of(variables))
     step = checkpoints.step_of(folder)
     optimizer.build(model.trainable_variables)
     optimizer.iterations.assign(step)

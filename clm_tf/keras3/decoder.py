@@ -6,18 +6,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from clm_core.errors import OptionError
-from clm_tf.keras3.attention import Cache, Context, dense
+from clm_tf.keras3.adapters import attach, fields_of
+from clm_tf.keras3.attention import Cache, Context, rotation
 from clm_tf.keras3.block import Block
 from clm_tf.keras3.dropout import drop, seed_of
 from clm_tf.keras3.families import layout_of_fields
 from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
-from clm_tf.keras3.rope import Rope
+from clm_tf.keras3.projection import dense, project
 
 CHUNK = 128
 """Tokens for which `score` computes logits at a time."""
@@ -40,16 +40,25 @@ class Decoder(keras.Model):
         seed: of the dropout masks, which follow from it, the place, and the number of the batch, or what `StepSeeds`
             sets in its stead.
         recompute: whether the backward pass computes the activations of a layer again, to save memory.
+        adapter: the fields of a `clm_core.adapters.Adapter`, which is trained while all else stays.
 
     Raises:
         ModelError: there is no layout for such a model.
-        OptionError: the dtype policy is none of `POLICIES`.
+        OptionError: the dtype policy is none of `POLICIES`, or the adapter is not for this model.
     """
 
-    def __init__(self, fields: Mapping[str, Any], seed: int = 0, recompute: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        seed: int = 0,
+        recompute: bool = False,
+        adapter: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         with _policy(self.dtype_policy):
             self._build(fields, seed, recompute)
+            self.adapter = None if adapter is None else attach(self, adapter)
 
     def _build(self, fields: Mapping[str, Any], seed: int, recompute: bool) -> None:
         self._fields = json.dumps(dict(fields))  # As text, since Keras would track a dict as a part of the model.
@@ -87,16 +96,26 @@ class Decoder(keras.Model):
         found: dict[str, Any] = json.loads(self._fields)
         return found
 
+    @property
+    def configuration(self) -> Any:
+        """The `transformers.PretrainedConfig`."""
+        from transformers import CONFIG_MAPPING
+
+        return CONFIG_MAPPING[self.layout.model_type].from_dict(self.fields)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The logits after each token."""
-        hidden, _ = self.hidden(inputs, training=training)
-        return self.logits(hidden)
+        batch = self._next_batch() if training else None
+        hidden, _ = self.hidden(inputs, batch=batch)
+        return self.logits(hidden, batch)
 
     def hidden(
-        self, ids: Any, cache: list[Cache] | None = None, at: Any = 0, training: bool | None = None
+        self, ids: Any, cache: list[Cache] | None = None, at: Any = 0, batch: Any = None
     ) -> tuple[Any, list[Cache] | None]:
-        """What the head gets, (rows, length, its width), and the cache extended by these tokens, the first at `at`."""
-        batch = self._next_batch() if training else None
+        """What the head gets, (rows, length, its width), and the cache extended by these tokens, the first at `at`.
+
+        `batch` is that of `Context`.
+        """
         length = ops.shape(ids)[1]
         positions = ops.arange(length) + at
         keys = length if cache is None else cache[0][0].shape[1]
@@ -106,21 +125,21 @@ class Decoder(keras.Model):
         uses: list[Any] = []
         earlier: Sequence[Cache | None] = [None] * len(self.blocks) if cache is None else cache
         for block, context, own in zip(self.blocks, contexts, earlier, strict=True):
-            if self.recompute and training:
+            if self.recompute and batch is not None:
                 outputs, use = _recomputed(block, context)(outputs)
             else:
                 outputs, own, use = block(outputs, context=context, cache=own)
             caches.append(own)
             uses += [use] if block.has_experts else []
-        if training and uses and self.layout.balance_weight:
+        if batch is not None and uses and self.layout.balance_weight:
             self._add_imbalance(uses)
         if "final_norm" in self.layout.names:
             outputs = self.final_norm(outputs)
         if "projection_out" in self.layout.names:
-            outputs = self.projection_out(outputs)
+            outputs = project(self.projection_out, outputs, batch)
         return outputs, None if cache is None else caches
 
-    def logits(self, hidden: Any) -> Any:
+    def logits(self, hidden: Any, batch: Any = None) -> Any:
         """Float32 logits of what `hidden` returns, or of a part of it."""
         layout = self.layout
         if layout.tied:
@@ -128,7 +147,7 @@ class Decoder(keras.Model):
             if layout.head_bias:
                 scores = scores + ops.cast(self.head_bias, scores.dtype)
         else:
-            scores = self.head(hidden)
+            scores = project(self.head, hidden, batch)
         scores = ops.cast(scores, "float32") * layout.logit_scale
         return ops.tanh(scores / layout.logit_cap) * layout.logit_cap if layout.logit_cap else scores
 
@@ -166,8 +185,10 @@ class Decoder(keras.Model):
         `save` and `clm_tf.keras3.save` write the sums.
 
         Raises:
-            OptionError: there is no layer of such a name, or the rank is none.
+            OptionError: there is no layer of such a name, the rank is none, or there is an adapter already.
         """
+        if self.adapter is not None:
+            raise OptionError("enable_lora: the model has an adapter already")
         if rank < 1:
             raise OptionError(f"enable_lora: rank {rank} would add nothing: give 1 or more")
         if isinstance(target_layer_names, str):
@@ -208,6 +229,7 @@ class Decoder(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """What Keras stores; transformers' configuration is in it."""
         own = {"fields": self.fields, "seed": self.seed, "recompute": self.recompute}
+        own |= {"adapter": fields_of(self.adapter)}
         return {
             **super().get_config(),
             **own,
@@ -238,7 +260,7 @@ class Decoder(keras.Model):
             outputs = ops.where(ops.equal(ids, layout.pad)[..., None], ops.stop_gradient(outputs), outputs)
         outputs = outputs * layout.embedding_scale
         if "projection_in" in layout.names:
-            outputs = self.projection_in(outputs)
+            outputs = project(self.projection_in, outputs, batch)
         if "positions" in layout.names:
             # XLA takes the last row for a position that there is not, and a GPU takes zeros: neither says so.
             there = ops.less(positions, layout.learned_positions)[:, None]
@@ -255,7 +277,7 @@ class Decoder(keras.Model):
         masks = {
             window: ages >= 0 if window is None else (ages >= 0) & (ages < window) for window in set(layout.windows)
         }
-        rotations = {each: _rotation(each, positions, length) if each else None for each in set(layout.ropes)}
+        rotations = {each: rotation(each, positions, length) if each else None for each in set(layout.ropes)}
         bias = _bias(layout, keys) if layout.slopes else None
         return [
             Context(rotation=rotations[each], allowed=masks[window], bias=bias, at=at, batch=batch)
@@ -301,24 +323,3 @@ def _bias(layout: Layout, keys: Any) -> Any:
         return slopes * positions
     product = ops.cast(slopes, "bfloat16") * ops.cast(positions, "bfloat16")
     return ops.cast(product, "float32") * layout.rounded_slopes
-
-
-def _rotation(rope: Rope, positions: Any, length: Any) -> tuple[Any, Any]:
-    """Cosines and sines, (length, 1, pairs) each."""
-    frequencies = ops.convert_to_tensor(rope.frequencies, "float32")
-    if rope.beyond:
-        longer = ops.convert_to_tensor(rope.beyond, "float32")
-        frequencies = ops.where(length > rope.length, longer, frequencies)
-    if rope.stretch:
-        frequencies = _stretched(rope, length)
-    angles = ops.cast(positions, "float32")[:, None, None] * frequencies
-    return ops.cos(angles) * rope.scale, ops.sin(angles) * rope.scale
-
-
-def _stretched(rope: Rope, length: Any) -> Any:
-    """The frequencies for a text of this length: theta grows with what is beyond the model's positions."""
-    theta, factor = rope.stretch or (0.0, 0.0)
-    size = rope.size
-    longest = ops.cast(ops.maximum(length, rope.length), "float32")
-    grown = theta * (factor * longest / rope.length - (factor - 1)) ** (size / (size - 2))
-    return 1.0 / ops.power(grown, np.arange(0, size, 2, dtype=np.float32) / size)

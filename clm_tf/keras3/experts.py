@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from clm_tf.keras3.attention import dense
 from clm_tf.keras3.feedforward import FeedForward
 from clm_tf.keras3.layout import Layout
+from clm_tf.keras3.projection import dense, project
 
 
 class Experts(keras.layers.Layer):
@@ -28,20 +28,20 @@ class Experts(keras.layers.Layer):
             self.shared_gate = dense(layout.width, 1, False, "shared_gate")
         self.built = True
 
-    def call(self, inputs: Any) -> tuple[Any, Any]:
+    def call(self, inputs: Any, batch: Any = None) -> tuple[Any, Any]:
         """The outputs, of the shape of the inputs, (rows, length, width); and how the router uses the experts.
 
         The latter is float32 (2, experts): of the tokens, the share that has chosen an expert, and the mean of its
-        share for each of them. Only the second has a gradient.
+        share for each of them. Only the second has a gradient. `batch` is that of `Context`.
         """
         layout = self._layout
-        shares = ops.softmax(ops.cast(self.router(inputs), "float32"), -1)
+        shares = ops.softmax(ops.cast(project(self.router, inputs, batch), "float32"), -1)
         best, chosen = ops.top_k(shares, layout.experts_chosen)
         if layout.shares_normalized:
             best = best / ops.sum(best, -1, keepdims=True)
         chosen = ops.one_hot(chosen, layout.experts)
         weights = ops.cast(ops.sum(chosen * best[..., None], -2), inputs.dtype)
-        outputs = sum(expert(inputs) * weights[..., i : i + 1] for i, expert in enumerate(self.experts))
+        outputs = sum(expert(inputs, batch=batch) * weights[..., i : i + 1] for i, expert in enumerate(self.experts))
         if layout.shared_inner:
-            outputs = outputs + self.shared(inputs) * ops.sigmoid(self.shared_gate(inputs))
+            outputs = outputs + self.shared(inputs, batch=batch) * ops.sigmoid(project(self.shared_gate, inputs, batch))
         return outputs, ops.stack([ops.mean(ops.sum(chosen, -2), (0, 1)), ops.mean(shares, (0, 1))])

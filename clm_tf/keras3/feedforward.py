@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from clm_tf.keras3.attention import dense
 from clm_tf.keras3.layout import Layout
+from clm_tf.keras3.projection import dense, project
 
 
 def _gelu(inputs: Any) -> Any:
@@ -45,12 +45,14 @@ class FeedForward(keras.layers.Layer):
         self.down = dense(inner, layout.width, layout.feedforward_bias, "down")
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        """Of the shape of the inputs."""
+    def call(self, inputs: Any, batch: Any = None) -> Any:
+        """Of the shape of the inputs; `batch` is that of `Context`."""
+        return project(self.down, self._activated(inputs, batch), batch)
+
+    def _activated(self, inputs: Any, batch: Any) -> Any:
         names = self._layout.names
         if "gate_up" in names:
-            gate, up = ops.split(self.gate_up(inputs), 2, -1)
-            return self.down(self._activation(gate) * up)
-        if "gate" in names:
-            return self.down(self._activation(self.gate(inputs)) * self.up(inputs))
-        return self.down(self._activation(self.up(inputs)))
+            gate, up = ops.split(project(self.gate_up, inputs, batch), 2, -1)
+            return self._activation(gate) * up
+        up = project(self.up, inputs, batch)
+        return self._activation(project(self.gate, inputs, batch)) * up if "gate" in names else self._activation(up)

@@ -15,7 +15,7 @@ from clm_core.models.configurations import existing_model
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_core.weights import save as save_weights
-from clm_tf.keras3 import weights
+from clm_tf.keras3 import adapters, weights
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.families import fields_of, layout
 
@@ -36,8 +36,10 @@ def load(model: Model | str | os.PathLike[str]) -> Decoder:
     model = existing_model(model)
     check_quantization(model.architecture, "keras")
     layout(model.architecture)
-    decoder = Decoder(fields_of(model.architecture), seed=model.seed)
+    decoder = Decoder(fields_of(model.architecture), seed=model.seed, adapter=adapters.fields_of(model.adapter))
     weights.fill(decoder, model)
+    if model.adapter is not None:
+        adapters.fill(decoder, model)
     if model.name_or_path is not None:
         decoder.generation_config = _generation_config(model)
     return decoder
@@ -46,13 +48,16 @@ def load(model: Model | str | os.PathLike[str]) -> Decoder:
 def save(model: Decoder, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
 
-    The folder is created if missing. The tokenizer is saved with the model, if one is given.
+    Of a model with an adapter, this is written in peft's layout, in place of the model's weights. The folder is created if missing. The tokenizer is saved with the model, if one is given.
 
     Raises:
         OutputError: what is on disk differs from the model.
     """
     folder, config = Path(folder), configuration(model)
-    save_weights(weights.exported(model), config, folder, generation_config=model.generation_config)
+    if model.adapter is not None:
+        adapters.save(model, folder)
+    else:
+        save_weights(weights.exported(model), config, folder, generation_config=model.generation_config)
     if tokenizer is not None:
         complete(folder, tokenizer, config)
 
@@ -64,9 +69,7 @@ def seeder(model: Decoder) -> Callable[[int], None]:
 
 def configuration(model: Decoder) -> Any:
     """The `transformers.PretrainedConfig` of a model."""
-    from transformers import CONFIG_MAPPING
-
-    return CONFIG_MAPPING[model.fields["model_type"]].from_dict(model.fields)
+    return model.configuration
 
 
 @contextlib.contextmanager

@@ -1,18 +1,27 @@
 """Weights in PyTorch's layout: each variable of a decoder is one tensor, at most transposed."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.adapters import LORA_A, LORA_B
 from clm_core.backend import Model
 from clm_core.errors import ModelError
 from clm_core.weights import tensors
-from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.norm import Norm
+from clm_tf.keras3.projection import adapter_of
+
+if TYPE_CHECKING:  # It imports this module.
+    from clm_tf.keras3.decoder import Decoder
 
 Array = npt.NDArray[np.float32]
+Named = tuple[Any, bool]
+"""A variable, and whether PyTorch has it transposed."""
 
 
 def fill(model: Decoder, source: Model) -> None:
@@ -42,33 +51,48 @@ def exported(model: Decoder) -> dict[str, Array]:
 
 def shapes(model: Decoder) -> dict[str, tuple[int, ...]]:
     """The shapes of the weights in PyTorch, by their names there."""
+    return shapes_of(named(model))
+
+
+def shapes_of(variables: Mapping[str, Named]) -> dict[str, tuple[int, ...]]:
+    """The shapes in PyTorch of these variables."""
     return {
         name: tuple(variable.shape[::-1] if flipped else variable.shape)
-        for name, (variable, flipped) in named(model).items()
+        for name, (variable, flipped) in variables.items()
     }
 
 
-def named(model: Decoder, *, summed: bool = False) -> dict[str, tuple[Any, bool]]:
+def trained(model: Decoder) -> dict[str, Named]:
+    """By PyTorch's names: the variables that a training changes, those of an adapter included."""
+    found = named(model)
+    for name, _, layer in layers(model):
+        if isinstance(layer, keras.layers.Dense) and (adapter := adapter_of(layer)):
+            found |= {f"{name}{LORA_A}": (adapter.a, True), f"{name}{LORA_B}": (adapter.b, True)}
+    return {name: pair for name, pair in found.items() if pair[0].trainable}
+
+
+def named(model: Decoder, *, summed: bool = False) -> dict[str, Named]:
     """By PyTorch's names: the variables, and whether PyTorch has them transposed. A tied head has no matrix.
 
-    Where a layer has LoRA, its variable is the matrix without it; `summed`, a tensor with what LoRA adds.
+    Where a layer has Keras' LoRA, its variable is the matrix without it; `summed`, a tensor with what LoRA adds. What
+    an adapter has is not among them; `trained` has it.
     """
     layout = model.layout
-    found: dict[str, tuple[Any, bool]] = {}
-    for part, name in layout.names.items():
-        owners = [model] if "{}" not in name else model.blocks
-        for index, owner in enumerate(owners):
-            for number, layer in enumerate(_parts(owner, part)):
-                transposed = layout.transposed or part == "head"
-                found |= _variables_of(layer, name.format(index, number), transposed, summed)
+    found: dict[str, Named] = {}
+    for name, part, layer in layers(model):
+        found |= _variables_of(layer, name, layout.transposed or part == "head", summed)
     if layout.tied and layout.head_bias:
         found[f"{layout.names['head']}.bias"] = (model.head_bias, False)
     return found
 
 
-def trained(model: Decoder) -> dict[str, tuple[Any, bool]]:
-    """Of what `named` returns, that which a training changes."""
-    return {name: pair for name, pair in named(model).items() if pair[0].trainable}
+def layers(model: Decoder) -> Iterator[tuple[str, str, Any]]:
+    """The layers with weights: what PyTorch calls each, the part of `Layout.names` that it is, and itself."""
+    for part, name in model.layout.names.items():
+        owners = [model] if "{}" not in name else model.blocks
+        for index, owner in enumerate(owners):
+            for number, layer in enumerate(_parts(owner, part)):
+                yield name.format(index, number), part, layer
 
 
 def array_of(variable: Any, flipped: bool) -> Array:
@@ -89,7 +113,7 @@ def _parts(owner: Any, part: str) -> list[Any]:
     return [vars(home)[name] for home in homes if name in getattr(home, "__dict__", ())]
 
 
-def _variables_of(layer: Any, name: str, transposed: bool, summed: bool) -> dict[str, tuple[Any, bool]]:
+def _variables_of(layer: Any, name: str, transposed: bool, summed: bool) -> dict[str, Named]:
     if isinstance(layer, Norm):
         weight, bias, transposed = layer.weight, layer.bias, False
     elif isinstance(layer, keras.layers.Embedding):

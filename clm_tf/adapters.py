@@ -1,0 +1,76 @@
+"""LoRA's adapters: put beside the dense layers of a TensorFlow model, filled, and written in peft's layout."""
+
+import os
+from pathlib import Path
+
+from transformers import TFPreTrainedModel
+
+from clm_core.adapters import adapter_weights, place, save_adapter
+from clm_core.backend import Model
+from clm_tf import weights
+from clm_tf.projection import DENSE, adapt, kernel_of, phase_of
+
+HEADS = {
+    **dict.fromkeys(("bert", "rembert", "roformer"), "cls.predictions.decoder"),
+    **dict.fromkeys(("camembert", "roberta", "roberta-prelayernorm", "xlm-roberta"), "lm_head.decoder"),
+    "xlm": "pred_layer.proj",
+    "xlnet": "lm_loss",
+}
+"""By model type: what PyTorch calls the output layer, where that is not `lm_head`."""
+
+
+def attach(model: TFPreTrainedModel, source: Model) -> None:
+    """Put the layers of an adapter into a model with the weights of its base, and let it train nothing else.
+
+    The adapter adds nothing until `fill` has set its variables.
+
+    Raises:
+        OptionError: a new adapter names what there is not, or what it cannot be for; ModelError: one that was read does.
+    """
+    adapter = source.adapter
+    assert adapter is not None
+    names = {variable.ref(): name for name, variable in weights.pytorch_names(model).items()}
+    dense = {
+        names[kernel_of(layer).ref()].removesuffix(".weight"): layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, DENSE)
+    }
+    head = HEADS.get(model.config.model_type, "lm_head")
+    embeddings = names[model.get_input_embeddings().weights[0].ref()].removesuffix(".weight")
+    placement = place(
+        source,
+        {name: tuple(kernel_of(layer).shape) for name, layer in dense.items()},
+        {name: array.shape for name, array in weights.exported(model).items()},
+        output=head,
+        tied=(embeddings, head) if model.config.tie_word_embeddings else (),
+    )
+    weights.freeze(model, {ref for ref, name in names.items() if name not in placement.shapes})
+    phase = phase_of(model)
+    for name in placement.targets:
+        adapt(dense[name], adapter.r, scale=adapter.scale, dropout=adapter.dropout, phase=phase)
+    model.adapted = source
+
+
+def fill(model: TFPreTrainedModel, source: Model) -> None:
+    """Set the variables of an adapter to what its files have, or to first weights.
+
+    Raises:
+        ModelError: the files cannot be read, or do not fit.
+    """
+    shapes = {name: array.shape for name, array in weights.trained(model).items()}
+    weights.assign_slots(model, lambda variable: variable, adapter_weights(source, shapes))
+
+
+def save(model: TFPreTrainedModel, folder: str | os.PathLike[str]) -> None:
+    """Write `adapter_model.safetensors`, adapter_config.json and the base's config.json, and check the weights.
+
+    Raises:
+        OutputError: what is on disk differs from the adapter.
+    """
+    generation = model.generation_config
+    save_adapter(weights.trained(model), model.adapted, Path(folder), generation_config=generation)
+
+
+def has_one(model: TFPreTrainedModel) -> bool:
+    """Whether a model has an adapter."""
+    return "adapted" in vars(model)

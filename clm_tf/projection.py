@@ -1,0 +1,82 @@
+"""Dense layers of transformers' classes, and what LoRA adds to their outputs where they have an adapter."""
+
+import functools
+from types import MethodType
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from transformers import TFPreTrainedModel
+from transformers.modeling_tf_utils import TFConv1D
+
+DENSE = (keras.layers.Dense, TFConv1D)
+
+
+class Phase:
+    """Whether a model is computed in training; layers with an adapter ask, since their classes do not pass it on."""
+
+    training: Any = False
+
+
+class LowRank(keras.layers.Layer):
+    """What an adapter adds to the outputs of a dense layer: its inputs times two matrices of rank r, scaled.
+
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021). The sum of the kernel and the product is
+    never computed, nor is a gradient of its size.
+    """
+
+    def __init__(self, inputs: int, outputs: int, r: int, *, scale: float, dropout: float, phase: Phase) -> None:
+        super().__init__(name="adapter")
+        self._scale, self._phase = scale, phase
+        self.dropout = keras.layers.Dropout(dropout) if dropout else None
+        self.a = self.add_weight("lora_A", (inputs, r), initializer="zeros")
+        self.b = self.add_weight("lora_B", (r, outputs), initializer="zeros")
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Of the shape of the dense layer's outputs."""
+        if self.dropout is not None:
+            inputs = self.dropout(inputs, training=self._phase.training)
+        return tf.tensordot(tf.tensordot(inputs, self.a, 1), self.b, 1) * self._scale
+
+
+def kernel_of(layer: keras.layers.Layer) -> tf.Variable:
+    """The matrix of a dense layer, (inputs, outputs)."""
+    return layer.weight if isinstance(layer, TFConv1D) else layer.kernel
+
+
+def adapter_of(layer: keras.layers.Layer) -> LowRank | None:
+    """What `adapt` has put beside a dense layer."""
+    found: LowRank | None = vars(layer).get("adapter")
+    return found
+
+
+def adapt(layer: keras.layers.Layer, r: int, *, scale: float, dropout: float, phase: Phase) -> None:
+    """Put an adapter of zeros beside a dense layer, whose outputs have what it adds from now on."""
+    inputs, outputs = kernel_of(layer).shape
+    layer.adapter = LowRank(inputs, outputs, r, scale=scale, dropout=dropout, phase=phase)
+    # It comes before the activation, which the layer of some classes has in itself.
+    activation, layer.activation = getattr(layer, "activation", None), None
+    call = type(layer).call
+
+    def adapted(self: keras.layers.Layer, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = call(self, inputs) + self.adapter(inputs)
+        return outputs if activation is None else activation(outputs)
+
+    layer.call = MethodType(adapted, layer)  # A plain function could not be exported.
+
+
+def phase_of(model: TFPreTrainedModel) -> Phase:
+    """Whether a model is computed in training, from now on."""
+    phase, call = Phase(), type(model).call
+
+    @functools.wraps(call)
+    def noted(self: TFPreTrainedModel, *args: Any, training: Any = False, **given: Any) -> Any:
+        before, phase.training = phase.training, training
+        try:
+            return call(self, *args, training=training, **given)
+        finally:
+            phase.training = before
+
+    model.call = MethodType(noted, model)
+    return phase
