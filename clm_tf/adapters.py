@@ -25,7 +25,8 @@ def attach(model: TFPreTrainedModel, source: Model) -> None:
     The adapter adds nothing until `fill` has set its variables.
 
     Raises:
-        OptionError: a new adapter names what there is not, or what it cannot be for; ModelError: one that was read does.
+        OptionError: a new adapter names what there is not, or what it cannot be for.
+        ModelError: an adapter that was read does so.
     """
     adapter = source.adapter
     assert adapter is not None

@@ -77,7 +77,8 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
 def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: Any = None) -> None:
     """Write `model.safetensors` in PyTorch's layout, config.json and generation_config.json, and check the weights.
 
-    Of a model with an adapter, this is written in peft's layout, in place of the model's weights. The folder is created if missing. The tokenizer is saved with the model, if one is given.
+    Of a model with an adapter, this is written in peft's layout, in place of the model's weights. The folder is created
+    if missing. The tokenizer is saved with the model, if one is given.
 
     Raises:
         OutputError: what is on disk differs from the model.

@@ -9,8 +9,9 @@ from transformers import PushToHubCallback as TransformersCallback
 from transformers.modelcard import TrainingSummary
 
 from clm_core.models.model_folder import complete
+from clm_tf.adapters import has_one
 from clm_tf.modeling import save
-from clm_tf.uploads import UploadsFit
+from clm_tf.uploads import WHOLE, UploadsFit
 
 CHECKPOINT = "checkpoint"
 """The folder of the weights and the optimizer's state, where `model.load_repo_checkpoint` looks for them."""
@@ -73,6 +74,8 @@ class PushToHubCallback(UploadsFit, TransformersCallback):
 
     def check_model(self) -> None:
         """Refuse a model that this callback cannot save."""
+        if has_one(self.model):
+            raise ValueError(WHOLE)
         if self.checkpoint and not hasattr(self.model.optimizer, "get_weights"):
             raise ValueError(
                 f"checkpoint: transformers saves no {type(self.model.optimizer).__name__} of this Keras: compile with "

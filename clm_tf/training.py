@@ -54,6 +54,8 @@ def train(job: TrainingJob) -> None:
 
 
 def _check(job: TrainingJob) -> None:
+    if job.options.guide and job.model.adapter:
+        raise OptionError("tf guide: the guide trains the whole model: leave it out, or lora_r")
     if job.world.size == 1:
         return
     if job.options.guide:

@@ -16,6 +16,9 @@ from clm_core.hub.upload import Files, upload, without_bars
 
 logger = logging.getLogger(__name__)
 
+WHOLE = "PushToHubCallback uploads whole models, and this one has an adapter: upload the folder that `save` writes"
+
+
 STRATEGIES = ("no", "epoch", "steps")
 """When a model is saved and uploaded, besides at the end."""
 

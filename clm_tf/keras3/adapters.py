@@ -31,7 +31,8 @@ def attach(decoder: Decoder, fields: Mapping[str, Any]) -> Adapter:
     The adapter adds nothing until `fill` has set its variables.
 
     Raises:
-        OptionError: a new adapter names what there is not, or what it cannot be for; ModelError: one that was read does.
+        OptionError: a new adapter names what there is not, or what it cannot be for.
+        ModelError: an adapter that was read does so.
     """
     adapter = Adapter(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
     dense = {name: layer for name, part, layer in weights.layers(decoder) if _can_have_one(layer, part)}

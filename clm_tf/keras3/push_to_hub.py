@@ -14,7 +14,7 @@ from clm_core.models.model_folder import complete
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.modeling import configuration, save
 from clm_tf.keras3.weights import shapes
-from clm_tf.uploads import UploadsFit
+from clm_tf.uploads import WHOLE, UploadsFit
 
 CHECKPOINT = "checkpoint/model.keras"
 """The file of the weights and the optimizer's state."""
@@ -92,6 +92,8 @@ class PushToHubCallback(UploadsFit, keras.callbacks.Callback):
         if not isinstance(self.model, Decoder):
             name = type(self.model).__name__
             raise TypeError(f"{name} is not a decoder of clm_tf.keras3, and PushToHubCallback saves no others")
+        if self.model.adapter is not None:
+            raise ValueError(WHOLE)
         if self.checkpoint and any(getattr(layer, "lora_enabled", False) for layer in self.model._flatten_layers()):
             raise ValueError("checkpoint: with LoRA, Keras saves no state to continue from: leave checkpoint out")
 
