@@ -70,7 +70,6 @@ class TensorFlowBackend(Backend):
     unsupported: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("optim=adafactor", "optim=muon"), "it has AdamW only; --backend pt has it"),
         "gradient_checkpointing": "transformers' TensorFlow classes keep all activations; --backend keras or pt has it",
-        "lora_r": "it has no adapters; --backend pt has them",
     }
     parallel = "tf.distribute"
     options = TensorFlowOptions

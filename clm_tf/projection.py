@@ -69,14 +69,16 @@ def adapt(layer: keras.layers.Layer, r: int, *, scale: float, dropout: float, ph
 def phase_of(model: TFPreTrainedModel) -> Phase:
     """Whether a model is computed in training, from now on."""
     phase, call = Phase(), type(model).call
+    takes_it = model._call_spec.expects_training_arg  # Mistral's class does not.
 
     @functools.wraps(call)
     def noted(self: TFPreTrainedModel, *args: Any, training: Any = False, **given: Any) -> Any:
         before, phase.training = phase.training, training
         try:
-            return call(self, *args, training=training, **given)
+            return call(self, *args, **given, **({"training": training} if takes_it else {}))
         finally:
             phase.training = before
 
     model.call = MethodType(noted, model)
+    model._call_spec.expects_training_arg = True
     return phase

@@ -50,7 +50,6 @@ class KerasBackend(Backend):
     masks = True
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
     unsupported: ClassVar[dict[str, str]] = {
-        "lora_r": "it has no adapters; --backend pt has them",
         **dict.fromkeys(("optim=adafactor", "optim=muon"), "it has AdamW only; --backend pt has it"),
     }
     why_one_device = "its optimizer does not add up the gradients of several"
