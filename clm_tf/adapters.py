@@ -1,6 +1,5 @@
 """LoRA's adapters: put beside the dense layers of a TensorFlow model, filled, and written in peft's layout."""
 
-import os
 from pathlib import Path
 
 from transformers import TFPreTrainedModel
@@ -19,8 +18,8 @@ HEADS = {
 """By model type: what PyTorch calls the output layer, where that is not `lm_head`."""
 
 
-def attach(model: TFPreTrainedModel, source: Model) -> None:
-    """Put the layers of an adapter into a model with the weights of its base, and let it train nothing else.
+def attach(base: TFPreTrainedModel, model: Model) -> None:
+    """Put the layers of the adapter of `model` into its base, which has its weights, and let it train nothing else.
 
     The adapter adds nothing until `fill` has set its variables.
 
@@ -28,28 +27,34 @@ def attach(model: TFPreTrainedModel, source: Model) -> None:
         OptionError: a new adapter names what there is not, or what it cannot be for.
         ModelError: an adapter that was read does so.
     """
-    adapter = source.adapter
+    adapter = model.adapter
     assert adapter is not None
-    names = {variable.ref(): name for name, variable in weights.pytorch_names(model).items()}
+    names = {variable.ref(): name for name, variable in weights.pytorch_names(base).items()}
     dense = {
         names[kernel_of(layer).ref()].removesuffix(".weight"): layer
-        for layer in model._flatten_layers()
+        for layer in base._flatten_layers()
         if isinstance(layer, DENSE)
     }
-    head = HEADS.get(model.config.model_type, "lm_head")
-    embeddings = names[model.get_input_embeddings().weights[0].ref()].removesuffix(".weight")
+    head = HEADS.get(base.config.model_type, "lm_head")
+    embeddings = names[base.get_input_embeddings().weights[0].ref()].removesuffix(".weight")
     placement = place(
-        source,
+        model,
         {name: tuple(kernel_of(layer).shape) for name, layer in dense.items()},
-        {name: array.shape for name, array in weights.exported(model).items()},
+        weights.shapes(base),
         output=head,
-        tied=(embeddings, head) if model.config.tie_word_embeddings else (),
+        tied=(embeddings, head) if base.config.tie_word_embeddings else (),
     )
-    weights.freeze(model, {ref for ref, name in names.items() if name not in placement.shapes})
-    phase = phase_of(model)
+    weights.freeze(base, {ref for ref, name in names.items() if name not in placement.shapes})
+    phase = phase_of(base)
     for name in placement.targets:
         adapt(dense[name], adapter.r, scale=adapter.scale, dropout=adapter.dropout, phase=phase)
-    model.adapted = source
+    base.adapted = model
+
+
+def of(model: TFPreTrainedModel) -> Model | None:
+    """The adapter of a model, with its base, as it was loaded; None if it has none."""
+    found: Model | None = vars(model).get("adapted")
+    return found
 
 
 def fill(model: TFPreTrainedModel, source: Model) -> None:
@@ -62,16 +67,10 @@ def fill(model: TFPreTrainedModel, source: Model) -> None:
     weights.assign_slots(model, lambda variable: variable, adapter_weights(source, shapes))
 
 
-def save(model: TFPreTrainedModel, folder: str | os.PathLike[str]) -> None:
+def write(model: TFPreTrainedModel, folder: Path) -> None:
     """Write `adapter_model.safetensors`, adapter_config.json and the base's config.json, and check the weights.
 
     Raises:
         OutputError: what is on disk differs from the adapter.
     """
-    generation = model.generation_config
-    save_adapter(weights.trained(model), model.adapted, Path(folder), generation_config=generation)
-
-
-def has_one(model: TFPreTrainedModel) -> bool:
-    """Whether a model has an adapter."""
-    return "adapted" in vars(model)
+    save_adapter(weights.trained(model), model.adapted, folder, generation_config=model.generation_config)

@@ -60,7 +60,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
         # A checkpoint need not have it, and then the configuration says how to generate.
         with contextlib.suppress(OSError):
             built.generation_config = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
-    if model.adapter is not None:
+    if model.adapter:
         with _own_random_generators():
             adapters.attach(built, model)
         adapters.fill(built, model)
@@ -84,8 +84,8 @@ def save(model: TFPreTrainedModel, folder: str | os.PathLike[str], tokenizer: An
         OutputError: what is on disk differs from the model.
     """
     folder = Path(folder)
-    if adapters.has_one(model):
-        adapters.save(model, folder)
+    if adapters.of(model):
+        adapters.write(model, folder)
     else:
         save_weights(weights.exported(model), model.config, folder, generation_config=model.generation_config)
     if tokenizer is not None:

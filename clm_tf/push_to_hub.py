@@ -9,7 +9,7 @@ from transformers import PushToHubCallback as TransformersCallback
 from transformers.modelcard import TrainingSummary
 
 from clm_core.models.model_folder import complete
-from clm_tf.adapters import has_one
+from clm_tf import adapters
 from clm_tf.modeling import save
 from clm_tf.uploads import WHOLE, UploadsFit
 
@@ -74,7 +74,7 @@ class PushToHubCallback(UploadsFit, TransformersCallback):
 
     def check_model(self) -> None:
         """Refuse a model that this callback cannot save."""
-        if has_one(self.model):
+        if adapters.of(self.model):
             raise ValueError(WHOLE)
         if self.checkpoint and not hasattr(self.model.optimizer, "get_weights"):
             raise ValueError(

@@ -69,6 +69,15 @@ def exported(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
     return {name: _to_pytorch(name, variable.numpy(), transpose) for name, variable, transpose in _named(model)}
 
 
+def shapes(model: TFPreTrainedModel) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights in PyTorch, by their names there."""
+    nothing = np.float32(0)
+    arrays = (
+        (name, np.broadcast_to(nothing, variable.shape), transpose) for name, variable, transpose in _named(model)
+    )
+    return {name: _to_pytorch(name, array, transpose).shape for name, array, transpose in arrays}
+
+
 def trained(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
     """Of the weights as PyTorch has them, those that a training changes, with what an adapter has."""
     return exported_slots(model, lambda variable: variable)

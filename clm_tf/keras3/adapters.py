@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,8 +24,8 @@ IN_ONE = ("router", "experts.gate", "experts.up", "experts.down")
 """The parts of a mixture that are dense layers in transformers 4.57, but parameters of one module in 5."""
 
 
-def attach(decoder: Decoder, fields: Mapping[str, Any]) -> Adapter:
-    """Put the layers of an adapter, of these fields, into a new decoder, and let it train nothing else.
+def attach(base: Decoder, model: Model) -> None:
+    """Put the layers of the adapter of `model` into a decoder, and let it train nothing else.
 
     The adapter adds nothing until `fill` has set its variables.
 
@@ -34,61 +33,69 @@ def attach(decoder: Decoder, fields: Mapping[str, Any]) -> Adapter:
         OptionError: a new adapter names what there is not, or what it cannot be for.
         ModelError: an adapter that was read does so.
     """
-    adapter = Adapter(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
-    dense = {name: layer for name, part, layer in weights.layers(decoder) if _can_have_one(layer, part)}
-    names = decoder.layout.names
+    adapter = model.adapter
+    assert adapter is not None
+    dense = {name: layer for name, part, layer in weights.layers(base) if _can_have_one(layer, part)}
+    names = base.layout.names
     placement = place(
-        _model_of(decoder, adapter),
+        model,
         {name: tuple(layer._kernel.shape) for name, layer in dense.items()},
-        weights.shapes(decoder),
+        weights.shapes(base),
         output=names["head"],
-        tied=(names["embeddings"], names["head"]) if decoder.layout.tied else (),
+        tied=(names["embeddings"], names["head"]) if base.layout.tied else (),
     )
-    for name, (variable, _) in weights.named(decoder).items():
+    for name, (variable, _) in weights.named(base).items():
         variable.trainable = name in placement.shapes
     for name in placement.targets:
-        seed = seed_of(decoder.seed, zlib.crc32(name.encode()))
+        seed = seed_of(base.seed, zlib.crc32(name.encode()))
         adapt(dense[name], adapter.r, scale=adapter.scale, dropout=adapter.dropout, seed=seed)
-    return adapter
+    base.adapted = model
 
 
-def fields_of(adapter: Adapter | None) -> dict[str, Any] | None:
-    """What `attach` takes, which Keras can write into a file."""
-    return None if adapter is None else asdict(adapter)
+def of(model: Decoder) -> Model | None:
+    """The adapter of a model, with its base, as it was loaded; None if it has none."""
+    found: Model | None = model.adapted
+    return found
 
 
-def fill(decoder: Decoder, source: Model) -> None:
+def fields_of(model: Model | None) -> dict[str, Any] | None:
+    """The adapter of a model as Keras can write it into a file."""
+    return asdict(model.adapter) if model and model.adapter else None
+
+
+def described(base: Decoder, fields: Mapping[str, Any]) -> Model:
+    """The model of `fields_of`, whose base a decoder is."""
+    adapter = Adapter(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
+    return Model(
+        name_or_path=adapter.base,
+        revision=adapter.base_revision,
+        architecture=base.configuration,
+        seed=base.seed,
+        adapter=adapter,
+    )
+
+
+def fill(model: Decoder, source: Model) -> None:
     """Set the variables of an adapter to what its files have, or to first weights.
 
     Raises:
         ModelError: the files cannot be read, or do not fit.
     """
-    variables = weights.trained(decoder)
+    variables = weights.trained(model)
     for name, array in adapter_weights(source, weights.shapes_of(variables)).items():
         variable, flipped = variables[name]
         variable.assign(array.T if flipped else array)
 
 
-def save(decoder: Decoder, folder: str | os.PathLike[str]) -> None:
+def write(model: Decoder, folder: Path) -> None:
     """Write `adapter_model.safetensors`, adapter_config.json and the base's config.json, and check the weights.
 
     Raises:
         OutputError: what is on disk differs from the adapter.
     """
-    arrays = {name: weights.array_of(*pair) for name, pair in weights.trained(decoder).items()}
-    source = _model_of(decoder, decoder.adapter)
-    save_adapter(arrays, source, Path(folder), generation_config=decoder.generation_config)
+    arrays = {name: weights.array_of(*pair) for name, pair in weights.trained(model).items()}
+    save_adapter(arrays, model.adapted, folder, generation_config=model.generation_config)
 
 
 def _can_have_one(layer: Any, part: str) -> bool:
     return isinstance(layer, keras.layers.Dense) and not (part in IN_ONE and installed() >= 5)
-
-
-def _model_of(decoder: Decoder, adapter: Adapter) -> Model:
-    return Model(
-        name_or_path=adapter.base,
-        revision=adapter.base_revision,
-        architecture=decoder.configuration,
-        seed=decoder.seed,
-        adapter=adapter,
-    )

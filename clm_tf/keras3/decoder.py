@@ -9,15 +9,16 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from clm_core.backend import Model
 from clm_core.errors import OptionError
-from clm_tf.keras3.adapters import attach, fields_of
+from clm_tf.keras3.adapters import attach, described, fields_of
 from clm_tf.keras3.attention import Cache, Context, rotation
 from clm_tf.keras3.block import Block
 from clm_tf.keras3.dropout import drop, seed_of
 from clm_tf.keras3.families import layout_of_fields
 from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
-from clm_tf.keras3.projection import dense, project
+from clm_tf.keras3.projection import dense, embedding, project
 
 CHUNK = 128
 """Tokens for which `score` computes logits at a time."""
@@ -58,24 +59,27 @@ class Decoder(keras.Model):
         super().__init__(**kwargs)
         with _policy(self.dtype_policy):
             self._build(fields, seed, recompute)
-            self.adapter = None if adapter is None else attach(self, adapter)
+            if adapter is not None:
+                attach(self, described(self, adapter))
 
     def _build(self, fields: Mapping[str, Any], seed: int, recompute: bool) -> None:
         self._fields = json.dumps(dict(fields))  # As text, since Keras would track a dict as a part of the model.
         self.seed, self.recompute = seed, recompute
         self.layout = layout = layout_of_fields(fields)
         narrow = layout.embedding_width or layout.width
-        self.embeddings = _embedding(layout.vocabulary, narrow, "embeddings")
+        self.embeddings = embedding(layout.vocabulary, narrow, "embeddings")
         if "projection_in" in layout.names:
             self.projection_in = dense(narrow, layout.width, False, "projection_in")
             self.projection_out = dense(layout.width, narrow, False, "projection_out")
         if "positions" in layout.names:
             rows = layout.learned_positions + layout.first_position
-            self.positions = _embedding(rows, layout.width, "positions")
+            self.positions = embedding(rows, layout.width, "positions")
         if "embedding_norm" in layout.names:
             self.embedding_norm = Norm(layout, (layout.width,), name="embedding_norm")
         self.generation_config: Any = None
         """How transformers generates with it, if its checkpoint says so."""
+        self.adapted: Model | None = None
+        """The adapter that it has, with its base."""
         self.blocks = [Block(layout, i, seed, name=f"block_{i}") for i in range(layout.layers)]
         if "final_norm" in layout.names:
             self.final_norm = Norm(layout, (layout.width,), name="final_norm")
@@ -187,7 +191,7 @@ class Decoder(keras.Model):
         Raises:
             OptionError: there is no layer of such a name, the rank is none, or there is an adapter already.
         """
-        if self.adapter is not None:
+        if self.adapted is not None:
             raise OptionError("enable_lora: the model has an adapter already")
         if rank < 1:
             raise OptionError(f"enable_lora: rank {rank} would add nothing: give 1 or more")
@@ -229,7 +233,7 @@ class Decoder(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """What Keras stores; transformers' configuration is in it."""
         own = {"fields": self.fields, "seed": self.seed, "recompute": self.recompute}
-        own |= {"adapter": fields_of(self.adapter)}
+        own |= {"adapter": fields_of(self.adapted)}
         return {
             **super().get_config(),
             **own,
@@ -307,12 +311,6 @@ def _recomputed(block: Block, context: Context) -> Callable[[Any], tuple[Any, An
 
     recomputed = keras.remat(compute)
     return recomputed if block.has_experts else lambda inputs: (recomputed(inputs), None)
-
-
-def _embedding(rows: int, width: int, name: str) -> keras.layers.Embedding:
-    layer = keras.layers.Embedding(rows, width, embeddings_initializer="zeros", name=name)
-    layer.build((None, None))
-    return layer
 
 
 def _bias(layout: Layout, keys: Any) -> Any:

@@ -36,9 +36,9 @@ def load(model: Model | str | os.PathLike[str]) -> Decoder:
     model = existing_model(model)
     check_quantization(model.architecture, "keras")
     layout(model.architecture)
-    decoder = Decoder(fields_of(model.architecture), seed=model.seed, adapter=adapters.fields_of(model.adapter))
+    decoder = Decoder(fields_of(model.architecture), seed=model.seed, adapter=adapters.fields_of(model))
     weights.fill(decoder, model)
-    if model.adapter is not None:
+    if model.adapter:
         adapters.fill(decoder, model)
     if model.name_or_path is not None:
         decoder.generation_config = _generation_config(model)
@@ -55,8 +55,8 @@ def save(model: Decoder, folder: str | os.PathLike[str], tokenizer: Any = None) 
         OutputError: what is on disk differs from the model.
     """
     folder, config = Path(folder), configuration(model)
-    if model.adapter is not None:
-        adapters.save(model, folder)
+    if adapters.of(model):
+        adapters.write(model, folder)
     else:
         save_weights(weights.exported(model), config, folder, generation_config=model.generation_config)
     if tokenizer is not None:

@@ -1,4 +1,4 @@
-"""Dense layers, and what LoRA adds to their outputs where they have an adapter."""
+"""Dense layers and tables, built; and what LoRA adds to the outputs of a dense layer that has an adapter."""
 
 from typing import Any
 
@@ -32,6 +32,13 @@ def dense(inputs: int, outputs: int, bias: bool, name: str) -> keras.layers.Dens
     """A projection with its variables, which are filled later."""
     layer = keras.layers.Dense(outputs, use_bias=bias, kernel_initializer="zeros", name=name)
     layer.build((None, None, inputs))
+    return layer
+
+
+def embedding(rows: int, width: int, name: str) -> keras.layers.Embedding:
+    """A table with its variable, which is filled later."""
+    layer = keras.layers.Embedding(rows, width, embeddings_initializer="zeros", name=name)
+    layer.build((None, None))
     return layer
 
 

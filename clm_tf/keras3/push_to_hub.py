@@ -92,7 +92,7 @@ class PushToHubCallback(UploadsFit, keras.callbacks.Callback):
         if not isinstance(self.model, Decoder):
             name = type(self.model).__name__
             raise TypeError(f"{name} is not a decoder of clm_tf.keras3, and PushToHubCallback saves no others")
-        if self.model.adapter is not None:
+        if self.model.adapted is not None:
             raise ValueError(WHOLE)
         if self.checkpoint and any(getattr(layer, "lora_enabled", False) for layer in self.model._flatten_layers()):
             raise ValueError("checkpoint: with LoRA, Keras saves no state to continue from: leave checkpoint out")
