@@ -7,7 +7,7 @@ from transformers import TFPreTrainedModel
 from clm_core.adapters import adapter_weights, place, save_adapter
 from clm_core.backend import Model
 from clm_tf import weights
-from clm_tf.projection import DENSE, adapt, kernel_of, phase_of
+from clm_tf.projection import DENSE, adapt, kernel_of
 
 HEADS = {
     **dict.fromkeys(("bert", "rembert", "roformer"), "cls.predictions.decoder"),
@@ -45,9 +45,8 @@ def attach(base: TFPreTrainedModel, model: Model) -> None:
         tied=(embeddings, head) if base.config.tie_word_embeddings else (),
     )
     weights.freeze(base, {ref for ref, name in names.items() if name not in placement.shapes})
-    phase = phase_of(base)
     for name in placement.targets:
-        adapt(dense[name], adapter.r, scale=adapter.scale, dropout=adapter.dropout, phase=phase)
+        adapt(dense[name], adapter.r, scale=adapter.scale, dropout=adapter.dropout)
     base.adapted = model
 
 

@@ -1,21 +1,13 @@
 """Dense layers of transformers' classes, and what LoRA adds to their outputs where they have an adapter."""
 
-import functools
 from types import MethodType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
-from transformers import TFPreTrainedModel
 from transformers.modeling_tf_utils import TFConv1D
 
 DENSE = (keras.layers.Dense, TFConv1D)
-
-
-class Phase:
-    """Whether a model is computed in training; layers with an adapter ask, since their classes do not pass it on."""
-
-    training: Any = False
 
 
 class LowRank(keras.layers.Layer):
@@ -25,18 +17,18 @@ class LowRank(keras.layers.Layer):
     never computed, nor is a gradient of its size.
     """
 
-    def __init__(self, inputs: int, outputs: int, r: int, *, scale: float, dropout: float, phase: Phase) -> None:
+    def __init__(self, inputs: int, outputs: int, r: int, *, scale: float, dropout: float) -> None:
         super().__init__(name="adapter")
-        self._scale, self._phase = scale, phase
+        self._scale = scale
         self.dropout = keras.layers.Dropout(dropout) if dropout else None
         self.a = self.add_weight("lora_A", (inputs, r), initializer="zeros")
         self.b = self.add_weight("lora_B", (r, outputs), initializer="zeros")
         self.built = True
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Of the shape of the dense layer's outputs."""
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        """Of the shape of the dense layer's outputs; Keras says whether the model is in training."""
         if self.dropout is not None:
-            inputs = self.dropout(inputs, training=self._phase.training)
+            inputs = self.dropout(inputs, training=training)
         return tf.tensordot(tf.tensordot(inputs, self.a, 1), self.b, 1) * self._scale
 
 
@@ -51,10 +43,10 @@ def adapter_of(layer: keras.layers.Layer) -> LowRank | None:
     return found
 
 
-def adapt(layer: keras.layers.Layer, r: int, *, scale: float, dropout: float, phase: Phase) -> None:
+def adapt(layer: keras.layers.Layer, r: int, *, scale: float, dropout: float) -> None:
     """Put an adapter of zeros beside a dense layer, whose outputs have what it adds from now on."""
     inputs, outputs = kernel_of(layer).shape
-    layer.adapter = LowRank(inputs, outputs, r, scale=scale, dropout=dropout, phase=phase)
+    layer.adapter = LowRank(inputs, outputs, r, scale=scale, dropout=dropout)
     # It comes before the activation, which the layer of some classes has in itself.
     activation, layer.activation = getattr(layer, "activation", None), None
     call = type(layer).call
@@ -64,21 +56,3 @@ def adapt(layer: keras.layers.Layer, r: int, *, scale: float, dropout: float, ph
         return outputs if activation is None else activation(outputs)
 
     layer.call = MethodType(adapted, layer)  # A plain function could not be exported.
-
-
-def phase_of(model: TFPreTrainedModel) -> Phase:
-    """Whether a model is computed in training, from now on."""
-    phase, call = Phase(), type(model).call
-    takes_it = model._call_spec.expects_training_arg  # Mistral's class does not.
-
-    @functools.wraps(call)
-    def noted(self: TFPreTrainedModel, *args: Any, training: Any = False, **given: Any) -> Any:
-        before, phase.training = phase.training, training
-        try:
-            return call(self, *args, **given, **({"training": training} if takes_it else {}))
-        finally:
-            phase.training = before
-
-    model.call = MethodType(noted, model)
-    model._call_spec.expects_training_arg = True
-    return phase
