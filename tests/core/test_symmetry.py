@@ -15,7 +15,7 @@ PACKAGES = {"clm_pt": clm_pt, "clm_tf": clm_tf, "clm_tf.keras3": clm_tf.keras3}
 
 EACH = {
     *("backend", "callbacks", "checkpoints", "datasets", "generation", "modeling", "optimization", "scoring"),
-    *("parts", "training", "weights"),
+    *("adapters", "parts", "training", "weights"),
 }
 OF_CLASSES = {"guide", "repairs"}
 """What stands on transformers' own classes needs: its tab of the guide, and what is wrong in them."""
@@ -23,9 +23,11 @@ OF_CLASSES = {"guide", "repairs"}
 OWN = {
     "clm_pt": OF_CLASSES
     | {"arguments", "auxiliary", "launch", "optimizers", "processes", "sharding", "trainer", "workers"},
-    "clm_tf": OF_CLASSES | {"accumulation", "blocks", "devices", "push_to_hub", "steps", "together", "uploads"},
+    "clm_tf": OF_CLASSES
+    | {"accumulation", "blocks", "devices", "projection", "push_to_hub", "steps", "together", "uploads"},
     "clm_tf.keras3": {
-        *("attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "push_to_hub", "rope")
+        *("attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "projection"),
+        *("push_to_hub", "rope"),
     },
 }
 """What only one framework needs, or both packages of TensorFlow; Keras 3 has the model itself."""
