@@ -63,9 +63,10 @@ def fields_of(model: Model | None) -> dict[str, Any] | None:
     return asdict(model.adapter) if model and model.adapter else None
 
 
-def described(base: Decoder, fields: Mapping[str, Any]) -> Model:
+def described_by(base: Decoder, fields: Mapping[str, Any]) -> Model:
     """The model of `fields_of`, whose base a decoder is."""
-    adapter = Adapter(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
+    given: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()}
+    adapter = Adapter(**given)
     return Model(
         name_or_path=adapter.base,
         revision=adapter.base_revision,
@@ -93,8 +94,10 @@ def write(model: Decoder, folder: Path) -> None:
     Raises:
         OutputError: what is on disk differs from the adapter.
     """
+    described = of(model)
+    assert described is not None
     arrays = {name: weights.array_of(*pair) for name, pair in weights.trained(model).items()}
-    save_adapter(arrays, model.adapted, folder, generation_config=model.generation_config)
+    save_adapter(arrays, described, folder, generation_config=model.generation_config)
 
 
 def _can_have_one(layer: Any, part: str) -> bool:

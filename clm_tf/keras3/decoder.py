@@ -11,7 +11,7 @@ from keras import ops
 
 from clm_core.backend import Model
 from clm_core.errors import OptionError
-from clm_tf.keras3.adapters import attach, described, fields_of
+from clm_tf.keras3.adapters import attach, described_by, fields_of
 from clm_tf.keras3.attention import Cache, Context, rotation
 from clm_tf.keras3.block import Block
 from clm_tf.keras3.dropout import drop, seed_of
@@ -60,7 +60,7 @@ class Decoder(keras.Model):
         with _policy(self.dtype_policy):
             self._build(fields, seed, recompute)
             if adapter is not None:
-                attach(self, described(self, adapter))
+                attach(self, described_by(self, adapter))
 
     def _build(self, fields: Mapping[str, Any], seed: int, recompute: bool) -> None:
         self._fields = json.dumps(dict(fields))  # As text, since Keras would track a dict as a part of the model.
