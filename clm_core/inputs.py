@@ -93,6 +93,19 @@ def check_type(architecture: Any, backend: Backend) -> None:
         raise ModelError(f"model type {kind}: backend {backend.name} has no model for it; {instead}")
 
 
+def check_masks(prepared: Prepared, backend: Backend) -> None:
+    """Make sure that a backend leaves out of its loss what does not count in prepared data.
+
+    Raises:
+        OptionError: it does not.
+    """
+    if not backend.masks and any(entry.mask for entry in prepared.manifest.splits.values()):
+        raise OptionError(
+            f"completion_only_loss: backend {backend.name} trains on all tokens of {prepared.folder}, of which some do "
+            "not count: prepare it with --no-completion-only-loss, or use another backend"
+        )
+
+
 def prepared_for(
     config: TrainConfig | EvaluateConfig, model: Model, tokenizer: Any, progress: Progress, *, need: str
 ) -> Prepared:
@@ -143,10 +156,18 @@ def prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
     documents = ledger["documents"]
     parts = [
         f"{split}: {counts['documents']:,} documents, {counts['tokens'] + counts['eos_added']:,} tokens, "
-        f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']} tokens dropped"
+        f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']} tokens dropped{masked(counts)}"
         for split, counts in ledger["splits"].items()
     ]
     return f"{how}: {documents_read(documents)}; " + "; ".join(parts)
+
+
+def masked(counts: dict[str, int]) -> str:
+    """What does not count of a split, in words; nothing where all does."""
+    if "masked" not in counts:
+        return ""
+    left_out = f" with {counts['blocks_masked']:,} blocks in which none counts" if counts["blocks_masked"] else ""
+    return f"{left_out}, {counts['masked']:,} tokens of prompts masked"
 
 
 def open_whole(folder: Path) -> Prepared:

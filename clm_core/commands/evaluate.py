@@ -11,7 +11,7 @@ from clm_core.config import EvaluateConfig
 from clm_core.data.manifest import VALIDATION
 from clm_core.data.prepared import Prepared
 from clm_core.durable import write
-from clm_core.inputs import announce, check_type, check_undamaged, existing_model, prepared_for
+from clm_core.inputs import announce, check_masks, check_type, check_undamaged, existing_model, prepared_for
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import launcher_of, world_of
 from clm_core.models.configurations import check_fits
@@ -78,7 +78,9 @@ def _inputs(request: Request[EvaluateConfig], progress: Progress) -> tuple[Model
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
-    return model, prepared_for(config, model, tokenizer, progress, need=VALIDATION)
+    prepared = prepared_for(config, model, tokenizer, progress, need=VALIDATION)
+    check_masks(prepared, backend)
+    return model, prepared
 
 
 def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) -> EvaluationResult:
@@ -94,7 +96,7 @@ def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) 
             if isinstance(event, BatchScored):
                 bar.advance(event.blocks)
 
-        data = prepared.manifest.splits[VALIDATION].sha256
+        data = prepared.manifest.splits[VALIDATION].content
         job = EvaluationJob(model=model, blocks=blocks, config=config, report=report, data=data, world=world)
         score = backend.evaluate(job)
     return EvaluationResult(

@@ -137,6 +137,7 @@ def _recorder(
         folder,
         progress,
         block_size=config.block_size,
+        of_blocks=prepared.predicted(TRAIN, config.block_size),
         validation_blocks=0 if validation is None else len(validation),
         bytes_per_token=1.0 if validation is None else prepared.bytes_per_token(VALIDATION),
         curves=curves,

@@ -1,5 +1,6 @@
 """`clm inspect`: show prepared data: its ledger, document lengths, and a block with document boundaries."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from clm_core.commands import summary
 from clm_core.commands.call import Call
 from clm_core.config import InspectConfig, PreprocessingOptions, TokenizerOptions
+from clm_core.data.masks import as_blocks
 from clm_core.data.prepared import Prepared
 from clm_core.data.tokenization import digest_tokenizer
 from clm_core.errors import DataError, ModelError, OptionError
@@ -85,7 +87,7 @@ def _lengths(prepared: Prepared, split: str) -> dict[str, Any]:
 
 def _block(prepared: Prepared, config: InspectConfig, size: int) -> dict[str, Any]:
     """A block as text, in pieces that end where documents end; special tokens are shown."""
-    blocks = prepared.blocks(config.split, size)
+    blocks, mask = as_blocks(prepared.tokens(config.split), size), prepared.mask(config.split)
     if config.block is None or config.block >= len(blocks):
         raise OptionError(f"block {config.block}: {config.split} has {len(blocks)} blocks, numbered from 0")
     tokenizer = _tokenizer(prepared, config)
@@ -93,19 +95,35 @@ def _block(prepared: Prepared, config: InspectConfig, size: int) -> dict[str, An
     ends = prepared.ends(config.split).astype(np.int64)
     first, last = np.searchsorted(ends, [start, start + size - 1], side="right")
     cuts = [int(end) - start for end in ends[first:last]]
+    own = np.ones(size, np.uint8) if mask is None else mask[start : start + size]
     pieces = [ids.tolist() for ids in np.split(blocks[config.block], cuts)]
     begun = max(int(ends[first - 1]) if first else 0, start - SHOWN_AFTER)
     before = [prepared.tokens(config.split)[begun:start].tolist(), *[[]] * len(cuts)]
     texts = [continuation(tokenizer, *pair, special=True) for pair in zip(before, pieces, strict=True)]
+    marks = [_marks(tokenizer, *found) for found in zip(before, pieces, np.split(own, cuts), strict=True)]
     return {
         "split": config.split,
         "number": config.block,
         "pieces": [
             {"document": int(first) + i, "ends_here": i < len(cuts), "text": text}
+            | ({} if mask is None else {"parts": marks[i]})
             for i, text in enumerate(texts)
             if pieces[i]
         ],
     }
+
+
+def _marks(tokenizer: Any, before: list[int], ids: list[int], mask: Any) -> list[dict[str, Any]]:
+    """The same text in parts that count, and others."""
+    cuts = [0, *(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(ids)]
+    return [
+        {
+            "counts": bool(mask[start]),
+            "text": continuation(tokenizer, [*before, *ids[:start]][-SHOWN_AFTER:], ids[start:end], special=True),
+        }
+        for start, end in pairwise(cuts)
+        if start < end
+    ]
 
 
 def _tokenizer(prepared: Prepared, config: InspectConfig) -> Any:

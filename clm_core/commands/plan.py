@@ -13,7 +13,7 @@ from clm_core.config import TrainConfig
 from clm_core.data.fetching import fetch
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.errors import OptionError
-from clm_core.inputs import announce, check_type, check_undamaged, model_to_train, open_whole, prepared_for
+from clm_core.inputs import announce, check_masks, check_type, check_undamaged, model_to_train, open_whole, prepared_for
 from clm_core.installation import install_extra
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
@@ -99,10 +99,11 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
     check_type(model.architecture, backend)
     attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
+    check_masks(prepared, backend)
     schedule = Schedule.from_config(
         config,
         blocks=prepared.count(TRAIN, config.block_size).blocks,
-        data=prepared.manifest.splits[TRAIN].sha256,
+        data=prepared.manifest.splits[TRAIN].content,
         validation=prepared.has(VALIDATION),
         devices=world.size,
     )

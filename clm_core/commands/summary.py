@@ -153,6 +153,7 @@ def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], bl
         f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens + {counts['eos_added']:,} EOS "
         f"= {counts['tokens_kept']:,} in {counts['blocks']:,} blocks of {block_size} "
         f"+ {counts['tokens_dropped']:,} dropped",
+        *_masked_lines(counts),
         f"tokens of a document: {lengths['shortest']:,} to {lengths['longest']:,}, median {lengths['median']:,.0f}, "
         f"mean {lengths['mean']:,.1f}",
         *(
@@ -163,11 +164,26 @@ def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], bl
     ]
 
 
+def _masked_lines(counts: dict[str, int]) -> list[str]:
+    """Of which tokens the loss is, if not of all."""
+    if "masked" not in counts:
+        return []
+    none = counts["blocks_masked"]
+    left_out = f"; {none:,} block{'s' * (none != 1)} dropped in which none counts" if none else ""
+    return [
+        f"the loss is that of completions: {counts['prompt']:,} tokens of prompts, {counts['completion']:,} of "
+        f"completions; {counts['masked']:,} of the {counts['tokens_kept']:,} tokens in blocks are masked{left_out}"
+    ]
+
+
 def _block_lines(block: dict[str, Any]) -> list[str]:
     lines = ["", f"block {block['number']} of {block['split']}:"]
     for piece in block["pieces"]:
         lines.append(f"--- document {piece['document']}")
-        lines.append(piece["text"])
+        if "parts" not in piece:
+            lines.append(piece["text"])
+        for part in piece.get("parts", ()):
+            lines += ["--- counts" if part["counts"] else "--- masked", part["text"]]
     return lines
 
 

@@ -129,7 +129,7 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
     own = folder / request.backend.name
     (own / "model").mkdir(parents=True)
     blocks = prepared.blocks(TRAIN, config.block_size)
-    data = prepared.manifest.splits[TRAIN].sha256
+    data = prepared.manifest.splits[TRAIN].content
     validation = prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None
     return TrainingJob(
         model=_model(folder, str(folder / START), config),

@@ -15,7 +15,7 @@ from clm_core.config.commands import (
     PushConfig,
     TrainConfig,
 )
-from clm_core.config.data import DataOptions, PreparedOptions, PreprocessingOptions
+from clm_core.config.data import COLUMNS, DataOptions, PreparedOptions, PreprocessingOptions
 from clm_core.config.declaration import moved, option
 from clm_core.config.hub import (
     DatasetRepositoryOptions,
@@ -43,6 +43,7 @@ from clm_core.config.values import (
 
 __all__ = [
     "ALL_LINEAR",
+    "COLUMNS",
     "COMMANDS",
     "AdapterOptions",
     "ArchitectureOptions",

@@ -1,10 +1,20 @@
 """Options for the text, and for turning it into blocks of tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from clm_core.config.declaration import option
 from clm_core.config.values import at_least, between, delimiter, encoding
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "text_column": (),
+    "prompt_column": ("completion_column",),
+    "completion_column": ("prompt_column", "text_template"),
+    "text_template": ("completion_column",),
+    "messages_column": (),
+}
+"""The options that say what of a row is its document, and those that each goes together with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +40,31 @@ class DataOptions:
     )
     text_column: str = option(
         "text", "the column with the text; a dotted path reaches into nested columns: `answers.text`"
+    )
+    prompt_column: str | None = option(
+        None, "the column with the prompt, where a row has a prompt and a completion", metavar="COLUMN"
+    )
+    completion_column: str | None = option(
+        None,
+        "the column with the completion, which follows the prompt as it is; with `text_template`, one of its columns: "
+        "what comes before it is the prompt",
+        metavar="COLUMN",
+    )
+    text_template: str | None = option(
+        None,
+        r"a text with columns in braces, such as `{question}\n{answer}`; `\n` is a line break, and `{{` a brace",
+        metavar="TEMPLATE",
+    )
+    messages_column: str | None = option(
+        None,
+        "the column with a conversation, such as `messages`: a list of messages with `role` and `content`, which the "
+        "tokenizer's chat template makes one text",
+        metavar="COLUMN",
+    )
+    completion_only_loss: bool | None = option(
+        None,
+        "train and evaluate on completions, and on what the assistant says, without prompts and other messages; "
+        "default: yes, where there are any",
     )
     sample_by: Literal["line", "paragraph", "document"] = option(
         "paragraph", "what counts as a document in a .txt file: a line, the text between blank lines, or the whole file"

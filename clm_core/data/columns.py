@@ -1,6 +1,6 @@
-"""The text of a row: a column by name, or by a dotted path into nested columns.
+"""The document of a row: from columns by name, or by a dotted path into nested columns.
 
-The column may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
+The columns may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
 """
 
 import shlex
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from clm_core.data.documents import Wanted
 from clm_core.errors import DataError, did_you_mean, similar
 
 JOINER = " "
@@ -22,23 +23,40 @@ PLAIN = "text"
 ANY = "*"
 """Stands in a list of columns for the keys of a map."""
 
+OTHER_WAYS = {
+    ("messages",): "--messages-column messages",
+    ("conversations",): "--messages-column conversations",
+    ("prompt", "completion"): "--prompt-column prompt --completion-column completion",
+    ("instruction", "output"): "--prompt-column instruction --completion-column output",
+    ("question", "answer"): "--prompt-column question --completion-column answer",
+}
+"""What to do with data that has these columns, and no text."""
+
 SHOWN = 10
 """How many names an error lists."""
 
 
-def row_texts(rows: Iterable[Any], column: str, place: Any) -> Iterator[str | None]:
-    """The text of each row; the column must occur in one of the first.
+def row_documents(rows: Iterable[Any], wanted: Wanted, place: Any) -> Iterator[Any]:
+    """The document of each row, or None where it has none; each column must occur in one of the first.
 
     Raises:
-        DataError: there are no rows, none has the column, or one is not a row; with its number.
+        DataError: there are no rows, none has a column, or one is not a row; with its number.
     """
     numbered = enumerate(_objects(rows, place), 1)
-    head = list(_until_column(islice(numbered, PEEK), column))
+    head = list(_until_columns(islice(numbered, PEEK), wanted.columns))
     if not head:
         raise DataError(f"{place} has no rows")
-    check_column(column, [row for _, row in head], place)
+    for column, option in wanted.columns.items():
+        check_column(column, [row for _, row in head], place, option)
     for number, row in chain(head, numbered):
-        yield _encodable(row_text(row, column, f"{place}, row {number}"), f"{place}, row {number}")
+        yield row_document(row, wanted, f"{place}, row {number}")
+
+
+def row_document(row: Any, wanted: Wanted, place: str) -> Any:
+    """The document of a row, or None where it has none."""
+    if not wanted.are_texts:
+        return wanted.document([_cell(row, column) for column in wanted.columns], place)
+    return wanted.document([encodable(row_text(row, column, place), place) for column in wanted.columns], place)
 
 
 def row_text(row: Any, column: str, place: str) -> str | None:
@@ -47,32 +65,17 @@ def row_text(row: Any, column: str, place: str) -> str | None:
     Raises:
         DataError: the column contains something that is not text.
     """
-    if isinstance(row, dict) and column in row:
-        return _joined(row[column], column, place)
-    value = row
-    for name in column.split("."):
-        value = _member(value, name)
-    return _joined(value, column, place)
+    return _joined(_cell(row, column), column, place)
 
 
-def arrow_texts(table: Any, column: str, place: Any) -> Iterator[str | None]:
-    """The text of each row of a `pyarrow.Table`."""
-    import pyarrow
-    import pyarrow.compute
-
-    names = [column] if column in table.column_names else column.split(".")
-    values = table[names[0]]
-    # Whole columns are taken out of structs at once; only what is left goes through Python.
-    while len(names) > 1 and pyarrow.types.is_struct(values.type):
-        del names[0]
-        values = pyarrow.compute.struct_field(values, names[0])
-    rest = ".".join(names[1:])
-    for value in values.to_pylist(maps_as_pydicts="strict"):
-        yield row_text(value, rest, str(place)) if rest else _joined(value, column, str(place))
+def arrow_documents(table: Any, wanted: Wanted, place: Any) -> Iterator[Any]:
+    """The document of each row of a `pyarrow.Table`."""
+    cells = [_arrow_cells(table, column, str(place), are_texts=wanted.are_texts) for column in wanted.columns]
+    return (wanted.document(row, str(place)) for row in zip(*cells, strict=True))
 
 
-def check_column(column: str, source: Any, place: Any) -> str:
-    """Make sure that the column is there, and return the name of the top-level column that has it.
+def check_column(column: str, source: Any, place: Any, option: str = "text_column") -> str:
+    """Make sure that the column is there, which an option names; return the name of the top-level column that has it.
 
     `source` is a list of rows, or a `pyarrow.Schema`.
 
@@ -81,7 +84,7 @@ def check_column(column: str, source: Any, place: Any) -> str:
     """
     known = _row_columns(source) if isinstance(source, list) else _arrow_columns(source)
     if column not in known and not _is_in_map(column, known):
-        raise DataError(f"{place} has no column {column!r}; {_columns_hint(column, known)}")
+        raise DataError(f"{place} has no column {column!r}; {_columns_hint(column, known, option)}")
     top = column if column in _top_level(source) else column.split(".")[0]
     if not isinstance(source, list) and source.names.count(top) > 1:
         raise DataError(f"{place} has {source.names.count(top)} columns called {top!r}: rename one of them")
@@ -100,6 +103,22 @@ def shown_names(names: Iterable[str]) -> str:
     return ", ".join(found[:SHOWN]) + more
 
 
+def _arrow_cells(table: Any, column: str, place: str, *, are_texts: bool) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.compute
+
+    names = [column] if column in table.column_names else column.split(".")
+    values = table[names[0]]
+    # Whole columns are taken out of structs at once; only what is left goes through Python.
+    while len(names) > 1 and pyarrow.types.is_struct(values.type):
+        del names[0]
+        values = pyarrow.compute.struct_field(values, names[0])
+    rest = ".".join(names[1:])
+    for value in values.to_pylist(maps_as_pydicts="strict"):
+        cell = _cell(value, rest) if rest else value
+        yield _joined(cell, column, place) if are_texts else cell
+
+
 def _objects(rows: Iterable[Any], place: Any) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if isinstance(row, str):
@@ -110,15 +129,17 @@ def _objects(rows: Iterable[Any], place: Any) -> Iterator[dict[str, Any]]:
             raise DataError(f"{place}, row {number} is {str(row)[:40]!r}: expected an object with columns")
 
 
-def _until_column(rows: Iterable[tuple[int, Any]], column: str) -> Iterator[tuple[int, Any]]:
-    """The rows up to and including the first that has the column, so that no more of them are kept than needed."""
+def _until_columns(rows: Iterable[tuple[int, Any]], columns: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    """The rows up to the one by which each column has occurred, so that no more of them are kept than needed."""
+    missing = set(columns)
     for number, row in rows:
         yield number, row
-        if has_column(row, column):
+        missing -= set(_nested(row))
+        if not missing:
             return
 
 
-def _encodable(text: str | None, place: str) -> str | None:
+def encodable(text: str | None, place: str) -> str | None:
     """The text, unless it has half a surrogate pair: JSON can escape one half without the other."""
     if text and not text.isascii():
         try:
@@ -129,6 +150,16 @@ def _encodable(text: str | None, place: str) -> str | None:
     return text
 
 
+def _cell(row: Any, column: str) -> Any:
+    """What is in a column of a row."""
+    if isinstance(row, dict) and column in row:
+        return row[column]
+    value = row
+    for name in column.split("."):
+        value = _member(value, name)
+    return value
+
+
 def _joined(value: Any, column: str, place: str) -> str | None:
     if isinstance(value, bytes):  # From programs that do not mark text as such in Parquet.
         value = _decoded(value, column, place)
@@ -137,7 +168,9 @@ def _joined(value: Any, column: str, place: str) -> str | None:
     if isinstance(value, list) and all(item is None or isinstance(item, str | bytes) for item in value):
         texts = (_decoded(item, column, place) if isinstance(item, bytes) else item for item in value)
         return JOINER.join(text for text in texts if text is not None)
-    raise DataError(f"{place}: column {column!r} contains {type(value).__name__} {str(value)[:40]!r}, not text")
+    has_roles = isinstance(value, list) and any(isinstance(item, dict) and "role" in item for item in value)
+    hint = f": for messages, --messages-column {shlex.quote(column)}" if has_roles else ""
+    raise DataError(f"{place}: column {column!r} contains {type(value).__name__} {str(value)[:40]!r}, not text{hint}")
 
 
 def _decoded(value: bytes, column: str, place: str) -> str:
@@ -197,10 +230,14 @@ def _is_in_map(column: str, known: dict[str, None]) -> bool:
     return any(name.endswith(f".{ANY}") and column.startswith(name.removesuffix(ANY)) for name in known)
 
 
-def _columns_hint(column: str, known: dict[str, None]) -> str:
+def _columns_hint(column: str, known: dict[str, None], option: str) -> str:
     leaf = column.split(".")[-1]
     likely = [name for name in known if name.split(".")[-1] == leaf]
     likely += similar(column, known)
     likely = [name for name in likely if not name.endswith(f".{ANY}")]
-    hint = did_you_mean(*(f"--text-column {shlex.quote(name)}" for name in likely[:1]))
+    flag = f"--{option.replace('_', '-')}"
+    ways = [f"{{{name}}} in {flag}" if option == "text_template" else f"{flag} {shlex.quote(name)}" for name in likely]
+    if not ways and option == "text_column":
+        ways = [way for names, way in OTHER_WAYS.items() if {*names} <= known.keys()]
+    hint = did_you_mean(*ways[:1])
     return f"its columns are {shown_names(known)}{hint}"

@@ -8,14 +8,16 @@ If it differs once, the reference tokenizes everything again, so the output neve
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.data.tokenization import Encode, Tokens, bare_json, encoder
+from clm_core.data.marking import conversations_encoder, parts_encoder
+from clm_core.data.tokenization import Encode, Part, Tokens, bare_json, encoder
 from clm_core.models.hard_texts import HARD_TEXTS
 
 FIRST_DOCUMENTS = 100
@@ -23,6 +25,20 @@ FIRST_DOCUMENTS = 100
 
 CHECKED_CHARACTERS = 4000
 """How much of a document is compared, from its start: the reference is slow, and most documents are shorter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What documents are, as far as it matters to an engine."""
+
+    split_special_tokens: bool = True
+    texts: Literal["whole", "prompted", "rendered"] = "whole"
+    """Strings, prompts with completions, or conversations."""
+    masks: bool = False
+    """Whether some of them does not count."""
+
+
+WHOLE = Kind()
 
 
 class EngineDiffersError(Exception):
@@ -38,33 +54,53 @@ class Engine:
     threads: int
 
 
-def reference_engine(tokenizer: Any, workers: int | None = None, *, split_special_tokens: bool = True) -> Engine:
+def reference_engine(tokenizer: Any, workers: int | None = None, kind: Kind = WHOLE) -> Engine:
     """The tokenizers library, or the tokenizer's own Python where it has no fast implementation."""
-    encode = encoder(tokenizer, split_special_tokens=split_special_tokens)
-    return Engine(_version("tokenizers"), encode, workers or os.cpu_count() or 1)
+    threads = workers or os.cpu_count() or 1
+    if kind.texts == "rendered":
+        return Engine(_version("tokenizers"), conversations_encoder(tokenizer, masks=kind.masks), threads)
+    return Engine(_version("tokenizers"), _encode(tokenizer, kind, partial(_reference, tokenizer, kind)), threads)
 
 
-def choose_engine(
-    tokenizer: Any, workers: int | None, say: Callable[[str], None], *, split_special_tokens: bool = True
-) -> Engine:
-    """The fastest engine that agrees; the reference if a number of threads is given, since fastokens starts its own."""
-    reference = reference_engine(tokenizer, workers, split_special_tokens=split_special_tokens)
-    if workers or not tokenizer.is_fast or find_spec("fastokens") is None:
+def choose_engine(tokenizer: Any, workers: int | None, say: Callable[[str], None], kind: Kind = WHOLE) -> Engine:
+    """The fastest engine that agrees; the reference if a number of threads is given, since fastokens starts its own.
+
+    Conversations are for the reference, which says where in a text a token is.
+    """
+    reference = reference_engine(tokenizer, workers, kind)
+    if workers or not tokenizer.is_fast or kind.texts == "rendered" or find_spec("fastokens") is None:
         return reference
     try:
-        fast = _Checked(_fastokens(tokenizer, split_special_tokens), reference.encode)
-        fast.compare(list(HARD_TEXTS), fast.encode(list(HARD_TEXTS)))
+        encode = _encode(tokenizer, kind, partial(_checked, tokenizer, kind))
     except EngineDiffersError as error:
         say(f"fastokens is not used for this tokenizer: {error}")
         return reference
-    return Engine(_version("fastokens"), fast, threads=1)  # It starts its own threads.
+    return Engine(_version("fastokens"), encode, threads=1)  # It starts its own threads.
 
 
-def _fastokens(tokenizer: Any, split_special_tokens: bool) -> Encode:
+def _encode(tokenizer: Any, kind: Kind, make: Callable[[Part], Encode]) -> Encode:
+    """What encodes documents, of what `make` makes for each part of them."""
+    if kind.texts == "whole":
+        return make("whole")
+    return parts_encoder(tokenizer, make("start"), make("rest"), masks=kind.masks)
+
+
+def _reference(tokenizer: Any, kind: Kind, part: Part) -> Encode:
+    return encoder(tokenizer, split_special_tokens=kind.split_special_tokens, part=part)
+
+
+def _checked(tokenizer: Any, kind: Kind, part: Part) -> Encode:
+    fast = _Checked(_fastokens(tokenizer, kind.split_special_tokens, part), _reference(tokenizer, kind, part))
+    fast.compare(list(HARD_TEXTS), fast.encode(list(HARD_TEXTS)))
+    return fast
+
+
+def _fastokens(tokenizer: Any, split_special_tokens: bool, part: Part = "whole") -> Encode:
     try:
         import fastokens
 
-        engine = fastokens.Tokenizer.from_json_str(bare_json(tokenizer, split_special_tokens=split_special_tokens))
+        state = bare_json(tokenizer, split_special_tokens=split_special_tokens, part=part)
+        engine = fastokens.Tokenizer.from_json_str(state)
     except Exception as error:  # Whatever it does not support in a tokenizer or a system.
         raise EngineDiffersError(f"fastokens does not support it ({error})") from None
 

@@ -1,5 +1,6 @@
 """The manifest of prepared data: what went in and what came out, written last and sealed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -33,6 +34,18 @@ Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mask:
+    """What of a split counts, where that is not all of it."""
+
+    sha256: str
+    """Of the file with a byte for each token, 1 if it counts."""
+    tokens: int
+    """Tokens that do not count."""
+    bytes: int
+    """Bytes of what counts, in UTF-8."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitEntry:
     """What went into a split."""
 
@@ -49,11 +62,20 @@ class SplitEntry:
     ends_sha256: str
     tokens_dropped: int = 0
     """Tokens that packing left out of the file, from the batches that the guide cuts separately."""
+    mask: Mask | None = None
+    """None where all tokens count; a manifest has it only if it is there, as data without it are of an earlier clm."""
 
     @property
     def tokens_written(self) -> int:
         """All tokens in the file."""
         return self.tokens + self.eos_added - self.tokens_dropped
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the tokens, and of which of them count."""
+        if self.mask is None:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256} {self.mask.sha256}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +112,8 @@ class Manifest:
         for split, entry in self.splits.items():
             found[f"{split}.bin"] = {"size": entry.tokens_written * width, "sha256": entry.sha256}
             found[f"{split}.ends"] = {"size": entry.documents * 8, "sha256": entry.ends_sha256}
+            if entry.mask:
+                found[f"{split}.mask"] = {"size": entry.tokens_written, "sha256": entry.mask.sha256}
         return found
 
 
@@ -102,7 +126,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def to_text(manifest: Manifest) -> str:
     """A manifest as the content of its file, sealed."""
-    return json.dumps(seal(asdict(manifest)), indent=2)
+    content = asdict(manifest)
+    for entry in content["splits"].values():
+        if entry["mask"] is None:
+            del entry["mask"]
+    return json.dumps(seal(content), indent=2)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -118,7 +146,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise DataError(f"{folder} has format {content['format']}, but this version reads {FORMAT}: {AGAIN}")
         if content.get("sha256") is not None and not is_sealed(content):
             raise ValueError("it was changed after it was written")
-        splits = {split: _typed(SplitEntry, entry) for split, entry in content["splits"].items()}
+        splits = {split: _entry(entry) for split, entry in content["splits"].items()}
         return _checked(_typed(Manifest, {**content, "splits": splits}))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
@@ -163,6 +191,12 @@ def documents_read(documents: Mapping[str, int]) -> str:
     return f"{used:,} of {documents['read']:,} documents read ({', '.join(left_out)})"
 
 
+def _entry(content: dict[str, Any]) -> SplitEntry:
+    if "mask" in content:
+        content = {**content, "mask": _typed(Mask, content["mask"])}
+    return _typed(SplitEntry, content)
+
+
 def _typed(cls: type[Record], content: dict[str, Any]) -> Record:
     """A record whose entries have the types that its class declares."""
     for name, declared in get_type_hints(cls).items():
@@ -176,7 +210,8 @@ def _checked(manifest: Manifest) -> Manifest:
     """A manifest that says nothing impossible, whoever wrote it."""
     if manifest.dtype not in TYPES or not {*manifest.splits} <= {TRAIN, VALIDATION}:
         raise ValueError(f"dtype {manifest.dtype}, splits {', '.join(manifest.splits)}")
-    numbers = [number for entry in manifest.splits.values() for number in vars(entry).values()]
+    parts = [part for entry in manifest.splits.values() for part in (entry, entry.mask) if part is not None]
+    numbers = [number for part in parts for number in vars(part).values()]
     sizes = [listed["size"] for listed in manifest.files.values()]
     if min((number for number in (*numbers, *sizes) if isinstance(number, int)), default=0) < -1:
         raise ValueError("a number is below 0")

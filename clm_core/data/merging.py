@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clm_core.data.cache import Content, filling, reserved
-from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, SplitEntry, check_balance, write_manifest
+from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, Mask, SplitEntry, check_balance, write_manifest
 from clm_core.data.named_files import added, is_by_file
 from clm_core.data.prepared import Prepared
 from clm_core.data.routing import check_splits
@@ -123,8 +123,16 @@ def _join(parts: Sequence[Prepared], manifest: Manifest, target: Path) -> None:
                     for tokens in _dealt(group, split):
                         writer.add(tokens, size=0)
                 written = writer.finish()
-            entries[split] = replace(entry, sha256=written.sha256, ends_sha256=written.ends_sha256)
+            entries[split] = replace(
+                entry, sha256=written.sha256, ends_sha256=written.ends_sha256, mask=_whole_mask(parts, split, written)
+            )
         write_manifest(folder, replace(manifest, splits=entries))
+
+
+def _whole_mask(parts: Sequence[Prepared], split: str, written: SplitEntry) -> Mask | None:
+    """The entry of the mask that was written, with the bytes that count in all shards."""
+    entries = [part.manifest.splits[split] for part in parts]
+    return written.mask and replace(written.mask, bytes=sum((each.mask or each).bytes for each in entries))
 
 
 def _dealt(parts: Sequence[Prepared], split: str) -> Iterator[Tokens]:
@@ -166,6 +174,8 @@ def _places(parts: Sequence[Prepared], split: str, first: int, stop: int) -> tup
 def _gathered(parts: Sequence[Prepared], split: str, first: int, starts: Numbers, lengths: Numbers) -> Tokens:
     """The tokens of documents, of which `first` is the number of the first; those of a shard lie side by side there."""
     found: list[Any] = []
+    masks: list[Any] = []
+    has_masks = any(part.manifest.splits[split].mask for part in parts)
     sources = np.zeros(len(lengths), np.int64)  # Where each document starts in `found`.
     read = 0
     for offset in range(min(len(parts), len(lengths))):
@@ -173,13 +183,22 @@ def _gathered(parts: Sequence[Prepared], split: str, first: int, starts: Numbers
         start, size = int(starts[offset]), int(lengths[own].sum())
         part = parts[(first + offset) % len(parts)]
         found.append(_read(part, f"{split}.bin", part.manifest.dtype, start, start + size))
+        if has_masks:
+            masks.append(_mask(part, split, start, start + size))
         sources[own] = starts[own] - start + read
         read += size
     ids = np.concatenate(found).astype(np.uint32)
+    counts = np.concatenate(masks) != 0 if masks else None
     if len(parts) == 1:
-        return Tokens(ids, lengths)
-    moved = np.repeat(sources - (np.cumsum(lengths) - lengths), lengths)
-    return Tokens(ids[np.arange(read) + moved], lengths)
+        return Tokens(ids, lengths, counts)
+    moved = np.arange(read) + np.repeat(sources - (np.cumsum(lengths) - lengths), lengths)
+    return Tokens(ids[moved], lengths, None if counts is None else counts[moved])
+
+
+def _mask(part: Prepared, split: str, start: int, stop: int) -> Any:
+    if part.manifest.splits[split].mask is None:  # Of a shard in which all tokens count, such as one without documents.
+        return np.ones(stop - start, np.uint8)
+    return _read(part, f"{split}.mask", "u1", start, stop)
 
 
 def _read(part: Prepared, name: str, dtype: str, start: int, stop: int) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from clm_core.config import DataOptions
+from clm_core.config import COLUMNS, DataOptions
 from clm_core.data import stamps
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import File, kind
@@ -130,9 +130,10 @@ def digest_names(found: Iterable[NamedFiles]) -> str:
 
 def _check_kinds(options: DataOptions, kinds: set[str]) -> None:
     """Make sure that each option that is for some kinds of files has one."""
-    if kinds == {*files.TEXT} and options.text_column != "text":
-        raise OptionError(f"text_column {options.text_column!r}: .txt files have no columns, leave it out")
-    layout = files.Layout(text_column=options.text_column)
+    layout = files.Layout()
+    for name in COLUMNS:
+        if kinds == {*files.TEXT} and (column := getattr(options, name)) != getattr(layout, name):
+            raise OptionError(f"{name} {column!r}: .txt files have no columns, leave it out")
     for name, known in OF_KINDS.items():
         if getattr(options, name) != getattr(layout, name) and not kinds & {*known}:
             raise OptionError(f"{name} {getattr(options, name)} is for {', '.join(known)} files, and none is given")

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from clm_core.data.cache import Content, filling, find, reserved
-from clm_core.data.engines import Engine, EngineDiffersError, choose_engine, reference_engine
+from clm_core.data.chat import ChatTemplate, renderer
+from clm_core.data.documents import has_prompts, masks_prompts
+from clm_core.data.engines import Engine, EngineDiffersError, Kind, choose_engine, reference_engine
 from clm_core.data.locks import cache_folder
 from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, check_balance, write_manifest
 from clm_core.data.named_files import BY_FILE, is_by_file
@@ -58,6 +60,8 @@ class Preparation:
     """How many ids there are, including those that the tokenizer leaves out."""
     eos: list[int]
     """The token after each document."""
+    kind: Kind
+    """What documents are to the engine."""
 
     @classmethod
     def make(cls, options: Any, tokenizer: Any) -> "Preparation":
@@ -68,7 +72,10 @@ class Preparation:
             DataError: the data cannot be found or read.
         """
         _check_shard(options)
-        sources = open_sources(options)
+        sources, masks = open_sources(options), masks_prompts(options)
+        chat = ChatTemplate(tokenizer) if options.messages_column else None
+        if chat:
+            sources = sources.of(renderer(chat, masks=masks))
         return cls(
             sources=sources,
             tokenizer=tokenizer,
@@ -80,10 +87,15 @@ class Preparation:
                     **({"files": sources.files} if sources.files else {}),
                 },
                 tokenizer=digest_tokenizer(tokenizer),
-                options=_content_options(options) | _packing(options),
+                options=_content_options(options) | _packing(options) | (chat.identity() if chat else {}),
             ),
             vocabulary=count_ids(tokenizer),
-            eos=_eos(tokenizer) if options.append_eos else [],
+            eos=_eos(tokenizer, chat) if options.append_eos else [],
+            kind=Kind(
+                split_special_tokens=options.packing != GUIDE,
+                texts="rendered" if chat else "prompted" if has_prompts(options) else "whole",
+                masks=masks,
+            ),
         )
 
     @property
@@ -186,11 +198,13 @@ def _check_shard(options: Any) -> None:
         )
 
 
-def _eos(tokenizer: Any) -> list[int]:
+def _eos(tokenizer: Any, chat: ChatTemplate | None = None) -> list[int]:
     if tokenizer.eos_token_id is None:
         raise OptionError("append_eos: this tokenizer has no end-of-sequence token; use --no-append-eos")
     # A template that puts the token around each document, as OPT's and BERT's do, has separated them already.
     separated = tokenizer.eos_token_id in template_of(tokenizer).around([])
+    if chat:  # Which puts its own tokens around a conversation.
+        separated = chat.ends_with(tokenizer.eos_token)
     return [] if separated else [tokenizer.eos_token_id]
 
 
@@ -201,13 +215,11 @@ def _write(preparation: Preparation, target: Path, workers: int | None, listener
         _derive(preparation, other, target)
         return
     try:
-        engine = choose_engine(
-            preparation.tokenizer, workers, listener.say, split_special_tokens=not preparation.is_guide
-        )
+        engine = choose_engine(preparation.tokenizer, workers, listener.say, preparation.kind)
         _fill(preparation, target, engine, listener)
     except EngineDiffersError as error:
         listener.say(f"fastokens is not used; tokenizing everything again without it: {error}")
-        engine = reference_engine(preparation.tokenizer, workers, split_special_tokens=not preparation.is_guide)
+        engine = reference_engine(preparation.tokenizer, workers, preparation.kind)
         _fill(preparation, target, engine, listener)
 
 
@@ -220,7 +232,8 @@ def _fill(preparation: Preparation, target: Path, engine: Engine, listener: List
             destinations = np.array(router.settle(part))
             for split, writer in writers.items():
                 chosen = destinations == split
-                writer.add(part.tokens.of(chosen), size=int(part.sizes[chosen].sum()))
+                counted = None if part.counted is None else int(part.counted[chosen].sum())
+                writer.add(part.tokens.of(chosen), size=int(part.sizes[chosen].sum()), counted=counted)
             listener.advance(len(destinations))
         if not preparation.is_shard_of_files:
             router.check_complete()
@@ -253,7 +266,11 @@ def _fill(preparation: Preparation, target: Path, engine: Engine, listener: List
 def _content_options(options: Any) -> dict[str, Any]:
     """What every preparation depends on; only `prepare` has shards, and `shard_by` is newer than data without it."""
     found = {name: getattr(options, name) for name in CONTENT_OPTIONS} | {"shard": getattr(options, "shard", None)}
-    return {**found, "shard_by": BY_FILE} if is_by_file(vars(options)) else found
+    if is_by_file(vars(options)):
+        found["shard_by"] = BY_FILE
+    if has_prompts(options):
+        found["completion_only_loss"] = masks_prompts(options)
+    return found
 
 
 def _packing(options: Any) -> dict[str, Any]:
@@ -283,18 +300,25 @@ def _derive(preparation: Preparation, other: Prepared, target: Path) -> None:
     with filling(target) as folder:
         entries = {}
         for split, entry in other.manifest.splits.items():
-            tokens, ends = other.tokens(split), other.ends(split)
+            tokens, ends, mask = other.tokens(split), other.ends(split), other.mask(split)
             had = min(1, entry.eos_added)  # Tokens after each document: one, or none.
             with preparation.writer(folder, split) as writer:
                 start = 0
                 for first in range(0, entry.documents, DERIVED_DOCUMENTS):
                     stop = ends[first : first + DERIVED_DOCUMENTS].astype(np.int64)
                     lengths = np.diff(stop, prepend=start)
-                    ids = tokens[start : stop[-1]].astype(np.uint32)
-                    kept = np.delete(ids, stop - start - 1) if had else ids
-                    writer.add(Tokens(kept, lengths - had), size=0)
+                    own = np.ones(int(stop[-1]) - start, bool)
+                    own[stop - start - 1] = not had
+                    ids = tokens[start : stop[-1]].astype(np.uint32)[own]
+                    counts = None if mask is None else mask[start : stop[-1]][own] != 0
+                    writer.add(Tokens(ids, lengths - had, counts), size=0)
                     start = int(stop[-1])
-                entries[split] = replace(writer.finish(), bytes=entry.bytes)
+                written = writer.finish()
+            entries[split] = replace(
+                written,
+                bytes=entry.bytes,
+                mask=written.mask and entry.mask and replace(written.mask, bytes=entry.mask.bytes),
+            )
         manifest = replace(other.manifest, options=preparation.content.options, splits=entries)
         check_balance(manifest)
         write_manifest(folder, manifest)

@@ -2,7 +2,8 @@
 
     train.bin       token ids, little-endian uint16, or uint32 where an id is above 65,535
     train.ends      for each document, the number of tokens up to and with its last one, little-endian uint64
-    validation.bin, validation.ends
+    train.mask      a byte for each token of train.bin: 1, or 0 if it does not count, as in a prompt; not if all count
+    validation.bin, validation.ends, validation.mask
     val.bin         validation.bin once more, under the name by which nanoGPT looks for it, where it is uint16
     manifest.json   written last: without it there is no prepared data here
 
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from clm_core.backend import Blocks
+from clm_core.backend import Blocks, MaskedBlocks
 from clm_core.data import stamps
 from clm_core.data.manifest import (
     AGAIN,
@@ -29,6 +30,7 @@ from clm_core.data.manifest import (
     contradictions,
     read_manifest,
 )
+from clm_core.data.masks import Counted, as_blocks, counted
 from clm_core.durable import checksums
 from clm_core.errors import DataError, OptionError
 from clm_core.shards import Shard
@@ -49,7 +51,7 @@ __all__ = [
 PUBLICATION = "publication.json"
 """The file that says where to publish the data, for `clm push`; it is not uploaded."""
 FILES = {MANIFEST, NANOGPT, PUBLICATION}
-FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends")}
+FILES |= {f"{split}.{kind}" for split in (TRAIN, VALIDATION) for kind in ("bin", "ends", "mask")}
 """All files of a folder of prepared data."""
 
 
@@ -138,11 +140,28 @@ class Prepared:
             return np.zeros(0, "<u8")
         return np.memmap(self.folder / f"{split}.ends", dtype="<u8", mode="r")
 
+    def mask(self, split: str) -> Any:
+        """Which tokens of a split count, a read-only view of the file, uint8 (tokens,); None if all do."""
+        if self.manifest.splits[split].mask is None:
+            return None
+        return np.memmap(self.folder / f"{split}.mask", dtype=np.uint8, mode="r")
+
     def blocks(self, split: str, block_size: int) -> Blocks:
-        """The blocks of a split, a read-only view of the file, of shape (blocks, block_size)."""
-        count = self.count(split, block_size)
-        blocks: Blocks = self.tokens(split)[: count.tokens_kept].reshape(count.blocks, block_size)
-        return blocks
+        """The blocks of a split, a read-only view of the file, of shape (blocks, block_size).
+
+        Where some tokens do not count, the blocks in which none does are left out.
+        """
+        self._check_size_of_blocks(block_size)
+        ids: Blocks = as_blocks(self.tokens(split), block_size)
+        found = self._counted(split, block_size)
+        if found is None:
+            return ids
+        return MaskedBlocks(ids, as_blocks(self.mask(split), block_size), found.blocks)
+
+    def predicted(self, split: str, block_size: int) -> Any:
+        """How many tokens after its first count in each block, int64 (blocks,); None if all do."""
+        found = self._counted(split, block_size)
+        return None if found is None else found.predicted
 
     def count(self, split: str, block_size: int) -> BlockCount:
         """How many blocks there are, and how many tokens that keeps and drops.
@@ -150,18 +169,19 @@ class Prepared:
         Raises:
             OptionError: the data is packed in blocks of another size.
         """
-        if self.packed_for not in (None, block_size):
-            raise OptionError(
-                f"block_size {block_size}: {self.folder} is packed in blocks of {self.packed_for}: give --block-size "
-                f"{self.packed_for}, or prepare the data again"
-            )
+        self._check_size_of_blocks(block_size)
         entry = self.manifest.splits[split]
-        blocks, rest = divmod(entry.tokens_written, block_size)
-        return BlockCount(blocks=blocks, tokens_kept=blocks * block_size, tokens_dropped=entry.tokens_dropped + rest)
+        found = self._counted(split, block_size)
+        blocks = entry.tokens_written // block_size if found is None else len(found.blocks)
+        kept = blocks * block_size
+        dropped = entry.tokens_dropped + entry.tokens_written - kept
+        return BlockCount(blocks=blocks, tokens_kept=kept, tokens_dropped=dropped)
 
     def bytes_per_token(self, split: str) -> float:
-        """Bytes of text for each token of the split, end-of-sequence tokens included."""
+        """Bytes of text for each token of the split that counts, end-of-sequence tokens included."""
         entry = self.manifest.splits[split]
+        if entry.mask:
+            return entry.mask.bytes / (entry.tokens_written - entry.mask.tokens)
         return entry.bytes / (entry.tokens + entry.eos_added)
 
     def ledger(self, block_size: int) -> dict[str, Any]:
@@ -172,11 +192,35 @@ class Prepared:
                 "tokens": entry.tokens,
                 "eos_added": entry.eos_added,
                 **asdict(self.count(split, block_size)),
+                **self._masked(split, block_size),
             }
             for split, entry in self.manifest.splits.items()
         }
         totals = {name: getattr(self.manifest, f"documents_{name}") for name in ("read", *LEFT_OUT)}
         return {"documents": totals, "block_size": block_size, "splits": splits}
+
+    def _masked(self, split: str, block_size: int) -> dict[str, int]:
+        """What of a split does not count: the tokens of prompts, and how many of them are in the blocks."""
+        entry, found = self.manifest.splits[split], self._counted(split, block_size)
+        if entry.mask is None or found is None:
+            return {}
+        return {
+            "prompt": entry.mask.tokens,
+            "completion": entry.tokens - entry.mask.tokens,
+            "masked": found.masked,
+            "blocks_masked": entry.tokens_written // block_size - len(found.blocks),
+        }
+
+    def _counted(self, split: str, block_size: int) -> Counted | None:
+        mask = self.manifest.splits[split].mask
+        return None if mask is None else counted(self.folder / f"{split}.mask", mask.sha256, block_size)
+
+    def _check_size_of_blocks(self, block_size: int) -> None:
+        if self.packed_for not in (None, block_size):
+            raise OptionError(
+                f"block_size {block_size}: {self.folder} is packed in blocks of {self.packed_for}: give --block-size "
+                f"{self.packed_for}, or prepare the data again"
+            )
 
     def _verified(self) -> str:
         if found := self.faults():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.data.sources import Source, Sources, is_held_out
+from clm_core.data.texts import Text
 from clm_core.data.tokenization import Document, Slice
 from clm_core.errors import DataError
 from clm_core.shards import Shard
@@ -125,7 +126,7 @@ class Router:
             for text in documents():
                 if self._ended(origin, self._routed) or self._ended(origin, self._taken):
                     return
-                if not self.keeps_blank and (text is None or not text.strip()):
+                if not self.keeps_blank and (text is None or (isinstance(text, str) and not text.strip())):
                     yield Document(origin, EMPTY, None)
                     continue
                 yield self._route(origin, self._split_of(origin, number, file), text or "")
@@ -136,7 +137,7 @@ class Router:
         is_other = origin == TRAIN and is_held_out(number, seed=self.seed, percentage=percentage, file=file)
         return VALIDATION if is_other else origin
 
-    def _route(self, origin: str, split: str, text: str) -> Document:
+    def _route(self, origin: str, split: str, text: Text) -> Document:
         if self._routed.full(split) or self._taken.full(split):
             return Document(origin, SKIPPED, None)
         number = self._routed.documents[split]

@@ -7,14 +7,15 @@ the seed alone, so that it needs no second pass and does not depend on how the d
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
 from clm_core import sample
 from clm_core.config import DataOptions
-from clm_core.data.columns import arrow_texts, check_column, row_text
+from clm_core.data.columns import arrow_documents, check_column, row_document
+from clm_core.data.documents import Wanted, check_columns
 from clm_core.data.named_files import (
     BY_FILE,
     FILES,
@@ -22,6 +23,7 @@ from clm_core.data.named_files import (
     NamedFiles,
     digest_names,
     is_by_file,
+    layout_of,
     named_files,
 )
 from clm_core.errors import DataError, OptionError, first_line
@@ -40,9 +42,14 @@ class Source:
     name: str
     fingerprint: str
     """Changes when the documents do; SHA-256 of the content, or the identity of a dataset on the Hub."""
-    documents: Callable[[], Iterator[str | None]]
-    files: Mapping[int, Callable[[], Iterator[str | None]]] | None = None
+    documents: Callable[[], Iterator[Any]]
+    files: Mapping[int, Callable[[], Iterator[Any]]] | None = None
     """The same by the number of the file they are in, where those that are held out are drawn from each file."""
+
+    def of(self, change: Callable[[Iterator[Any]], Iterator[Any]]) -> "Source":
+        """The source whose documents are what is made of these."""
+        own = self.files and {number: partial(_changed, change, read) for number, read in self.files.items()}
+        return replace(self, documents=partial(_changed, change, self.documents), files=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,12 @@ class Sources:
     """Whether the documents come over the network while they are read, so that reading more has a cost."""
     files: str | None = None
     """SHA-256 of the names of all files, if these are those of a shard."""
+
+    def of(self, change: Callable[[Iterator[Any]], Iterator[Any]]) -> "Sources":
+        """The sources whose documents are what is made of these."""
+        return replace(
+            self, train=self.train and self.train.of(change), validation=self.validation and self.validation.of(change)
+        )
 
 
 def open_sources(options: DataOptions) -> Sources:
@@ -118,6 +131,7 @@ def _check_together(options: DataOptions) -> None:
     by_file = any(getattr(options, name) for name in FILES)
     if options.dataset_name and by_file:
         raise OptionError("dataset_name cannot be combined with train_file or validation_file: give one of them")
+    check_columns(options)
     if is_by_file(vars(options)) and not by_file:
         raise OptionError(f"shard_by {BY_FILE} is for files: {_way_to_files(options)}")
     for option in fields(DataOptions):
@@ -165,10 +179,11 @@ def _file_source(option: str, named: NamedFiles, options: DataOptions) -> Source
 
 
 def _sample_source(options: DataOptions) -> Source:
-    rows = list(sample.rows())
-    check_column(options.text_column, rows, "the built-in sample")
-    texts = [row_text(row, options.text_column, "the built-in sample") for row in rows]
-    content = "\0".join(text or "" for text in texts)
+    rows, layout = list(sample.rows()), layout_of(options)
+    for column, option in layout.wanted.columns.items():
+        check_column(column, rows, "the built-in sample", option)
+    texts = [row_document(row, layout.wanted, "the built-in sample") for row in rows]
+    content = "\0".join(text or "" if isinstance(text, str | None) else repr(text) for text in texts)
     return Source(
         name="the built-in sample",
         fingerprint=hashlib.sha256(content.encode()).hexdigest(),
@@ -224,12 +239,13 @@ def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
         dataset = builder.as_dataset(split=split)
     except ValueError as error:
         raise _no_split(builder, split, options, error) from None
-    column = check_column(options.text_column, dataset.features.arrow_schema, name)
-    table = dataset.select_columns([column]).with_format("arrow")
+    wanted, schema = layout_of(options).wanted, dataset.features.arrow_schema
+    columns = dict.fromkeys(check_column(column, schema, name, option) for column, option in wanted.columns.items())
+    table = dataset.select_columns([*columns]).with_format("arrow")
     return Source(
         name=name,
-        fingerprint=f"{dataset._fingerprint} {options.text_column}",
-        documents=lambda: _arrow_documents(table, options.text_column, name),
+        fingerprint=f"{dataset._fingerprint} {_columns(options)}",
+        documents=lambda: _arrow_documents(table, wanted, name),
     )
 
 
@@ -246,8 +262,8 @@ def _streamed_source(builder: Any, split: str, options: DataOptions) -> Source:
     return Source(
         name=name,
         # The hash is that of the commit, or of the files.
-        fingerprint=f"stream {builder.hash} {builder.config_id} {split} {options.text_column}",
-        documents=lambda: _arrow_documents(dataset.with_format("arrow"), options.text_column, name),
+        fingerprint=f"stream {builder.hash} {builder.config_id} {split} {_columns(options)}",
+        documents=lambda: _arrow_documents(dataset.with_format("arrow"), layout_of(options).wanted, name),
     )
 
 
@@ -256,7 +272,17 @@ def _no_split(builder: Any, split: str, options: DataOptions, error: ValueError)
     return DataError(f"dataset {options.dataset_name!r} has no split {split!r}: {error} (splits: {known})")
 
 
-def _arrow_documents(table: Any, column: str, name: str) -> Iterator[str | None]:
+def _columns(options: DataOptions) -> str:
+    """The columns in a fingerprint; those of text alone as ever, so that older ones stay valid."""
+    layout = layout_of(options)
+    return options.text_column if layout.wanted.columns == {options.text_column: "text_column"} else layout.key()
+
+
+def _changed(change: Callable[[Iterator[Any]], Iterator[Any]], read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    return change(read())
+
+
+def _arrow_documents(table: Any, wanted: Wanted, name: str) -> Iterator[Any]:
     slices = table.iter(SLICE)
     first = True
     while True:
@@ -265,6 +291,7 @@ def _arrow_documents(table: Any, column: str, name: str) -> Iterator[str | None]
         if rows is None:
             return
         if first:
-            check_column(column, rows.schema, name)
+            for column, option in wanted.columns.items():
+                check_column(column, rows.schema, name, option)
             first = False
-        yield from arrow_texts(rows, column, name)
+        yield from arrow_documents(rows, wanted, name)

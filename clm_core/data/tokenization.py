@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.data.texts import Text, size_of
 from clm_core.errors import ModelError
 from clm_core.models.slow_tokenizers import NO_TEXT, digest_content, slow_encoder
-from clm_core.models.templates import template_of
+from clm_core.models.templates import template_of, without_space_before
 from clm_core.models.vocabulary import count_ids
 
 SLICE_DOCUMENTS, SLICE_CHARACTERS = 1000, 2**18
@@ -35,7 +36,7 @@ class Document(NamedTuple):
     """The split that its source is for."""
     destination: str
     """The split that it goes to, or why it goes to none."""
-    text: str | None
+    text: Text | None
     """None where it is not to be tokenized."""
 
 
@@ -45,15 +46,23 @@ class Tokens:
 
     ids: npt.NDArray[np.uint32]
     lengths: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.bool_] | None = None
+    """Which tokens count, of shape (tokens,); None if all do."""
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> "Tokens":
         """The tokens of the documents for which a mask of shape (documents,) is true."""
         if chosen.all():
             return self
-        return Tokens(self.ids[np.repeat(chosen, self.lengths)], self.lengths[chosen])
+        tokens = np.repeat(chosen, self.lengths)
+        counts = None if self.counts is None else self.counts[tokens]
+        return Tokens(self.ids[tokens], self.lengths[chosen], counts)
 
 
-Encode = Callable[[list[str]], Tokens]
+Encode = Callable[[list[Any]], Tokens]
+"""From documents, which are all of one kind of `Text`."""
+
+Part = Literal["whole", "start", "rest"]
+"""What is encoded of a document: all of it, or the part at its start, or one that follows."""
 
 MODEL = ',"model":'
 """Where the last part of a tokenizer's JSON begins; within a string its quotes would be escaped."""
@@ -79,42 +88,65 @@ class Slice:
     sizes: npt.NDArray[np.int64]
     """In bytes of UTF-8, of shape (documents,)."""
     tokens: Tokens
+    counted: npt.NDArray[np.int64] | None = None
+    """Of these, the bytes of what counts; None if all does."""
 
 
-def encoder(tokenizer: Any, *, split_special_tokens: bool = True) -> Encode:
+def encoder(tokenizer: Any, *, split_special_tokens: bool = True, part: Part = "whole") -> Encode:
     """How a tokenizer encodes documents: with its own template, and special tokens in the text as plain text.
 
-    Without `split_special_tokens`, as it does by itself: a special token in the text is one.
+    Without `split_special_tokens`, as it does by itself: a special token in the text is one. A `part` of a document
+    has no template.
     """
     split = split_special_tokens or tokenizer.split_special_tokens
     if not tokenizer.is_fast:
         encode = slow_encoder(tokenizer) if split else lambda text: tokenizer(text, verbose=False)["input_ids"]
-        return lambda texts: _flat([encode(text) for text in texts])
-    backend = type(tokenizer.backend_tokenizer).from_str(bare_json(tokenizer, split_special_tokens=split))
-    backend.encode_special_tokens = split  # A document that quotes "<|endoftext|>" does not end there.
+        return lambda texts: flat([encode(text) for text in texts])
+    backend = fast_backend(tokenizer, split_special_tokens=split, part=part)
 
     def encode_batch(texts: list[str]) -> Tokens:
-        try:
+        with explained():
             return _ids(backend.encode_batch_fast(texts))
-        except Exception as error:
-            if type(error) is not Exception:  # The library has no specific class.
-                raise
-            raise ModelError(f"the tokenizer fails on a text: {error}") from None
 
     return encode_batch
 
 
-def bare_json(tokenizer: Any, *, split_special_tokens: bool) -> str:
+def fast_backend(tokenizer: Any, *, split_special_tokens: bool, part: Part) -> Any:
+    """A `tokenizers.Tokenizer` of its own that encodes documents, or a part of each, as `bare_json` says."""
+    state = bare_json(tokenizer, split_special_tokens=split_special_tokens, part=part)
+    backend = type(tokenizer.backend_tokenizer).from_str(state)
+    backend.encode_special_tokens = split_special_tokens  # A document that quotes "<|endoftext|>" does not end there.
+    return backend
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Explain that a tokenizer fails on a text."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:  # The library has no specific class.
+            raise
+        raise ModelError(f"the tokenizer fails on a text: {error}") from None
+
+
+def bare_json(tokenizer: Any, *, split_special_tokens: bool, part: Part = "whole") -> str:
     """The JSON of the `tokenizers.Tokenizer` behind a fast tokenizer, that neither pads nor cuts off.
 
-    With `split_special_tokens`, special tokens that are words of its model too, as of Unigram's, are out of it.
+    With `split_special_tokens`, special tokens that are words of its model too, as of Unigram's, are out of it. For a
+    part of a document, there is no template, and for what follows the start no space that is put before a text either.
     """
     state: str = tokenizer.backend_tokenizer.to_str()
     head, start = _head(state)
     words = _special_words(tokenizer, head, state[start : start + 100]) if split_special_tokens else set()
-    if head["padding"] is None and head["truncation"] is None and not words:
+    changes: dict[str, Any] = {"padding": None, "truncation": None}
+    if part != "whole":
+        changes["post_processor"] = None
+    if part == "rest":
+        changes |= {name: without_space_before(head[name]) for name in ("normalizer", "pre_tokenizer")}
+    if all(head[name] == value for name, value in changes.items()) and not words:
         return state  # Not a copy: the vocabulary makes it megabytes long.
-    head |= {"padding": None, "truncation": None}
+    head |= changes
     if not words:
         return json.dumps(head)[:-1] + state[start:]
     model = json.loads(state[start + len(MODEL) : -1])
@@ -126,6 +158,12 @@ def bare_json(tokenizer: Any, *, split_special_tokens: bool) -> str:
     for added in head["added_tokens"]:
         added["content"] = _beyond_texts(added["content"], words)
     return json.dumps({**head, "model": model})
+
+
+def flat(ids: list[list[int]]) -> Tokens:
+    """The tokens of some documents."""
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    return Tokens(np.fromiter(chain.from_iterable(ids), np.uint32, int(lengths.sum())), lengths)
 
 
 def digest_tokenizer(tokenizer: Any) -> str:
@@ -205,11 +243,14 @@ def _slice(batch: list[Document], encode: Encode) -> Slice:
     has_text = np.array([document.text is not None for document in batch])
     texts = [document.text for document in batch if document.text is not None]
     tokens = encode(texts) if texts else NOTHING
-    lengths, sizes = np.zeros((2, len(batch)), np.int64)
+    lengths, sizes, counted = np.zeros((3, len(batch)), np.int64)
     lengths[has_text] = tokens.lengths
-    sizes[has_text] = np.fromiter(map(_size, texts), np.int64, len(texts))
+    sizes[has_text] = np.fromiter(map(size_of, texts), np.int64, len(texts))
+    if tokens.counts is not None:
+        counted[has_text] = [size_of(text.counted) for text in texts if not isinstance(text, str)]
     origins, destinations = [document.origin for document in batch], [document.destination for document in batch]
-    return Slice(origins, destinations, sizes, Tokens(tokens.ids, lengths))
+    found = Tokens(tokens.ids, lengths, tokens.counts)
+    return Slice(origins, destinations, sizes, found, None if tokens.counts is None else counted)
 
 
 def _head(state: str) -> tuple[dict[str, Any], int]:
@@ -223,15 +264,6 @@ def _ids(encodings: list[Any]) -> Tokens:
     lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
     ids = chain.from_iterable(encoding.ids for encoding in encodings)
     return Tokens(np.fromiter(ids, np.uint32, int(lengths.sum())), lengths)
-
-
-def _flat(ids: list[list[int]]) -> Tokens:
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    return Tokens(np.fromiter(chain.from_iterable(ids), np.uint32, int(lengths.sum())), lengths)
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _slices(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -10,6 +10,8 @@ from clm_core.data.manifest import MANIFEST, Manifest, to_text
 from clm_core.data.prepared import FILES, PUBLICATION, Prepared
 from clm_core.hub.upload import Files, refuse_link
 
+MASKED = "which of them count is in `*.mask`, a byte for each: 0 in prompts, on which the loss is not taken;"
+
 
 def files(prepared: Prepared, repository: str, *, license: str | None = None) -> Files:
     """The files of prepared data in a repository, with a card."""
@@ -68,6 +70,7 @@ def _card(prepared: Prepared, repository: str, license: str | None) -> str:
             "| --- | --- | --- | --- | --- |",
             *rows,
             f"\nToken ids are little-endian `{manifest.dtype}` in `*.bin`; where each document ends is in `*.ends`;",
+            *([MASKED] if any(entry.mask for entry in manifest.splits.values()) else []),
             f"`{MANIFEST}` lists the options and the SHA-256 of every file.\n",
             f"Options: {_options(manifest.options)}.\n",
         ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from clm_core.errors import ModelError
 from clm_core.models.hard_texts import HARD_TEXTS
-from clm_core.models.templates import template_of
+from clm_core.models.templates import Template, template_of
 from clm_core.models.vocabulary import special_tokens
 
 NO_TEXT = "\ufdd0\ufdd1\ufdd2"
@@ -24,12 +24,12 @@ DESCRIBING = ("_token", "_tokens", "_file")
 OF_DECODING = {"clean_up_tokenization_spaces", "errors"}
 
 
-def slow_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """How it encodes a text, with its template.
+def slow_encoder(tokenizer: Any, *, template: Template | None = None) -> Callable[[str], list[int]]:
+    """How it encodes a text, with its template, or another.
 
     transformers 4.57 supports `split_special_tokens` in some methods only, and then splits other added tokens too.
     """
-    special, template = special_tokens(tokenizer), template_of(tokenizer)
+    special, around = special_tokens(tokenizer), template or template_of(tokenizer)
     bare, unknown = _without(tokenizer, special), tokenizer.unk_token_id
 
     def encode(text: str) -> list[int]:
@@ -38,7 +38,7 @@ def slow_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
         ids = [unknown if token in special else bare.convert_tokens_to_ids(token) for token in tokens]
         if None in ids:
             raise ModelError(f"the tokenizer has no id for {tokens[ids.index(None)]!r}, and no unknown token")
-        return template.around(ids)
+        return around.around(ids)
 
     return encode
 

@@ -28,6 +28,22 @@ def template_of(tokenizer: Any) -> Template:
     return Template(tuple(around[:index]), tuple(around[index + 1 :]))
 
 
+def without_space_before(component: Any) -> Any:
+    """The JSON of a normalizer or pre-tokenizer, without the space that it puts before a text."""
+    match component:
+        case {"type": "Prepend"}:
+            return None
+        case {"type": "Sequence"}:
+            (name,) = component.keys() - {"type"}
+            kept = [without_space_before(part) for part in component[name]]
+            return {**component, name: [part for part in kept if part is not None]}
+        case {"type": "Metaspace"}:
+            return {**component, "prepend_scheme": "never"}
+        case {"type": "ByteLevel"}:
+            return {**component, "add_prefix_space": False}
+    return component
+
+
 def _of_fast(backend: Any) -> Template:
     if backend.post_processor is None:
         return Template()

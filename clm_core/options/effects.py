@@ -101,6 +101,19 @@ def _percentage(config: Any) -> str | None:
     return None
 
 
+def _completion_only(config: Any) -> str | None:
+    if config.completion_column or config.messages_column:
+        return None
+    return "has no effect without completion_column or messages_column"
+
+
+def _text_column(config: Any) -> str | None:
+    for name in ("prompt_column", "text_template", "messages_column"):
+        if getattr(config, name):
+            return f"has no effect with {name} {shown(getattr(config, name))}: leave one of them out"
+    return None
+
+
 def _revision(config: Any) -> str | None:
     name = config.model_name_or_path
     if name is None:
@@ -162,6 +175,8 @@ _STEP: dict[str, Rule] = {
 }
 
 _DATA: dict[str, Rule] = {
+    "text_column": _text_column,
+    "completion_only_loss": _completion_only,
     "model_revision": _revision,
     "validation_split_percentage": _percentage,
     "max_eval_samples": _of_validation_data,
@@ -188,7 +203,7 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         "hub_offline": _of_push,
         "hub_strategy": _of_push,
     },
-    EvaluateConfig: {"model_revision": _revision, "validation_split_percentage": _percentage},
+    EvaluateConfig: {name: rule for name, rule in _DATA.items() if name != "max_eval_samples"},
     GenerateConfig: {
         "model_revision": _revision,
         **dict.fromkeys(DRAWS, _of_draws),

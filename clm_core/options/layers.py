@@ -1,6 +1,6 @@
 """The options of a command by where they come from: clm or a run, a file, and what was given; the later override."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,17 @@ class Layers:
     def has_one_of(self, names: Iterable[str]) -> bool:
         """Whether one of these options has a value."""
         return any(self.value(name) for name in names)
+
+    def without_others(self, names: Mapping[str, Collection[str]]) -> "Layers":
+        """Of options that exclude each other, those of the layer that counts: `names` has what each goes with."""
+        given = {name for name in names if name in self.given and not _is_empty(self.given[name].value)}
+        later = given | {name for name in names if name in self.file and not _is_empty(self.file[name].value)}
+
+        def kept(layer: Layer, later: set[str]) -> Layer:
+            allowed = {name for name in names if all(name == other or name in names[other] for other in later)}
+            return without(layer, names.keys() - allowed)
+
+        return Layers(base=kept(self.base, later), file=kept(self.file, given), given=self.given)
 
     def each(self, change: Callable[[Layer], Layer]) -> "Layers":
         """All layers, changed."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from clm_core import checkpoints, options
 from clm_core.backend import Backend
 from clm_core.config import (
+    COLUMNS,
     DataOptions,
     DatasetRepositoryOptions,
     EvaluateConfig,
@@ -224,7 +225,7 @@ def _prepared_wins(layers: Layers) -> Layers:
 
 
 def _build(cls: type[Config], layers: Layers) -> Config:
-    return options.build(cls, [own(layer) for layer in layers.all])
+    return options.build(cls, [own(layer) for layer in layers.without_others(COLUMNS).all])
 
 
 def _request(cls: type[Config], layers: Layers, backend: Backend, *, with_own: bool = True) -> Request[Config]:

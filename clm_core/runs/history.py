@@ -18,7 +18,7 @@ from clm_core.runs.best import Best
 from clm_core.runs.changes import Changes
 from clm_core.runs.kept_history import PENDING_FILE, history_of, pending_of
 from clm_core.runs.spikes import Spikes
-from clm_core.schedule import Schedule
+from clm_core.schedule import Schedule, TokenCount
 from clm_core.screen.progress import Bar, Progress
 from clm_core.stopping import EvaluationAbandonedError, Stop
 
@@ -35,6 +35,7 @@ class Recorder:
         block_size: int,
         validation_blocks: int,
         bytes_per_token: float,
+        of_blocks: Any = None,
         curves: Any = None,
         resume_from: Path | None = None,
         start_step: int = 0,
@@ -47,10 +48,11 @@ class Recorder:
     ) -> None:
         """`changed` goes into the history of a resumed run; `begin` is called once a step is done.
 
-        The training has `seconds`, but makes a step in any case.
+        The training has `seconds`, but makes a step in any case. `of_blocks` has how many tokens count in each block,
+        if not all do.
         """
         self.schedule, self.progress, self.curves = schedule, progress, curves
-        self.predicted = block_size - 1
+        self.tokens = TokenCount(schedule, block_size - 1, of_blocks)
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
         self.stop, self.begin = stop or Stop(), begin
@@ -148,7 +150,7 @@ class Recorder:
     @property
     def tokens_trained(self) -> int:
         """Predicted tokens of the steps so far."""
-        return self._tokens_until(self.step)
+        return self.tokens.until(self.step)
 
     def _step_done(self, event: StepDone) -> None:
         self._check_finite("loss", event.loss, event.step)
@@ -182,8 +184,8 @@ class Recorder:
     def _log(self, event: StepDone) -> None:
         loss = _taken_mean(self.pending)
         auxiliary = {"auxiliary_loss": _taken_mean(self.pending_auxiliary)} if self.pending_auxiliary else {}
-        tokens = self._tokens_until(event.step)
-        rate = (tokens - self._tokens_until(self._reported)) / max(self._training_seconds() - self._reported_at, 1e-9)
+        tokens = self.tokens.until(event.step)
+        rate = (tokens - self.tokens.until(self._reported)) / max(self._training_seconds() - self._reported_at, 1e-9)
         self._measure_from(event.step)
         self._record(
             {
@@ -296,9 +298,6 @@ class Recorder:
             if line["step"] == step and "eval_loss" in line:
                 return {name.removeprefix("eval_"): line[name] for name in line if name.startswith("eval_")}
         return None
-
-    def _tokens_until(self, step: int) -> int:
-        return self.schedule.blocks_until(step) * self.predicted
 
 
 def _taken_mean(values: list[float]) -> float:

@@ -168,6 +168,10 @@ class Schedule:
         epoch, done = divmod(step, self.steps_per_epoch)
         return epoch, done * self.accumulation
 
+    def rows_of_epoch(self, epoch: int) -> Rows:
+        """The blocks of an epoch in their order, int64 of shape (blocks_per_epoch,)."""
+        return rows_in(self.blocks, seed=self.seed, epoch=epoch)(0, self.blocks_per_epoch)
+
     def rows_of_step(self, step: int) -> int:
         """How many blocks the step after `step` steps takes."""
         return min(self.step_blocks, self.blocks_per_epoch - step % self.steps_per_epoch * self.step_blocks)

@@ -82,6 +82,7 @@ CORE_OPTIONS = {
     *("max_eval_samples", "block_size", "append_eos", "packing"),
     *("preprocessing_num_workers", "prepared", "overwrite_cache"),
     *("json_field", "csv_delimiter", "encoding"),
+    *("prompt_column", "completion_column", "text_template", "messages_column", "completion_only_loss"),
     *(
         "nproc_per_node",
         "output_dir",

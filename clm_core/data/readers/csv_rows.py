@@ -3,7 +3,7 @@
 import csv
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from clm_core.data.readers.lines import read_lines
@@ -17,11 +17,11 @@ DELIMITERS = (",", ";", "\t", "|")
 """The delimiters tried in a header, the most likely first."""
 
 
-def read_csv(file: File, column: str, delimiter: str, encoding: str | None) -> Iterator[dict[str, str]]:
+def read_csv(file: File, columns: Sequence[str], delimiter: str, encoding: str | None) -> Iterator[dict[str, str]]:
     """The rows of a file.
 
     Raises:
-        DataError: it is not CSV, or has the column twice; with the line.
+        DataError: it is not CSV, or has one of the columns twice; with the line.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # The module's own limit is 128 KB, less than many a document.
     lines = read_lines(file, encoding, universal=True)
@@ -31,13 +31,14 @@ def read_csv(file: File, column: str, delimiter: str, encoding: str | None) -> I
         said = re.fullmatch(r"sep=(.)\s*", first)  # As Excel writes it.
         if said:
             before, first = 1, next(lines, "")
-        delimiter = said[1] if said else _likeliest(first, column, file)
+        delimiter = said[1] if said else _likeliest(first, columns, file)
     delimiter = "\t" if delimiter == TAB else delimiter
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     line = 1 + before  # Where the row begins: a quote that is never closed is found only at the end of the file.
     try:
         header = next(filter(None, reader), [])
-        _check_header(header, column, file)
+        for column in columns:
+            _check_header(header, column, file)
         line = reader.line_num + 1 + before
         for row in reader:
             if row and len(row) != len(header):
@@ -48,14 +49,14 @@ def read_csv(file: File, column: str, delimiter: str, encoding: str | None) -> I
         raise DataError(f"{file}, line {line}: not valid CSV: {error}") from None
 
 
-def _likeliest(first: str, column: str, file: File) -> str:
-    """The delimiter under which the header has the column; of several, or none, the one under which it has the most."""
+def _likeliest(first: str, columns: Sequence[str], file: File) -> str:
+    """The delimiter under which the header has most of the columns; of several, that under which it has the most."""
     if kind(file) == ".tsv":
         return "\t"
 
-    def likelihood(delimiter: str) -> tuple[bool, int]:
+    def likelihood(delimiter: str) -> tuple[int, int]:
         names = next(csv.reader([first], delimiter=delimiter), [])
-        return column in names, len(names)
+        return len({*columns} & {*names}), len(names)
 
     return max(DELIMITERS, key=likelihood)
 

@@ -7,9 +7,11 @@ import glob
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from clm_core.data.columns import row_texts
+from clm_core.data.columns import row_documents
+from clm_core.data.documents import Wanted, wanted
 from clm_core.data.readers import remote
 from clm_core.data.readers.csv_rows import AUTO, read_csv
 from clm_core.data.readers.json_rows import read_json
@@ -19,7 +21,7 @@ from clm_core.data.readers.parquet_rows import read_parquet
 from clm_core.errors import DataError
 from clm_core.paths import likely
 
-Documents = Iterator[str | None]
+Documents = Iterator[Any]
 
 TEXT, JSON, CSV = (".txt",), (".json", ".jsonl", ".ndjson"), (".csv", ".tsv")
 """The kinds of files that an option can apply to."""
@@ -37,6 +39,16 @@ class Layout:
     json_field: str | None = None
     csv_delimiter: str = AUTO
     encoding: str | None = None
+    prompt_column: str | None = None
+    completion_column: str | None = None
+    text_template: str | None = None
+    messages_column: str | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What of a row is its document."""
+        others = (self.prompt_column, self.completion_column, self.text_template, self.messages_column)
+        return wanted(self.text_column, *others)
 
     def key(self) -> str:
         """An identity for how files are read; newer options are part of it only if given, so older keys stay valid."""
@@ -125,17 +137,17 @@ def _paragraphs(lines: Iterable[str]) -> Documents:
 
 
 def _read_json(file: File, layout: Layout) -> Documents:
-    rows = read_json(file, layout.text_column, layout.json_field, layout.encoding)
-    return row_texts(rows, layout.text_column, file)
+    rows = read_json(file, layout.wanted, layout.json_field, layout.encoding)
+    return row_documents(rows, layout.wanted, file)
 
 
 def _read_csv(file: File, layout: Layout) -> Documents:
-    rows = read_csv(file, layout.text_column, layout.csv_delimiter, layout.encoding)
-    return row_texts(rows, layout.text_column, file)
+    rows = read_csv(file, [*layout.wanted.columns], layout.csv_delimiter, layout.encoding)
+    return row_documents(rows, layout.wanted, file)
 
 
 def _read_parquet(file: File, layout: Layout) -> Documents:
-    return read_parquet(file, layout.text_column)
+    return read_parquet(file, layout.wanted)
 
 
 READERS: dict[str, Callable[[File, Layout], Documents]] = {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from clm_core.data.documents import Wanted
 from clm_core.data.readers.json_tables import check_not_several, columns_to_rows, rows_under
 from clm_core.data.readers.lines import read_lines
 from clm_core.data.readers.opening import File
@@ -14,7 +15,7 @@ from clm_core.errors import DataError
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_json(file: File, column: str, field: str | None, encoding: str | None) -> Iterator[Any]:
+def read_json(file: File, wanted: Wanted, field: str | None, encoding: str | None) -> Iterator[Any]:
     """The rows of a file; `field` says where in its values they are.
 
     One line is read at a time; if a value spans several, the file is read whole.
@@ -22,7 +23,7 @@ def read_json(file: File, column: str, field: str | None, encoding: str | None) 
     Raises:
         DataError: it is not JSON, or one object of which it is not plain what its rows are; with the place.
     """
-    values = _values(file, _decoder(column), encoding)
+    values = _values(file, _decoder(wanted.columns), encoding)
     if field is not None:
         yield from chain.from_iterable(rows_under(value, field, file) for value in values)
         return
@@ -31,7 +32,7 @@ def read_json(file: File, column: str, field: str | None, encoding: str | None) 
         if (rows := columns_to_rows(head[0], least=2)) is not None:
             yield from rows
             return
-        check_not_several(head[0], column, file)
+        check_not_several(head[0], wanted, file)
     in_arrays = bool(head) and isinstance(head[0], list)
     for value in chain(head, values):
         yield from value if in_arrays and isinstance(value, list) else [value]
@@ -93,9 +94,9 @@ def _invalid(error: json.JSONDecodeError, file: File, line: int) -> DataError:
     return DataError(f"{place}: not valid JSON: {error.msg}{more}")
 
 
-def _decoder(column: str) -> json.JSONDecoder:
-    """A decoder that rejects an object with a duplicate key of the column, where others take the last."""
-    parts = {column, *column.split(".")}
+def _decoder(columns: Iterable[str]) -> json.JSONDecoder:
+    """A decoder that rejects an object with a duplicate key of a column, where others take the last."""
+    parts = {part for column in columns for part in (column, *column.split("."))}
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

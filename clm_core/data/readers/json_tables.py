@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clm_core.data.columns import has_column, shown_names
+from clm_core.data.documents import Wanted
 from clm_core.errors import DataError, did_you_mean
 
 ALL, SELF = "*", "."
@@ -36,28 +37,37 @@ def columns_to_rows(value: Object, *, least: int = 1) -> Iterator[Object] | None
     return None
 
 
-def check_not_several(value: Object, column: str, place: Any) -> None:
-    """Make sure that an object which is all of a file is one row, with one text in the column.
+def check_not_several(value: Object, wanted: Wanted, place: Any) -> None:
+    """Make sure that an object which is all of a file is one row, with one text in each column, or messages.
 
     Raises:
         DataError: it contains several rows, or a list of texts; with the options that choose among them.
     """
-    found = _list_on_path(value, column)
-    if found is None and not has_column(value, column):
-        inside = list(_collections(value))
-        if inside:
-            names = shown_names(f"{name} ({shown_names(columns)})" for name, columns in inside)
-            raise DataError(
-                f"{place} is one object with rows in it, under {names}: "
-                f"choose them with --json-field {_quoted(inside[0][0])}"
-            )
-    if found is not None:
-        field, rest, count = found
+    for column, option in wanted.columns.items():
+        found = _list_on_path(value, column) if wanted.are_texts else None
+        if found is None and not has_column(value, column):
+            _check_no_rows(value, place)
+        if found is not None:
+            _refuse_list(column, option, found, place)
+
+
+def _check_no_rows(value: Object, place: Any) -> None:
+    if inside := list(_collections(value)):
+        names = shown_names(f"{name} ({shown_names(columns)})" for name, columns in inside)
         raise DataError(
-            f"{place} is one object, and {column} leads to {count:,} values in {field!r} of it: "
-            f"--json-field {_quoted(field)} --text-column {rest} makes each a document, "
-            f"--json-field {SELF} all of them one document"
+            f"{place} is one object with rows in it, under {names}: "
+            f"choose them with --json-field {_quoted(inside[0][0])}"
         )
+
+
+def _refuse_list(column: str, option: str, found: tuple[str, str, int], place: Any) -> None:
+    field, rest, count = found
+    way = f"{{{rest}}} in --text-template" if option == "text_template" else f"--{option.replace('_', '-')} {rest}"
+    raise DataError(
+        f"{place} is one object, and {column} leads to {count:,} values in {field!r} of it: "
+        f"--json-field {_quoted(field)} {way} makes each a document, "
+        f"--json-field {SELF} all of them one document"
+    )
 
 
 def _rows_under(value: Any, names: str, field: str, place: Any) -> Iterator[Any]:
