@@ -174,7 +174,7 @@ class RunOptions:
     )
     max_train_time: str | None = option(
         None,
-        "end the training once it has taken this long, such as `8h`, `90m` or `1h30m`, with a checkpoint to go on from",
+        "end the training once it took this long, such as `8h`, `90m` or `1h30m`, with a checkpoint to resume from",
         metavar="TIME",
         check=duration,
     )
