@@ -109,6 +109,8 @@ class Recorder:
         except StoppedError:
             if self.stopped_by is None:
                 raise
+            why = "its time is up" if self.stopped_by == "time" else "the evaluations do not get better"
+            self.progress.say(f"step {self.step:,} of {self.schedule.total_steps:,}: the training ends, as {why}")
 
     def __call__(self, event: Event) -> None:
         """Handle an event.
