@@ -283,6 +283,20 @@ def test_on_a_full_disk_those_go_first_that_would_go_next_but_never_the_last_who
     assert len(found) == (2 if given_up else 1)
 
 
+def test_the_best_is_neither_pruned_nor_given_up_on_a_full_disk(job, tmp_path):
+    watched = replace(job(save_total_limit=1), best_step=lambda: 10)
+    for step in (10, 20, 30):
+        save(watched, step)
+    assert names(tmp_path) == ["checkpoint-10", "checkpoint-30"]
+
+    def write(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError):
+        checkpoints.save(watched, 40, write)
+    assert names(tmp_path) == ["checkpoint-10", "checkpoint-30"]
+
+
 def test_one_that_is_linked_from_another_disk_is_read_and_only_its_link_is_removed(job, tmp_path):
     (tmp_path / "run").mkdir()
     here = replace(job(save_total_limit=1), output_dir=tmp_path / "run")

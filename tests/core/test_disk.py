@@ -62,6 +62,8 @@ def needed(monkeypatch, tmp_path):
         ({"save_total_limit": 2, "every": 3}, 2 * CHECKPOINT + MODEL),
         ({"save_total_limit": 9, "every": 4}, CHECKPOINT + MODEL),
         ({"save_strategy": "no"}, MODEL),
+        ({"save_total_limit": 1, "load_best_model_at_end": True, "eval_strategy": "steps"}, 3 * CHECKPOINT),
+        ({"save_strategy": "no", "load_best_model_at_end": True}, CHECKPOINT + MODEL),
         ({"check_disk": False}, 0),
         ({"optim": "adafactor", "save_total_limit": 1}, 2 * MODEL),
         ({"optim": "muon", "save_total_limit": 1}, 2 * (CHECKPOINT - LAYERS)),
