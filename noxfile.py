@@ -58,7 +58,7 @@ def core(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """The lowest versions that pyproject.toml allows, and the newest of what those need; torch as in other sessions."""
-    folder, extras = Path(session.create_tmp()), ("pt", "fast", "tensorboard", "test")
+    folder, extras = Path(session.create_tmp()), ("pt", "lora", "fast", "tensorboard", "test")
     (folder / "torch.txt").write_text(TORCH, encoding="utf-8")
     session.install("uv")
     session.run(
@@ -75,7 +75,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def pt5(session: nox.Session) -> None:
     """PyTorch, on transformers 5."""
-    session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
+    session.install(".[pt,lora,fast,tensorboard,test]", TOY, TORCH, "transformers>=5,<6")
     suites = [f"tests/{name}" for name in ("pt", "architectures", "series", "hub")]
     session.run("pytest", *suites, "tests/contract/test_pt.py", *session.posargs)
 
@@ -90,7 +90,7 @@ def hub1(session: nox.Session) -> None:
 @nox.session
 def pt4(session: nox.Session) -> None:
     """PyTorch, on the last transformers 4."""
-    session.install(".[pt,fast,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
+    session.install(".[pt,lora,fast,tensorboard,test]", TOY, TORCH, "transformers>=4.57,<5")
     session.run(
         "pytest", "tests/pt", "tests/architectures", "tests/series", "tests/contract/test_pt.py", *session.posargs
     )
@@ -115,14 +115,14 @@ def keras(session: nox.Session) -> None:
 @nox.session
 def both(session: nox.Session) -> None:
     """Both frameworks in one environment, and so all three backends, since tf brings what keras needs: every test."""
-    session.install(".[pt,tf,fast,tensorboard,test]", TOY, TORCH)
+    session.install(".[pt,tf,lora,fast,tensorboard,test]", TOY, TORCH)
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def examples(session: nox.Session) -> None:
     """The programs in examples/, unchanged."""
-    session.install(".[pt,tf,test]", TOY, TORCH)
+    session.install(".[pt,tf,lora,test]", TOY, TORCH)
     session.run("pytest", "tests/examples", *session.posargs)
 
 
@@ -162,14 +162,14 @@ def families(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, failing disks, signals and damage at every file operation of short runs: `nox -s faults -- pt`; hours."""
-    session.install(".[pt,tf,test]", TORCH, TOY)
+    session.install(".[pt,tf,lora,test]", TORCH, TOY)
     session.run("python", "tests/faults/fault_sweep.py", *session.posargs)
 
 
 @nox.session
 def scale(session: nox.Session) -> None:
     """Trainings in 1, 2, 3 and 4 processes and devices, with kills and changes of their number; takes minutes."""
-    session.install(".[pt,tf,test]", TORCH, TOY)
+    session.install(".[pt,tf,lora,test]", TORCH, TOY)
     environment = {"OMP_NUM_THREADS": "1"}
     session.run("pytest", "-o", "python_files=scale_*.py", "tests/scale", "-n0", *session.posargs, env=environment)
 
@@ -186,7 +186,7 @@ def bench(session: nox.Session) -> None:
 def fields(session: nox.Session) -> None:
     """clm_core/models/ignored_fields.json, rebuilt in some twenty minutes: what each class does not read."""
     folder = session.create_tmp()
-    session.install(".[pt,tf,test]", TORCH, "transformers>=4.57,<5")
+    session.install(".[pt,tf,lora,test]", TORCH, "transformers>=4.57,<5")
     for series in ("transformers>=4.57,<5", "transformers>=5,<6", "transformers>=4.57,<5"):  # 5 has new fields for it.
         session.install(series)
         session.run("python", "tests/architectures/fields.py", "measure", folder, *session.posargs)

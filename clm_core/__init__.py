@@ -1,6 +1,7 @@
 """Causal language models: one recipe, every framework.
 
-The functions `train`, `evaluate`, `generate`, `prepare`, `verify`, `push` and `parity`, with their options and results.
+The functions `train`, `evaluate`, `generate`, `prepare`, `verify`, `push`, `merge_adapter` and `parity`, with their
+options and results.
 Importing this package imports no framework, nor transformers or datasets; they are imported when a function needs them.
 """
 
@@ -10,6 +11,7 @@ _HOMES = {
     "train": "api",
     "evaluate": "api",
     "generate": "api",
+    "merge_adapter": "api",
     "prepare": "api",
     "parity": "api",
     "push": "api",

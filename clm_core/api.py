@@ -16,6 +16,7 @@ from clm_core.backend import Backend
 from clm_core.commands import evaluate as _evaluate
 from clm_core.commands import generate as _generate
 from clm_core.commands import inspect as _inspect
+from clm_core.commands import merge_adapter as _merge
 from clm_core.commands import prepare as _prepare
 from clm_core.commands import train as _train
 from clm_core.commands import verify as _verify
@@ -28,6 +29,7 @@ from clm_core.results import (
     EvaluationResult,
     GenerationResult,
     InspectionResult,
+    MergeResult,
     ParityResult,
     PreparationResult,
     Publication,
@@ -108,6 +110,15 @@ def parity(*, config: str | Path | None = None, progress: Progress = SILENT, **o
     request = resolve.parity(from_arguments(options), file=config)
     look(request.config)
     return compare(request, progress)
+
+
+def merge_adapter(run: str | Path, *, progress: Progress = SILENT, **options: Any) -> MergeResult:
+    """Make a whole model of an adapter and the model that it belongs to; takes the options of `MergeConfig`.
+
+    Raises:
+        ClmError: there is no adapter, it or its model cannot be read, or the output folder is there already.
+    """
+    return _merge.merge_adapter(Path(run), resolve.merging(from_arguments(options)), progress)
 
 
 def prepare(*, config: str | Path | None = None, progress: Progress = SILENT, **options: Any) -> PreparationResult:

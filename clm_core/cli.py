@@ -71,7 +71,7 @@ def _run(argv: list[str]) -> int:
         raise OptionError(f"--backend {backend}: {name} takes no backend, leave it out")
     from clm_core.commands.call import Call
 
-    code: int = import_module(f"clm_core.commands.{name}").run(Call.parsed(namespace, for_launcher))
+    code: int = import_module(f"clm_core.commands.{name.replace('-', '_')}").run(Call.parsed(namespace, for_launcher))
     return code
 
 

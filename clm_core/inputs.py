@@ -1,9 +1,12 @@
 """What commands start from: the model and the prepared data that the options name."""
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clm_core.adapters import Adapter, find_adapter, new_adapter
 from clm_core.backend import Backend, Model
 from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
 from clm_core.data.fetching import fetch
@@ -12,18 +15,22 @@ from clm_core.data.preparation import Listener, Preparation, check_blocks
 from clm_core.data.preparation import prepare as prepare_data
 from clm_core.data.prepared import Prepared
 from clm_core.data.tokenization import digest_tokenizer
-from clm_core.errors import DataError, ModelError, OptionError
+from clm_core.errors import BackendError, DataError, ModelError, OptionError
+from clm_core.installation import install_extra
 from clm_core.launch import mailbox
 from clm_core.models.architectures import count_embeddings
-from clm_core.models.configurations import check_fits, load_architecture, new_architecture
+from clm_core.models.configurations import check_fits, described, new_architecture
 from clm_core.models.tokenizers import SAMPLE
 from clm_core.paths import is_path
 from clm_core.record import model_faults
-from clm_core.registry import backends_with
+from clm_core.registry import backends_with, unmet
 from clm_core.screen.progress import Progress
 
 NAMED = ("model_name_or_path", "tokenizer_name", "config_name")
 """The options that name a model, a tokenizer or a configuration."""
+
+ADAPTERS = "lora_r"
+"""The option that a backend without adapters does not support."""
 
 WAYS = {
     TRAIN: "--train-file or --dataset-name",
@@ -39,12 +46,18 @@ def check_undamaged(config: Any) -> None:
         ModelError: one is not.
     """
     names = [getattr(config, name, None) for name in NAMED]
-    for name in dict.fromkeys(filter(None, names)):
+    for name in dict.fromkeys(filter(None, [*names, *_bases(names)])):
         if damaged := model_faults(Path(name)):
             raise ModelError(
                 f"{name} is damaged: {', '.join(damaged)}: use another checkpoint; `clm verify` shows which are whole. "
                 "If you made the change yourself, use a copy of the model's files in another folder"
             )
+
+
+def _bases(names: Sequence[str | None]) -> list[str]:
+    """The folders of the models that adapters among these belong to."""
+    found = (find_adapter(name, "main") for name in names if name and Path(name).is_dir())
+    return [adapter.base for adapter in found if adapter]
 
 
 def announce(config: Any, progress: Progress) -> None:
@@ -56,11 +69,17 @@ def announce(config: Any, progress: Progress) -> None:
         progress.say(f"loading {', '.join(dict.fromkeys(wanted))} from the Hub")
 
 
-def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> Model:
-    """The model that a training starts from, existing or new."""
+def model_to_train(
+    config: TrainConfig, tokenizer: Any, progress: Progress, *, resume_from: Path | None = None
+) -> Model:
+    """The model that a training starts from, existing or new, and the adapter that is trained beside it.
+
+    An adapter that resumes stays beside the weights that it began with, whatever its base on the Hub is now.
+    """
     if config.model_name_or_path:
-        model = existing_model(config, progress, seed=config.seed)
+        model = _base(existing_model(config, progress, seed=config.seed), config, resume_from)
     else:
+        new_adapter(config, None, "main", None)
         if config.ignore_unused_weights:
             raise OptionError("ignore_unused_weights has no effect without model_name_or_path")
         architecture = new_architecture(config, tokenizer, progress.say)
@@ -70,23 +89,40 @@ def model_to_train(config: TrainConfig, tokenizer: Any, progress: Progress) -> M
 
 
 def existing_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progress: Progress, *, seed: int) -> Model:
-    """The model at `model_name_or_path`."""
-    return Model(
-        architecture=load_architecture(config, progress.say),
-        name_or_path=config.model_name_or_path,
-        revision=config.model_revision,
-        seed=seed,
-        ignore_unused_weights=config.ignore_unused_weights,
-    )
+    """The model at `model_name_or_path`, or the adapter there with its model."""
+    return described(config, progress.say, seed=seed, ignore_unused_weights=config.ignore_unused_weights)
 
 
-def check_type(architecture: Any, backend: Backend) -> None:
-    """Make sure, before any data is prepared, that a backend has a model for a configuration.
+def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
+    """A model that is trained, or the base of an adapter that is."""
+    name = config.model_name_or_path
+    if model.adapter:
+        quoted = shlex.quote(str(name))
+        raise OptionError(
+            f"model_name_or_path {name} is an adapter of {model.name_or_path}: to train it further, resume its run "
+            f"(--resume-from-checkpoint {quoted} with more --max-steps or --num-train-epochs); to train the model that "
+            f"it makes, or another adapter of that, merge it first (clm merge-adapter {quoted} --output-dir DIR)"
+        )
+    # A commit, if it is on the Hub: what is under the name may change.
+    revision = getattr(model.architecture, "_commit_hash", None) or model.revision
+    adapter = new_adapter(config, name, revision, model.architecture)
+    if adapter is None:
+        return model
+    if resume_from and (saved := find_adapter(str(resume_from), "main")):
+        adapter = replace(adapter, base_revision=saved.base_revision)
+    return replace(model, adapter=adapter, revision=adapter.base_revision)
+
+
+def check_type(model: Model, backend: Backend) -> None:
+    """Make sure, before any data is prepared, that a backend has a model for a configuration, and for its adapter.
 
     Raises:
-        ModelError: it has none for this type; those that have one are named.
+        ModelError: it has none for this type; those that have one are named. Or it has no adapters.
+        BackendError: what it needs for an adapter is not installed.
     """
-    kind = architecture.model_type
+    if model.adapter:
+        _check_adapters(model.adapter, backend)
+    kind = model.architecture.model_type
     if backend.has_model(kind) is False:
         others = backends_with(kind)
         instead = f"--backend {' or '.join(others)} has one" if others else "another backend may have one"
@@ -104,6 +140,14 @@ def check_masks(prepared: Prepared, backend: Backend) -> None:
             f"completion_only_loss: backend {backend.name} trains on all tokens of {prepared.folder}, of which some do "
             "not count: prepare it with --no-completion-only-loss, or use another backend"
         )
+
+
+def _check_adapters(adapter: Adapter, backend: Backend) -> None:
+    if why := backend.unsupported.get(ADAPTERS):
+        way = f"; clm merge-adapter {shlex.quote(adapter.folder)} --output-dir DIR" if adapter.folder else ""
+        raise ModelError(f"backend {backend.name} does not support {ADAPTERS}: {why}{way}")
+    if missing := unmet(backend.needs_for_adapters):
+        raise BackendError(f"{ADAPTERS}: backend {backend.name} needs {', '.join(missing)}: {install_extra('lora')}")
 
 
 def prepared_for(

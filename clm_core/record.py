@@ -16,6 +16,7 @@ RUN_FILE = "run.yaml"
 
 RESULTS_FILE = "results.json"
 CONFIGURATION = "config.json"
+ADAPTER = "adapter_config.json"
 HISTORY_FILE = "history.jsonl"
 CARD = "README.md"
 CURVE = "losses.png"
@@ -27,6 +28,7 @@ WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE, ERROR_LOG),
+    ADAPTER,
 }
 """The names of the files that a run writes, besides weights."""
 
@@ -74,7 +76,7 @@ def faults(run: Path) -> list[str]:
         return [f"{RESULTS_FILE} has changed since it was written"]
     if FILES in results:
         return checksums.faults(run, results[FILES])
-    return [] if any(run.glob("model*.safetensors")) else ["model.safetensors is missing"]
+    return [] if any(_is_weights(path.name) for path in run.iterdir()) else ["model.safetensors is missing"]
 
 
 def have_changed(results: Record) -> bool:
@@ -142,7 +144,12 @@ def shared_names(folder: Path) -> list[Path]:
 
 def is_shared(name: str) -> bool:
     """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
-    return name in WRITTEN - {ERROR_LOG} or (name.startswith("model") and ".safetensors" in Path(name).suffixes)
+    return name in WRITTEN - {ERROR_LOG} or _is_weights(name)
+
+
+def _is_weights(name: str) -> bool:
+    """Whether a file of this name has the weights of a model or an adapter, or lists the files that do."""
+    return name.startswith(("model", "adapter_model")) and ".safetensors" in Path(name).suffixes
 
 
 def files_of_model(folder: Path) -> list[Path]:

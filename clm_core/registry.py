@@ -1,6 +1,7 @@
 """Backends by name: found by entry point, checked for their requirements, chosen."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -68,6 +69,13 @@ def command_with(name: str | None = None) -> str:
     return f"clm --backend {name}" if name else "clm"
 
 
+def unmet(requirements: Sequence[str]) -> list[str]:
+    """Those of the requirements, as in pyproject.toml, that are not met here, each with what there is instead."""
+    from packaging.requirements import Requirement
+
+    return [found for line in requirements if (found := _unmet(Requirement(line)))]
+
+
 def _loaded() -> list[Backend]:
     return [status.backend for status in list_backends() if status.backend]
 
@@ -86,9 +94,7 @@ def _status(point: metadata.EntryPoint) -> Status:
 
 
 def _missing(backend: Backend) -> str | None:
-    from packaging.requirements import Requirement
-
-    wrong = [found for line in backend.requires if (found := _unmet(Requirement(line)))]
+    wrong = unmet(backend.requires)
     return f"it needs {', '.join(wrong)}: {_way(backend)}" if wrong else None
 
 

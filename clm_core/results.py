@@ -108,6 +108,17 @@ class GenerationResult(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeResult(Result):
+    """The whole model that an adapter and its base make."""
+
+    folder: Path
+    adapter: str
+    base: str
+    tensors: int
+    """Of the whole model."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparationResult(Result):
     """Prepared data and its ledger."""
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import OptimizationOptions, moved, option
@@ -35,6 +34,17 @@ model = AutoModelForCausalLM.from_pretrained("{model}")
 print(pipeline("text-generation", model=model, tokenizer=tokenizer)("Once upon a time"))
 ```"""
 
+OPENS_ADAPTER = """In PyTorch, with peft (`pip install peft`):
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{model}")
+model = AutoPeftModelForCausalLM.from_pretrained("{model}")
+print(tokenizer.decode(model.generate(**tokenizer("Once upon a time", return_tensors="pt"), max_new_tokens=40)[0]))
+```"""
+
 
 class PyTorchBackend(Backend):
     """transformers' PyTorch models, trained by Trainer."""
@@ -43,12 +53,13 @@ class PyTorchBackend(Backend):
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     masks = True
+    needs_for_adapters = ("peft>=0.17",)
     models = "transformers' causal language models"
     comes_first = True
     parallel = "torchrun: DDP, FSDP2"
-    unsupported: ClassVar[dict[str, str]] = {"lora_r": "it has no adapters yet"}
     options = PyTorchOptions
     opens = OPENS
+    opens_adapter = OPENS_ADAPTER
 
     def has_model(self, model_type: str) -> bool | None:
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

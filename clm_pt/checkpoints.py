@@ -18,6 +18,7 @@ from clm_core.backend import TrainingJob
 from clm_core.errors import ModelError, first_line
 from clm_core.models.file_names import shapes_in_files
 from clm_core.optimizer import ADAMW, rule_of
+from clm_pt.adapters import parameters
 from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.sharding import like, whole
 
@@ -26,7 +27,7 @@ RANDOM = "random_state.safetensors"
 
 
 OfParameters = dict[str, checkpoints.State | None]
-"""What the optimizer keeps of each trained parameter, by its name in the model; None if it never got a gradient."""
+"""What the optimizer keeps of each parameter of `clm_pt.adapters.parameters`; None if it never got a gradient."""
 
 OF_TORCH = {"exp_avg": "m", "exp_avg_sq": "v"}
 """What a checkpoint calls the parts of the state of PyTorch's AdamW."""
@@ -37,9 +38,9 @@ def write(
 ) -> None:
     """Write the state as every backend reads it; it is given where no process alone has all of it."""
     written: dict[str, checkpoints.State | None] = {}
-    optim = _optim(optimizer)
+    own, optim = parameters(model), _optim(optimizer)
     for name, found in (whole_moments(model, optimizer) if moments is None else moments).items():
-        shape = tuple(model.get_parameter(name).shape)
+        shape = tuple(own[name].shape)
         written |= _in_files(shapes_in_files(name, shape, model.config.model_type), found, optim)
     checkpoints.write_states(folder, written, optim=optim)
 
@@ -49,7 +50,7 @@ def whole_moments(model: PreTrainedModel, optimizer: torch.optim.Optimizer, *, k
 
     One that does not `keep` them has a single whole tensor at a time.
     """
-    return {name: _state(optimizer.state.get(it), keep=keep) for name, it in _trained(model).items()}
+    return {name: _state(optimizer.state.get(it), keep=keep) for name, it in parameters(model).items()}
 
 
 def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
@@ -60,10 +61,10 @@ def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimiz
             together.
     """
     own, kind = _own(optimizer), model.config.model_type
-    in_files = {name: shapes_in_files(name, tuple(it.shape), kind) for name, it in _trained(model).items()}
+    in_files = {name: shapes_in_files(name, tuple(it.shape), kind) for name, it in parameters(model).items()}
     shapes = {name: shape for each in in_files.values() for name, shape in each.items()}
     found = checkpoints.read_states(folder, shapes, optim=_optim(optimizer))
-    for name, parameter in _trained(model).items():
+    for name, parameter in parameters(model).items():
         if state := _in_memory(name, {each: found[each] for each in in_files[name]}):
             if isinstance(own, DefinedOptimizer):
                 sizes = own.plan_of(parameter).state_shapes(tuple(parameter.shape))
@@ -111,10 +112,6 @@ def readable(job: TrainingJob, trainer: Trainer) -> Iterator[str | None]:
         state = replace(trainer.state, global_step=job.first_step, train_batch_size=job.schedule.share_size)
         state.save_to_json(str(Path(folder) / TRAINER_STATE_NAME))
         yield folder
-
-
-def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _own(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -25,6 +25,7 @@ from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
+from clm_pt import adapters
 from clm_pt.repairs import repair
 from clm_pt.weights import check_all_finite, check_all_used
 
@@ -56,6 +57,8 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
         )
     repair(loaded)
     _check_causal(loaded)
+    if model.adapter:
+        adapters.attach(loaded, model)
     return loaded
 
 
@@ -69,7 +72,7 @@ def save(
     """Write model.safetensors, config.json and generation_config.json, and make sure that they can be read back.
 
     The folder is created if missing. The tokenizer is saved with the model, if one is given. `weights` are those of a
-    model that is sharded, by their names in it.
+    model that is sharded, by their names in it. Of a model with an adapter, the adapter alone is written.
 
     Raises:
         OutputError: what was read back differs from what was written.
@@ -78,23 +81,17 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     save_pretrained(model, folder, weights)
     sync(folder)
-    # Read as anyone would, because transformers may write other names than the model's, and tied tensors only once.
-    architecture = copy.deepcopy(model.config)
-    try:
-        found = _from_pretrained(Model(name_or_path=str(folder), revision="main", architecture=architecture, seed=0))
-    except ModelError as error:
-        raise OutputError(f"the weights in {folder} were not written correctly: {error}") from None
-    read = found.state_dict()
-    written = model.state_dict() if weights is None else weights
-    wrong = [name for name, tensor in written.items() if not _equal(read[name], tensor)]
-    if wrong:
-        raise not_written(folder, wrong[0])
+    if adapters.of(model) is None:
+        _check_written(model, folder, weights)
     if tokenizer is not None:
         complete(folder, tokenizer, model.config)
 
 
 def save_pretrained(model: PreTrainedModel, folder: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Transformers' own, of these `weights` where the model is sharded."""
+    """Transformers' own, of these `weights` where the model is sharded; of a model with an adapter, the adapter."""
+    if adapters.of(model):
+        adapters.save(model, folder, weights)
+        return
     if weights is None:
         model.save_pretrained(folder)
         return
@@ -136,6 +133,20 @@ def _accelerator() -> str:
     """The type of device that models are placed on; a build for an accelerator names it even if there is none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return device.type if device else "cpu"
+
+
+def _check_written(model: PreTrainedModel, folder: Path, weights: Mapping[str, torch.Tensor] | None) -> None:
+    # Read as anyone would, because transformers may write other names than the model's, and tied tensors only once.
+    architecture = copy.deepcopy(model.config)
+    try:
+        found = _from_pretrained(Model(name_or_path=str(folder), revision="main", architecture=architecture, seed=0))
+    except ModelError as error:
+        raise OutputError(f"the weights in {folder} were not written correctly: {error}") from None
+    read = found.state_dict()
+    written = model.state_dict() if weights is None else weights
+    wrong = [name for name, tensor in written.items() if not _equal(read[name], tensor)]
+    if wrong:
+        raise not_written(folder, wrong[0])
 
 
 def _check_causal(model: PreTrainedModel) -> None:

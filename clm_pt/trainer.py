@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, Trainer
 from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, StepDone, TrainingJob
 from clm_core.checkpoints import save as save_checkpoint
 from clm_core.optimizer import is_adamw
-from clm_pt import checkpoints, parts
+from clm_pt import adapters, checkpoints, parts
 from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
@@ -162,7 +162,7 @@ class ScheduledTrainer(Trainer):
     def write_model(self, folder: Path) -> None:
         """Write the trained model, in the process that leads."""
         model, leads = self._whole_model(), self.job.world.leads
-        weights = whole_weights(model, keep=leads) if self.is_sharded else None
+        weights = _weights(model, keep=leads) if self.is_sharded else None
         if leads:
             with self.own_cache():
                 save(model, folder, weights=weights)
@@ -171,7 +171,7 @@ class ScheduledTrainer(Trainer):
     def whole_state(self) -> State:
         """What is sharded, whole, in the process that leads; all processes are to ask for it."""
         model, leads = self._whole_model(), self.job.world.leads
-        return State(whole_weights(model, keep=leads), checkpoints.whole_moments(model, self.optimizer, keep=leads))
+        return State(_weights(model, keep=leads), checkpoints.whole_moments(model, self.optimizer, keep=leads))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, in the format of all backends, where Trainer would write its own."""
@@ -288,6 +288,11 @@ class ScheduledTrainer(Trainer):
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """What Trainer calls within a training."""
         return self.evaluate_if_due()
+
+
+def _weights(model: PreTrainedModel, *, keep: bool) -> dict[str, torch.Tensor]:
+    """What is written of a model that is sharded: all of it, or its adapter."""
+    return adapters.tensors(model, keep=keep) if adapters.of(model) else whole_weights(model, keep=keep)
 
 
 def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:

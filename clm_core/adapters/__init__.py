@@ -12,10 +12,11 @@ where A is (r, in) and B is (out, r). Their names are those of the module in PyT
 `.lora_B.weight`; what is saved whole has the name of its parameter. Moments in a checkpoint have the same names.
 """
 
-from clm_core.adapters.adapter import LORA_A, LORA_B, Adapter
 from clm_core.adapters.creation import new_adapter
 from clm_core.adapters.placement import Placement, place
 from clm_core.adapters.weights import adapter_weights, first_adapter_weight, save_adapter
+from clm_core.backend.adapter import LORA_A, LORA_B, Adapter
+from clm_core.models.adapters.finding import find_adapter
 
 __all__ = [
     "LORA_A",
@@ -23,6 +24,7 @@ __all__ = [
     "Adapter",
     "Placement",
     "adapter_weights",
+    "find_adapter",
     "first_adapter_weight",
     "new_adapter",
     "place",

@@ -4,8 +4,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from clm_core.adapters.adapter import Adapter
 from clm_core.adapters.defaults import TARGET_MODULES
+from clm_core.backend.adapter import Adapter
 from clm_core.config import ALL_LINEAR, AdapterOptions
 from clm_core.errors import OptionError
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clm_core.adapters.adapter import CONFIG, LORA_A, LORA_B, Adapter
 from clm_core.backend import Model
+from clm_core.backend.adapter import CONFIG, LORA_A, LORA_B, Adapter
 from clm_core.config import ALL_LINEAR
 from clm_core.errors import ClmError, ModelError, OptionError, did_you_mean, similar
 
@@ -96,8 +96,8 @@ def _check_each(
             continue
         if any(each == name or each.endswith(f".{name}") for each in _modules(parameters, ())):
             raise _wrong(adapter, "target_modules", name, "it is no dense layer, or is trained whole")
-        ends = dict.fromkeys(each.rpartition(".")[2] for each in linear)
-        why = f"a {kind} has no dense layer of this name{_near(name, ends)}; it has {', '.join(ends)}"
+        ends = dict.fromkeys(each.rpartition(".")[2] for each in linear if each not in tied)
+        why = f"a {kind} has no dense layer of this name; it has {', '.join(ends)}{_near(name, ends)}"
         raise _wrong(adapter, "target_modules", name, why)
 
 

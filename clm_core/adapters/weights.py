@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clm_core.adapters.adapter import CONFIG, LORA_A, LORA_B, WEIGHTS
-from clm_core.adapters.configuration import check_is, write_configuration
 from clm_core.backend import Model
+from clm_core.backend.adapter import CONFIG, LORA_A, LORA_B, WEIGHTS
 from clm_core.durable import sync
 from clm_core.errors import ModelError
+from clm_core.models.adapters.configuration import check_is, write_configuration
 from clm_core.models.faults import check_finite
 from clm_core.models.first_weights import uniform
 from clm_core.models.quantization import check_types
@@ -52,9 +52,8 @@ def adapter_weights(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict
     if adapter.folder is None:
         drawn = {name: shape for name, shape in shapes.items() if name.endswith((LORA_A, LORA_B))}
         return {name: first_adapter_weight(name, shape, seed=model.seed) for name, shape in drawn.items()}
-    folder = Path(adapter.folder)
+    folder, stored = Path(adapter.folder), stored_adapter(model)
     check_is(adapter, folder)
-    stored = _stored(model, folder)
     names = {name: PREFIX + name for name in shapes}
     _check_fit(folder / WEIGHTS, {name: stored.shapes.get(found) for name, found in names.items()}, shapes)
     if unused := sorted(set(stored) - set(names.values())):
@@ -68,6 +67,20 @@ def adapter_weights(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict
     for name, array in read.items():
         check_finite(own, name, *((array.min(), array.max()) if array.size else ()))
     return read
+
+
+def stored_adapter(model: Model) -> StoredWeights:
+    """The tensors in the file of an adapter, by the names that they have there.
+
+    Raises:
+        ModelError: the file cannot be found or read, or is pickled.
+    """
+    assert model.adapter is not None
+    folder = Path(str(model.adapter.folder))
+    if not (folder / WEIGHTS).is_file():
+        pickled = f" but {PICKLED}, which can run code" if (folder / PICKLED).is_file() else ""
+        raise ModelError(f"{folder} has no {WEIGHTS}{pickled}: it is not the folder of a whole adapter")
+    return StoredWeights(replace(model, name_or_path=str(folder)), [folder / WEIGHTS])
 
 
 def save_adapter(weights: Mapping[str, Any], model: Model, folder: Path, *, generation_config: Any = None) -> None:
@@ -92,13 +105,6 @@ def save_adapter(weights: Mapping[str, Any], model: Model, folder: Path, *, gene
 def _targets(weights: Mapping[str, Any]) -> list[str]:
     """The modules that have the two matrices."""
     return [name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)]
-
-
-def _stored(model: Model, folder: Path) -> StoredWeights:
-    if not (folder / WEIGHTS).is_file():
-        pickled = f" but {PICKLED}, which can run code" if (folder / PICKLED).is_file() else ""
-        raise ModelError(f"{folder} has no {WEIGHTS}{pickled}: it is not the folder of a whole adapter")
-    return StoredWeights(replace(model, name_or_path=str(folder)), [folder / WEIGHTS])
 
 
 def _check_fit(file: Path, found: Mapping[str, tuple[int, ...] | None], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -44,6 +44,7 @@ that trains on more says how in `parallel`, and then, where `job.world.size` is 
 The core itself communicates with no other process.
 """
 
+from clm_core.backend.adapter import Adapter
 from clm_core.backend.backend import Backend, NoOptions
 from clm_core.backend.blocks import IGNORED, Blocks, MaskedBlocks, count_predicted, labels_at
 from clm_core.backend.events import BatchScored, Evaluated, Event, Report, Saved, Score, StepDone
@@ -53,6 +54,7 @@ from clm_core.backend.world import ALONE, World, check_same
 __all__ = [
     "ALONE",
     "IGNORED",
+    "Adapter",
     "Backend",
     "BatchScored",
     "Blocks",

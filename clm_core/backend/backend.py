@@ -29,6 +29,8 @@ class Backend(ABC):
 
     The suite makes sure that the backend's module is loaded without them.
     """
+    needs_for_adapters: ClassVar[tuple[str, ...]] = ()
+    """Requirements for a model with an adapter, checked where there is one."""
     unsupported: ClassVar[Mapping[str, str]] = {}
     """Options that the backend does not support, and why; clm rejects them on its behalf.
 
@@ -50,6 +52,8 @@ class Backend(ABC):
     """A frozen dataclass of the options of this backend alone, declared with `clm_core.config.option`."""
     opens: ClassVar[str] = ""
     """Markdown for model cards: how to open models in PyTorch's layout with it; `{model}` stands for the name."""
+    opens_adapter: ClassVar[str] = ""
+    """The same for an adapter in peft's layout."""
 
     def why_not(self, option: str, value: object) -> str | None:
         """Why the backend does not support this value of an option, by `unsupported`; None if it does."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from clm_core.backend.adapter import Adapter
 from clm_core.backend.blocks import Blocks
 from clm_core.backend.events import Evaluated, Report, Score
 from clm_core.backend.world import ALONE, World
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait f
     import numpy as np
     import numpy.typing as npt
 
-    from clm_core.adapters import Adapter
     from clm_core.schedule import Schedule
 
 Logits: TypeAlias = "npt.NDArray[np.float32]"

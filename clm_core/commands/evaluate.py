@@ -74,7 +74,7 @@ def _inputs(request: Request[EvaluateConfig], progress: Progress) -> tuple[Model
     check_undamaged(config)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)
-    check_type(model.architecture, backend)
+    check_type(model, backend)
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, config.block_size)
@@ -101,7 +101,7 @@ def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) 
         score = backend.evaluate(job)
     return EvaluationResult(
         backend=backend.name,
-        model=str(model.name_or_path),
+        model=str(config.model_name_or_path),
         metrics=compute(score, bytes_per_token=prepared.bytes_per_token(VALIDATION)),
         ledger=prepared.ledger(config.block_size),
         seconds=time.monotonic() - started,

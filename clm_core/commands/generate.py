@@ -43,7 +43,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     check_undamaged(config)
     announce(config, progress)
     model = existing_model(config, progress, seed=config.seed)
-    check_type(model.architecture, backend)
+    check_type(model, backend)
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)
     check_fits(model.architecture, tokenizer, block_size=1)
@@ -55,7 +55,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     )
     return GenerationResult(
         backend=backend.name,
-        model=str(model.name_or_path),
+        model=str(config.model_name_or_path),
         prompt=prompt,
         completion=continuation(tokenizer, ids, new),
         tokens=len(new),

@@ -95,8 +95,8 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
     check_undamaged(config)
     announce(config, progress)
     tokenizer = load_tokenizer(config)
-    model = model_to_train(config, tokenizer, progress)
-    check_type(model.architecture, backend)
+    model = model_to_train(config, tokenizer, progress, resume_from=start.resume_from)
+    check_type(model, backend)
     attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     check_masks(prepared, backend)

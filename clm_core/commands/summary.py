@@ -18,6 +18,7 @@ from clm_core.results import (
     EvaluationResult,
     GenerationResult,
     InspectionResult,
+    MergeResult,
     PreparationResult,
     Publication,
     TrainingResult,
@@ -74,7 +75,7 @@ def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:
 def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
     checkpoints = len(list_complete(result.output_dir))
     return [
-        *("model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
+        *("adapter" if config.lora_r else "model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
         *([LOGS] if config.report_to == "tensorboard" else []),
         *([f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}"] if checkpoints else []),
     ]
@@ -99,6 +100,18 @@ def of_evaluation(result: EvaluationResult) -> str:
             f"accuracy       {metrics['accuracy']:.2%}",
             f"bits per byte  {metrics['bits_per_byte']:.4f}",
             f"tokens scored  {metrics['tokens_scored']:,} in {result.seconds:.1f} s",
+        ]
+    )
+
+
+def of_merging(result: MergeResult) -> str:
+    """The summary of a merge."""
+    folder = shlex.quote(str(result.folder))
+    return "\n".join(
+        [
+            f"written     {folder}: {result.base} with {result.adapter} in it, {result.tensors} tensors",
+            f"next        {command_with()} generate --model-name-or-path {folder} --max-new-tokens 40 "
+            "'Once upon a time'",
         ]
     )
 

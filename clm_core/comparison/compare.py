@@ -19,6 +19,7 @@ from clm_core.data.manifest import TRAIN
 from clm_core.errors import BackendError, DiskError, OptionError
 from clm_core.inputs import check_type, check_undamaged, model_to_train, prepared_for
 from clm_core.launch.devices import check_alone
+from clm_core.models.finite import MODELS
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options.resolve import ParityRequest
 from clm_core.results import Difference, ParityResult
@@ -119,7 +120,7 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
     for backend in request.backends:
-        check_type(model.architecture, backend)
+        check_type(model, backend)
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     dropout = without_dropout(model.architecture)
     if dropout:
@@ -245,6 +246,6 @@ def _weights(checkpoint: Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     tensors: dict[str, Any] = {}
-    for file in sorted(checkpoint.glob("model*.safetensors")):
+    for file in sorted(checkpoint.glob(MODELS)):
         tensors |= load_file(file)
     return tensors

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from clm_core import durable, options
+from clm_core.adapters import new_adapter
 from clm_core.backend import Backend, Blocks, Evaluated, EvaluationJob, Event, Model, Saved, StepDone, TrainingJob
 from clm_core.config import ParityConfig, TrainConfig
 from clm_core.data.manifest import TRAIN, VALIDATION
@@ -77,8 +78,8 @@ def run(backend: Backend, folder: Path, progress: Progress) -> None:
     with progress.bar("training", job.schedule.total_steps, "step") as recorder.bar:
         backend.train(job)
     probe = job.train[:PROBED]
-    for step, checkpoint in {0: folder / START, **recorder.saved}.items():
-        np.save(job.output_dir / f"logits-{step}.npy", _logits(backend, job, checkpoint, probe))
+    for step, checkpoint in {0: None, **recorder.saved}.items():
+        np.save(job.output_dir / f"logits-{step}.npy", _logits(backend, replace(job, resume_from=checkpoint), probe))
     record = {"steps": recorder.steps, "evaluations": recorder.evaluations, "versions": versions(backend.requires)}
     durable.replace(job.output_dir / RECORD, json.dumps(record))
 
@@ -119,7 +120,7 @@ class _Recorder:
 def _keep_model(checkpoint: Path) -> None:
     """Remove the state of the optimizer, which is twice as large as the weights and not compared."""
     for path in checkpoint.iterdir():
-        if not path.name.startswith(("model", "config", "generation_config")):
+        if not path.name.startswith(("model", "adapter", "config", "generation_config")):
             path.unlink()
 
 
@@ -132,7 +133,7 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
     data = prepared.manifest.splits[TRAIN].content
     validation = prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None
     return TrainingJob(
-        model=_model(folder, str(folder / START), config),
+        model=_with_adapter(_model(folder, str(folder / START), config), config),
         train=blocks,
         validation=validation,
         schedule=Schedule.from_config(config, blocks=len(blocks), data=data, validation=validation is not None),
@@ -167,9 +168,13 @@ def _model(folder: Path, name_or_path: str | None, config: Any) -> Model:
     )
 
 
-def _logits(backend: Backend, job: TrainingJob, checkpoint: Path, blocks: Blocks) -> Any:
-    model = replace(job.model, name_or_path=str(checkpoint))
-    return backend.logits(EvaluationJob(model=model, blocks=blocks, config=job.config, report=lambda event: None))
+def _with_adapter(model: Model, config: TrainConfig) -> Model:
+    """The model with the adapter that is trained, if one is."""
+    return replace(model, adapter=new_adapter(config, model.name_or_path, model.revision, model.architecture))
+
+
+def _logits(backend: Backend, job: TrainingJob, blocks: Blocks) -> Any:
+    return backend.logits(EvaluationJob(model=job.source, blocks=blocks, config=job.config, report=lambda event: None))
 
 
 if __name__ == "__main__":

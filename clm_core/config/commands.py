@@ -107,6 +107,13 @@ class PushConfig(DatasetRepositoryOptions, ModelRepositoryOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """The options of `merge-adapter`."""
+
+    output_dir: str | None = option(None, "write the model to this folder, a new one", metavar="DIR", short="-o")
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectConfig:
     """The options of `inspect`."""
 
@@ -160,6 +167,13 @@ COMMANDS = {
         with_backend=False,
         reads_config=False,
         argument=("folder", "the folder of a run or a checkpoint, or one written by `clm prepare`"),
+    ),
+    "merge-adapter": Command(
+        MergeConfig,
+        "make a whole model of an adapter and the model that it belongs to",
+        with_backend=False,
+        reads_config=False,
+        argument=("folder", "the folder of an adapter's run or checkpoint, or an adapter on the Hub"),
     ),
     "push": Command(
         PushConfig,

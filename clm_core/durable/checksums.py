@@ -38,6 +38,13 @@ def list_files(
         return dict(zip(chosen, listed, strict=True))
 
 
+def of_bytes(content: bytes) -> dict[str, Any]:
+    """The sums of a file with this content."""
+    import hashlib
+
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def faults(folder: Path, listed: Any, *, links: bool = False) -> list[str]:
     """What is wrong with the files that a record lists, a line for each; nothing if all are as they were written.
 

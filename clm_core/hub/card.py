@@ -12,7 +12,7 @@ from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
 from clm_core.options import list_options, shown, to_flags
 from clm_core.options.resolve import DATA
-from clm_core.record import CARD, CURVE, Record, read_configuration, read_options, read_results
+from clm_core.record import ADAPTER, CARD, CURVE, Record, read_configuration, read_options, read_results
 from clm_core.registry import list_backends
 from clm_core.runs.plot import draw_losses
 
@@ -52,8 +52,10 @@ def write_card(run: Path, repository: str, *, data: DatasetFacts, license: str |
     results, options = read_results(run), read_options(run)
     _draw(run / CURVE, results)
     options |= {"hub_license": license} if license else {}
-    metadata = _metadata(results, options, repository, data)
-    uses = ways_to_open(results["backend"], read_configuration(run).get("model_type", ""), repository)
+    is_adapter = (run / ADAPTER).is_file()
+    metadata = _metadata(results, options, repository, data, library="peft" if is_adapter else "transformers")
+    kind = read_configuration(run).get("model_type", "")
+    uses = ways_to_open(results["backend"], kind, repository, is_adapter=is_adapter)
     text = f"---\n{metadata}\n---\n\n{_body(results, options, uses, repository, data.license)}"
     durable.replace(run / CARD, text)
 
@@ -86,10 +88,11 @@ def training_options(options: Record) -> Record:
     return {name: value for name, value in options.items() if name not in NO_PART - kept}
 
 
-def ways_to_open(backend: str, model_type: str, repository: str) -> list[str]:
+def ways_to_open(backend: str, model_type: str, repository: str, *, is_adapter: bool = False) -> list[str]:
     """How a model is opened, in Markdown: as every backend says that may have it, if models are of this one's kind."""
     found = [status.backend for status in list_backends() if status.backend]
-    ways = {one.name: one.opens for one in found if one.has_model(model_type) is not False}
+    able = [one for one in found if one.has_model(model_type) is not False]
+    ways = {one.name: one.opens_adapter if is_adapter else one.opens for one in able}
     command = f'```sh\nclm --backend {backend} generate --model-name-or-path {repository} "Once upon a time"\n```'
     readers = [way for way in ways.values() if way] if ways.get(backend) else []
     return [*(way.replace("{model}", repository) for way in readers), "From the command line:", command]
@@ -111,7 +114,7 @@ def _draw(file: Path, results: Record) -> None:
     draw_losses(file, {label: points for label, points in lines.items() if points})
 
 
-def _metadata(results: Record, options: Record, repository: str, data: DatasetFacts) -> str:
+def _metadata(results: Record, options: Record, repository: str, data: DatasetFacts, *, library: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     after = results["after"]
@@ -134,7 +137,7 @@ def _metadata(results: Record, options: Record, repository: str, data: DatasetFa
     metadata = ModelCardData(
         license=options.get("hub_license") or (_LICENSE if _is_sample(options) and not base else None),
         language=["en"] if _is_sample(options) else data.language or None,
-        library_name="transformers",
+        library_name=library,
         pipeline_tag="text-generation",
         tags=["clm", "causal-lm"],
         base_model=base if base and "/" in base else None,
@@ -169,7 +172,8 @@ def _body(results: Record, options: Record, uses: Sequence[str], repository: str
 
 def _opening(results: Record, options: Record) -> str:
     base = options.get("model_name_or_path")
-    origin = f"{_link(base)}, trained on" if base else "A causal language model, trained from scratch on"
+    beside = "An adapter (LoRA) of " if options.get("lora_r") else ""
+    origin = f"{beside}{_link(base)}, trained on" if base else "A causal language model, trained from scratch on"
     return f"{origin} {_data(options, link=True)} with clm, on the backend `{results['backend']}`."
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from clm_core.backend import Model
 from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError, did_you_mean, similar
+from clm_core.models.adapters.finding import find_adapter, where_is
 from clm_core.models.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
 from clm_core.models.causality import make_causal
 from clm_core.models.loading import loaded
@@ -19,7 +20,7 @@ from clm_core.models.vocabulary import count_ids
 
 Say = Callable[[str], None]
 
-ADAPTER = "adapter_config.json"
+CONFIGURATION = "config.json"
 
 
 def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -> Any:
@@ -36,7 +37,9 @@ def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -
 
 
 def existing_model(model: Model | str | os.PathLike[str]) -> Model:
-    """A model as a backend takes it, from a folder or a name on the Hub; returns a `Model` unchanged.
+    """A model, or an adapter with its model, as a backend takes it; returns a `Model` unchanged.
+
+    It is in a folder or on the Hub.
 
     Raises:
         ModelError: it cannot be found or read.
@@ -45,8 +48,28 @@ def existing_model(model: Model | str | os.PathLike[str]) -> Model:
         return model
     name = os.fspath(model)
     look_for("model", name)
-    architecture = load_architecture(TokenizerOptions(model_name_or_path=name))
-    return Model(name_or_path=name, revision="main", architecture=architecture, seed=GenerateConfig().seed)
+    return described(TokenizerOptions(model_name_or_path=name), seed=GenerateConfig().seed)
+
+
+def described(
+    options: TokenizerOptions, say: Say = lambda text: None, *, seed: int, ignore_unused_weights: bool = False
+) -> Model:
+    """The model at `model_name_or_path`, or the adapter there with its model, as a backend takes it.
+
+    Raises:
+        OptionError: none is named.
+        ModelError: it cannot be found or read.
+    """
+    name, revision = options.model_name_or_path, options.model_revision
+    adapter = find_adapter(name, revision) if name else None
+    return Model(
+        name_or_path=adapter.base if adapter else name,
+        revision=adapter.base_revision if adapter else revision,
+        architecture=load_architecture(where_is(options, CONFIGURATION) if adapter else options, say),
+        seed=seed,
+        ignore_unused_weights=ignore_unused_weights,
+        adapter=adapter,
+    )
 
 
 def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:
@@ -111,12 +134,7 @@ def load_config(what: str, name: str, revision: str) -> Any:
 
 def _check_folder(folder: Path) -> None:
     """Make sure that a folder, if the name is one, contains a complete model."""
-    if (folder / ADAPTER).is_file():
-        raise ModelError(
-            f"{folder} contains an adapter ({ADAPTER}), which clm does not support: "
-            "merge it into its model, with peft's merge_and_unload, and save the result"
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if folder.is_dir() and not (folder / CONFIGURATION).is_file():
         inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
         hint = did_you_mean(*inside[:1])
         raise ModelError(f"{folder} is not a model: it has no config.json{hint}")

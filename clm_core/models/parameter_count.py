@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from clm_core.backend import Model
-from clm_core.config import TrainConfig
+from clm_core.backend import Adapter, Model
+from clm_core.config import ALL_LINEAR, TrainConfig
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.matrices import is_matrix_of_layer
@@ -37,11 +37,13 @@ INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "n_inn
 
 
 def count_parameters(model: Model, *, in_layers: bool = False) -> int | None:
-    """The numbers in the weights that a training starts from, without biases and norms of a new one; None if unknown.
+    """The numbers in the weights that a training writes, without biases and norms of a new one; None if unknown.
 
     With `in_layers`, those of the matrices of its layers alone. Nothing but headers is read, but files on the Hub are
-    downloaded, as the training does.
+    downloaded, as the training does. Of a model with an adapter, they are those of the adapter.
     """
+    if model.adapter:
+        return _count_adapter(model)
     try:
         if model.name_or_path is None:
             return _count_new(model.architecture, in_layers=in_layers)
@@ -57,7 +59,7 @@ def count_trained(model: Model, options: TrainConfig, *, in_layers: bool = False
     What `embeddings` means in a file is found by the number of its rows, as near as this is needed here.
     """
     count = count_parameters(model, in_layers=in_layers)
-    if count is None or not (options.freeze or options.train_only):
+    if count is None or model.adapter or not (options.freeze or options.train_only):
         return count
     if model.name_or_path is None:  # There are no names yet.
         return 0
@@ -68,6 +70,29 @@ def count_trained(model: Model, options: TrainConfig, *, in_layers: bool = False
     except OptionError:  # The files may be without a prefix that the model's names have; else the training says so.
         return 0
     return sum(math.prod(it) for name, it in found.items() if not in_layers or is_matrix_of_layer(name, len(it)))
+
+
+def _count_adapter(model: Model) -> int | None:
+    """At most as many numbers as the adapter of a model has; None if its base cannot be read.
+
+    `all-linear` leaves out matrices that are no dense layers, which only a framework knows.
+    """
+    adapter = model.adapter
+    assert adapter is not None
+    try:
+        shapes = StoredWeights.of(model).shapes
+    except ModelError:  # As above.
+        return None
+    return sum(_count_beside(adapter, name, shape) for name, shape in shapes.items())
+
+
+def _count_beside(adapter: Adapter, name: str, shape: tuple[int, ...]) -> int:
+    """What an adapter has for a weight."""
+    module = name.rpartition(".")[0]
+    if any(adapter.saves_whole(".".join(module.split(".")[:end])) for end in range(1, module.count(".") + 2)):
+        return math.prod(shape)
+    is_target = adapter.target_modules == (ALL_LINEAR,) or adapter.is_target(module)
+    return adapter.r * sum(shape) if is_target and len(shape) == 2 else 0
 
 
 def _count_new(architecture: Any, *, in_layers: bool) -> int | None:

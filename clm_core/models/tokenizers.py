@@ -7,6 +7,7 @@ from typing import Any
 from clm_core import sample
 from clm_core.config import TokenizerOptions
 from clm_core.errors import ModelError, OptionError
+from clm_core.models.adapters.finding import OF_TOKENIZER, where_is
 from clm_core.models.loading import loaded
 from clm_core.models.series import tokenizer_of_5
 from clm_core.models.vocabulary import check_tokenizer
@@ -26,6 +27,7 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     """
     from transformers import AutoTokenizer
 
+    options = options if options.tokenizer_name else where_is(options, *OF_TOKENIZER)
     name = str(sample.TOKENIZER) if options.tokenizer_name == SAMPLE else options.tokenizer_name
     revision = "main" if name else options.model_revision
     name = name or options.model_name_or_path
@@ -52,6 +54,7 @@ def load_ends(options: TokenizerOptions, tokenizer: Any) -> tuple[int, ...]:
     """
     from transformers.utils import cached_file
 
+    options = where_is(options, GENERATION_CONFIG)
     missing = ("gated_repo", "missing_entries", "connection_errors")
     at: dict[str, Any] = {f"_raise_exceptions_for_{what}": False for what in missing}
     path = cached_file(options.model_name_or_path, GENERATION_CONFIG, revision=options.model_revision, **at)

@@ -16,6 +16,7 @@ from clm_core.config import (
     GenerateConfig,
     HubOptions,
     InspectConfig,
+    MergeConfig,
     OptimizationOptions,
     ParityConfig,
     PrepareConfig,
@@ -198,6 +199,11 @@ def inspection(given: Layer) -> InspectConfig:
     config = options.build(InspectConfig, [given])
     check_effects(config, given)
     return config
+
+
+def merging(given: Layer) -> MergeConfig:
+    """The options of a merge."""
+    return options.build(MergeConfig, [given])
 
 
 def publication(given: Layer) -> PushConfig:

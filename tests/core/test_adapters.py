@@ -95,7 +95,10 @@ def test_each_layer_has_two_matrices_and_a_module_that_is_saved_has_its_paramete
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"lora_target_modules": ("c_atn",)}, "a gpt2 has no dense layer of this name; did you mean c_attn"),
+        (
+            {"lora_target_modules": ("c_atn",)},
+            "no dense layer of this name; it has c_attn, c_proj, c_fc; did you mean c_attn",
+        ),
         ({"lora_target_modules": ("wpe",)}, "lora_target_modules wpe: it is no dense layer"),
         ({"lora_target_modules": ("lm_head",)}, "lm_head shares its weight"),
         ({"lora_modules_to_save": ("wte",)}, "lora_modules_to_save wte: transformer.wte shares its weight"),

@@ -18,6 +18,7 @@ FLOORS = [
     "optimizer",
     "checkpoints",
     "data options weights",
+    "adapters",
     "launch",
     "inputs runs testing",
     "comparison hub",
@@ -29,7 +30,7 @@ FLOORS = [
 
 CONTRACT = [
     *("backend", "checkpoints", "config", "durable", "errors", "lazy", "models", "results", "sample", "schedule"),
-    *("optimizer", "sampling", "scoring", "stopping", "weights"),
+    *("adapters", "optimizer", "sampling", "scoring", "stopping", "weights"),
     *("data.guide", "data.prepared", "launch.mailbox", "screen.quiet"),
 ]
 """What a backend imports of clm_core."""

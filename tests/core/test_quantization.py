@@ -8,7 +8,7 @@ from transformers import GPT2Config
 from clm_core.backend import Model
 from clm_core.config import TokenizerOptions
 from clm_core.errors import ModelError
-from clm_core.models.configurations import load_architecture
+from clm_core.models.configurations import existing_model, load_architecture
 from clm_core.models.quantization import check_quantization, check_types
 
 CONFIG = {"quant_method": "gptq", "bits": 4}
@@ -39,9 +39,15 @@ def test_a_configuration_that_says_that_nothing_is_quantised_is_read(tmp_path):
     assert load_architecture(TokenizerOptions(model_name_or_path=str(tmp_path))).n_layer == 3
 
 
-@pytest.mark.parametrize("beside", [[], ["config.json"]], ids=["alone", "beside a model"])
-def test_an_adapter_is_refused_rather_than_left_out(tmp_path, beside):
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (["config.json"], r"adapter_config\.json: peft_type is None, and clm has LoRA alone.*merge_and_unload"),
+        (["config.json", "model.safetensors"], r"has both an adapter \(adapter_config\.json\) and a model"),
+    ],
+)
+def test_an_adapter_of_another_kind_or_beside_a_model_is_refused_rather_than_left_out(tmp_path, beside, said):
     for name in ["adapter_config.json", *beside]:
         (tmp_path / name).write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ModelError, match=r"contains an adapter \(adapter_config\.json\).*merge_and_unload"):
-        load_architecture(TokenizerOptions(model_name_or_path=str(tmp_path)))
+    with pytest.raises(ModelError, match=said):
+        existing_model(tmp_path)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clm_core.adapters.adapter import CONFIG, Adapter
-from clm_core.adapters.conv1d import is_conv1d
+from clm_core.backend.adapter import CONFIG, Adapter
 from clm_core.errors import ModelError
+from clm_core.models.adapters.conv1d import is_conv1d
 
 WITHOUT_EFFECT = {
     *("auto_mapping", "peft_version", "inference_mode", "runtime_config", "fan_in_fan_out"),

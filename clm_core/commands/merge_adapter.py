@@ -1,0 +1,90 @@
+"""`clm merge-adapter`: make a whole model of an adapter and the model that it belongs to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from clm_core.adapters.merging import merged
+from clm_core.commands import summary
+from clm_core.commands.call import Call
+from clm_core.config import MergeConfig, TokenizerOptions
+from clm_core.durable import share, sync, sync_folder
+from clm_core.durable.disk_errors import writing
+from clm_core.durable.files import temporary_folder
+from clm_core.errors import OptionError, OutputError
+from clm_core.inputs import check_undamaged
+from clm_core.models import model_folder
+from clm_core.models.adapters.finding import where_is
+from clm_core.models.configurations import described
+from clm_core.models.presence import look_for
+from clm_core.models.tokenizers import GENERATION_CONFIG, load_tokenizer
+from clm_core.options import resolve
+from clm_core.results import MergeResult
+from clm_core.screen.exit_codes import ExitCode
+from clm_core.screen.progress import Progress
+from clm_core.weights import save
+
+TEMPORARY = ".merged-"
+"""Prefix of the name of the folder in which a model is written."""
+
+
+def run(call: Call) -> ExitCode:
+    """Carry out the command line."""
+    with call.progress() as progress:
+        result = merge_adapter(call.folder, resolve.merging(call.given), progress)
+    call.print(result, lambda: summary.of_merging(result))
+    return ExitCode.DONE
+
+
+def merge_adapter(run: Path, config: MergeConfig, progress: Progress) -> MergeResult:
+    """Write the model that an adapter and its base make, with its tokenizer, as transformers opens it.
+
+    Raises:
+        OptionError: no folder is given to write to, or there is no adapter.
+        ModelError: the adapter or its base is damaged, or cannot be read.
+        OutputError: the folder is there already, or cannot be written.
+    """
+    if config.output_dir is None:
+        raise OptionError("output_dir: give the folder to write the model to, with --output-dir")
+    folder, options = Path(config.output_dir), TokenizerOptions(model_name_or_path=str(run))
+    if folder.exists():
+        raise OutputError(f"output_dir {folder} is there already: choose a new folder")
+    look_for("folder", str(run))
+    check_undamaged(options)
+    model = described(options, progress.say, seed=0)
+    if model.adapter is None:
+        raise OptionError(f"{run} is a whole model: there is no adapter in it to merge")
+    check_undamaged(TokenizerOptions(model_name_or_path=model.name_or_path))
+    tokenizer = load_tokenizer(options)
+    progress.say(f"merging {run} into {model.name_or_path}")
+    weights = merged(model)
+    with _written(folder) as staged:
+        save(weights, model.architecture, staged, generation_config=_generation_config(options))
+        model_folder.complete(staged, tokenizer, model.architecture)
+    return MergeResult(folder=folder, adapter=str(run), base=str(model.name_or_path), tensors=len(weights))
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[Path]:
+    """A folder that takes its place when it is whole; else nothing of it is left."""
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder), temporary_folder(folder.absolute().parent, TEMPORARY) as temporary:
+        staged = temporary / folder.name
+        staged.mkdir()
+        yield staged
+        share(staged)
+        sync(staged)
+        staged.rename(folder)
+        sync_folder(folder.absolute().parent)
+
+
+def _generation_config(options: TokenizerOptions) -> Any:
+    """How the adapter, or else its base, says that texts are generated; None if neither says so."""
+    from transformers import GenerationConfig
+
+    where = where_is(options, GENERATION_CONFIG)
+    try:
+        return GenerationConfig.from_pretrained(where.model_name_or_path, revision=where.model_revision)
+    except OSError:
+        return None
