@@ -11,7 +11,7 @@ from clm_core.backend import Model
 from clm_core.backend.adapter import LORA_A, LORA_B, WEIGHTS, Adapter
 from clm_core.errors import ModelError
 from clm_core.models.adapters.conv1d import is_conv1d
-from clm_core.models.file_names import split
+from clm_core.models.file_names import shapes_in_files
 from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.unused_weights import COMPUTED, MASK, is_mask
 from clm_core.models.weight_files import StoredWeights
@@ -41,7 +41,7 @@ def merged(model: Model) -> dict[str, Array]:
         _in_base(model, base, name): part
         for each in own
         if not each.endswith((LORA_A, LORA_B))
-        for name, part in split(each, weights[each], kind).items()
+        for name, part in _in_files(each, weights[each], kind).items()
     }
     _check_whole(model, base, whole)
     _check_none_is_left(model, base, {*layers, *whole}, layers)
@@ -50,6 +50,13 @@ def merged(model: Model) -> dict[str, Array]:
         weight = whole.get(name, base.get_tensor(name).astype(np.float32))
         found[name] = weight + _added(model, layers[name], weights, weight.shape) if name in layers else weight
     return found
+
+
+def _in_files(name: str, array: Array, kind: str) -> dict[str, Array]:
+    """A parameter as the tensors that it is in files: itself, for nearly all."""
+    shapes = shapes_in_files(name, array.shape, kind)
+    parts = np.split(array.ravel(), len(shapes))
+    return {each: part.reshape(shape) for (each, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _adapter(model: Model) -> Adapter:

@@ -143,7 +143,7 @@ def test_the_fields_that_peft_writes_are_known(tmp_path):
 OF_NOTHING = {"name_or_path": "base", "revision": "main", "seed": 0}
 SIZES = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES |= {"intermediate_size": 32, "num_key_value_heads": 2, "ffn_dim": 32, "word_embed_proj_dim": 16, "num_experts": 2}
-SIZES |= {"attention_types": [[["global", "local"], 1]]}
+SIZES |= {"num_layers": 2, "attention_types": [[["global", "local"], 1]]}
 
 
 @pytest.mark.parametrize("kind", sorted(TARGET_MODULES))
