@@ -43,6 +43,24 @@ def training_steps(
     return _dataset(blocks, elements, count, tf.TensorSpec((None, blocks.shape[1]), tf.int64))
 
 
+def even_steps(blocks: Blocks, schedule: Schedule, start_step: int, devices: int) -> tf.data.Dataset:
+    """The same for all devices, as pairs of ids and labels, int64 (rows, block_size), as many rows for each at a step.
+
+    What a device has fewer than the first is filled up with rows in which nothing counts.
+    """
+
+    def elements() -> Iterator[Any]:
+        shares = zip(*(schedule.shares(rank, start_step) for rank in range(devices)), strict=True)
+        for step in shares:
+            parts = [np.concatenate(batches) for _, batches in step]
+            yield from (_filled(blocks, rows, len(parts[0])) for rows in parts)
+
+    each = tf.TensorSpec((None, blocks.shape[1]), tf.int64)
+    dataset = tf.data.Dataset.from_generator(elements, output_signature=(each, each))
+    count = (schedule.total_steps - start_step) * devices
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
 def evaluation_batches(blocks: Blocks, batch_size: int) -> tf.data.Dataset:
     """All blocks in order, as elements of the same form; the last may have fewer rows."""
 
@@ -76,6 +94,12 @@ def _in_order(blocks: Blocks, batch_size: int) -> Iterator[slice]:
 def _labelled(blocks: Blocks, rows: Any) -> Any:
     ids = blocks[rows].astype(np.int64)
     return (ids, labels_at(blocks, rows)) if isinstance(blocks, MaskedBlocks) else ids
+
+
+def _filled(blocks: Blocks, rows: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    more = ((0, count - len(rows)), (0, 0))
+    ids, labels = blocks[rows].astype(np.int64), labels_at(blocks, rows)
+    return np.pad(ids, more), np.pad(labels, more, constant_values=IGNORED)
 
 
 def _weighted(blocks: Blocks, rows: Any, share: float) -> Any:

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
-from clm_core.errors import BackendError
+from clm_core.errors import BackendError, OptionError
 from clm_core.screen.quiet import silenced
-from clm_tf.devices import find_world
+from clm_tf.devices import VARIABLE as PROCESSES
+from clm_tf.devices import accelerators, find_world
 
 ENGINE, VARIABLE = "tensorflow", "KERAS_BACKEND"
 """What Keras computes with here, and where Keras looks that up when it is imported."""
@@ -52,7 +53,7 @@ class KerasBackend(Backend):
     unsupported: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("optim=adafactor", "optim=muon"), "it has AdamW only; --backend pt has it"),
     }
-    why_one_device = "its optimizer does not add up the gradients of several"
+    parallel = "tf.distribute, in one process"
     options = KerasOptions
     opens = OPENS
 
@@ -62,7 +63,16 @@ class KerasBackend(Backend):
         return model_type in MODEL_TYPES
 
     def world(self, nproc_per_node: str | None) -> World:
-        return find_world(nproc_per_node)
+        world = find_world(nproc_per_node)
+        if not world.is_one_process:
+            raise OptionError(
+                f"{PROCESSES} names {world.size // world.local} workers, and Keras 3 trains in one process: "
+                f"use --backend tf, or --nproc-per-node in one process, without {PROCESSES}"
+            )
+        return world
+
+    def accelerators(self) -> int:
+        return accelerators()
 
     def start(self, *, verbose: bool) -> None:
         compute_with_tensorflow()
@@ -83,11 +93,9 @@ class KerasBackend(Backend):
 
     def evaluate(self, job: EvaluationJob) -> Score:
         compute_with_tensorflow()
-        from clm_tf.keras3.modeling import load, precision
-        from clm_tf.keras3.scoring import score
+        from clm_tf.keras3.scoring import score_together
 
-        with precision(job.config.bf16):
-            return score(load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
+        return score_together(job)
 
     def generate(self, job: GenerationJob) -> Sequence[int]:
         compute_with_tensorflow()

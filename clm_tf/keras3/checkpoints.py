@@ -12,7 +12,7 @@ from clm_tf.keras3.optimization import AdamW
 def write(folder: Path, model: Decoder, optimizer: AdamW) -> None:
     """Write the model, and all that a resumed training needs for its next step to be the same bit for bit."""
     modeling.save(model, folder)
-    updates = int(optimizer.iterations)
+    updates = int(optimizer.iterations.numpy())
     moments: dict[str, checkpoints.Moments | None] = {}
     for name, (variable, flipped) in weights.trained(model).items():
         first, second = (weights.array_of(kept, flipped) for kept in optimizer.moments_of(variable))

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from clm_core.backend import Blocks
 from clm_core.schedule import Schedule
-from clm_tf.blocks import training_batches, weighted_evaluation_batches
+from clm_tf.blocks import even_steps, training_batches, weighted_evaluation_batches
 
 
 def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0) -> tf.data.Dataset:
@@ -15,6 +15,19 @@ def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0)
     sample weights, float32 (rows, block_size - 1), by which the loss of a step is that of the tokens that count.
     """
     return _labelled(training_batches(blocks, schedule, start_step))
+
+
+def shared_dataset(
+    blocks: Blocks, schedule: Schedule, start_step: int, strategy: tf.distribute.Strategy
+) -> tf.distribute.DistributedDataset:
+    """The steps of the schedule for all devices of a strategy: each gets its rows of a step, and their labels.
+
+    Keras needs as many for each: those that fill up a share have labels below 0.
+    """
+    devices = strategy.num_replicas_in_sync
+    return strategy.distribute_datasets_from_function(
+        lambda context: even_steps(blocks, schedule, start_step, devices).prefetch(2)
+    )
 
 
 def evaluation_dataset(blocks: Blocks, batch_size: int) -> tf.data.Dataset:

@@ -84,7 +84,7 @@ class AdamW(keras.optimizers.Optimizer):
         self.config, self.schedule, self.decay_all = config, schedule, decay_all
         self._relative_rate = relative_rate(config)
         shares = [_shares(schedule, schedule.rows_of_step(step)) for step in (0, schedule.steps_per_epoch - 1)]
-        self._shares = np.array([row + [0.0] * (schedule.accumulation - len(row)) for row in shares], np.float32)
+        self._shares = np.array([row + [0.0] * (len(shares[0]) - len(row)) for row in shares], np.float32)
         self._batches = np.array([len(row) for row in shares], np.int32)
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -133,6 +133,11 @@ class AdamW(keras.optimizers.Optimizer):
             self._batch.assign_add(1)
 
         ops.cond(is_last, update, wait)
+
+    def update_by(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
+        """Update the variables by the gradients of a step's mean loss, which were added up elsewhere."""
+        self.build(list(variables))
+        self._update(list(zip(grads, variables, strict=True)))
 
     def moments_of(self, variable: Any) -> tuple[Any, Any]:
         """The two moments of a variable."""

@@ -152,7 +152,7 @@ class PushToHubCallback(UploadsFit, keras.callbacks.Callback):
             ("parameters", f"{sum(map(math.prod, shapes(self.model).values())):,}"),
             ("optimizer", type(optimizer).__name__),
             ("learning rate", f"{rate:g}" if isinstance(rate, numbers.Real) else rate["class_name"]),
-            ("updates", f"{int(optimizer.iterations):,}"),
+            ("updates", f"{int(optimizer.iterations.numpy()):,}"),
             ("dtype policy", self.model.dtype_policy.name),
         ]
 

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from clm_core.backend import Blocks, Logits, Report, Score, count_predicted, labels_at
-from clm_core.scoring import score_in_batches
+from clm_core.backend import Blocks, EvaluationJob, Logits, Report, Score
+from clm_tf.devices import strategy_of
+from clm_tf.keras3 import modeling
 from clm_tf.keras3.decoder import Decoder
+from clm_tf.sharing import shared_scorer
 
 
 def score(model: Decoder, blocks: Blocks, batch_size: int = 8, report: Report = lambda event: None) -> Score:
@@ -15,15 +17,15 @@ def score(model: Decoder, blocks: Blocks, batch_size: int = 8, report: Report = 
     return scorer(model)(blocks, batch_size, report)
 
 
+def score_together(job: EvaluationJob) -> Score:
+    """The score of a job, on all of its devices."""
+    with modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+        return score(modeling.load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
+
+
 def scorer(model: Decoder) -> Callable[[Blocks, int, Report], Score]:
-    """`score` for a model that is scored repeatedly and traced only once."""
-    sums = tf.function(model.score, input_signature=[tf.TensorSpec((None, None), tf.int64)] * 2)
-
-    def score_batch(batch: Blocks) -> Score:
-        loss_sum, correct = sums(tf.constant(batch.astype(np.int64)), tf.constant(labels_at(batch)))
-        return Score(loss_sum=float(loss_sum), correct=int(correct), tokens=count_predicted(batch))
-
-    return lambda blocks, batch_size, report: score_in_batches(blocks, batch_size, report, score_batch)
+    """`score` for a model that is scored repeatedly and traced only once; all devices of its strategy take part."""
+    return shared_scorer(model.score, model.distribute_strategy)
 
 
 def logits(model: Decoder, blocks: Blocks, batch_size: int = 8) -> Logits:

@@ -1,13 +1,17 @@
 """Trains with Keras: compile, fit, and callbacks that follow the schedule."""
 
 import keras
+import tensorflow as tf
 
 from clm_core.backend import TrainingJob
+from clm_core.errors import OptionError
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
+from clm_tf.devices import strategy_of
 from clm_tf.keras3 import checkpoints, modeling, parts
+from clm_tf.keras3.accumulation import share_steps
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
-from clm_tf.keras3.datasets import training_dataset
+from clm_tf.keras3.datasets import shared_dataset, training_dataset
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.families import layout
 from clm_tf.keras3.optimization import NextToken, create_optimizer
@@ -27,12 +31,11 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be used.
-        OptionError: a part to train is not there.
+        OptionError: a part to train is not there, or several devices do not go with an option or the model.
     """
-    asked = asks_for_more_loss(job.model.architecture)
-    if asked and not layout(job.model.architecture).balance_weight:
-        raise cannot_add_to_loss(asked, "backend keras")
-    with modeling.precision(job.config.bf16):
+    _check(job)
+    strategy = strategy_of(job.world)
+    with modeling.precision(job.config.bf16), strategy.scope():
         model = modeling.load(job.source)
         parts.choose(model, job.config)
         model.recompute = job.config.gradient_checkpointing
@@ -41,17 +44,40 @@ def train(job: TrainingJob) -> None:
             checkpoints.restore(job.resume_from, model, optimizer)
         model.compile(optimizer=optimizer, loss=NextToken(), jit_compile=_compiles(job, model))
         if job.first_step < job.schedule.total_steps:
-            # One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's.
-            dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
-            model.fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
+            _fit(model, job, strategy)
         elif (blocks := job.validation) is not None:
             size = job.config.per_device_eval_batch_size
             job.evaluate(job.first_step, lambda: score(model, blocks, size, job.report))
         modeling.save(model, job.model_dir)
 
 
+def _check(job: TrainingJob) -> None:
+    asked = asks_for_more_loss(job.model.architecture)
+    if asked and not layout(job.model.architecture).balance_weight:
+        raise cannot_add_to_loss(asked, "backend keras")
+    if job.world.size == 1:
+        return
+    if asked:
+        raise OptionError(f"{asked}: backend keras adds to the loss on one device only: use one, or --backend pt")
+    if job.options.jit_compile:
+        raise OptionError("keras jit_compile: XLA compiles a step for one device only: leave it out, or use one device")
+
+
+def _fit(model: Decoder, job: TrainingJob, strategy: tf.distribute.Strategy) -> None:
+    """One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's."""
+    if job.world.size == 1:
+        dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
+        model.fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
+        return
+    shared = shared_dataset(job.train, job.schedule, job.first_step, strategy)
+    steps = job.schedule.total_steps - job.first_step
+    share_steps(model).fit(shared, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=_callbacks(job))
+
+
 def _compiles(job: TrainingJob, model: Decoder) -> bool:
     """Whether to compile with XLA: if asked to, or where the steps that are left win back the seconds it takes."""
+    if job.world.size > 1:
+        return False
     if job.options.jit_compile is not None:
         return bool(job.options.jit_compile)
     blocks = (job.schedule.total_steps - job.first_step) * job.schedule.step_blocks

@@ -1,4 +1,4 @@
-"""TensorFlow on 1 to 3 devices and in two workers: one curve, also where their number or the framework changes."""
+"""TensorFlow, with either Keras, on 1 to 3 devices and in two workers: one curve, also where they change."""
 
 import json
 import os
@@ -87,8 +87,28 @@ def test_two_workers_make_the_run_of_one(alone, folder):
     assert_same_curve(alone, folder / "workers")
 
 
-def test_an_evaluation_on_two_devices_has_the_score_of_one(two):
-    score = clm("--backend", "tf", "--json", "evaluate", "--model-name-or-path", str(two), "--nproc-per-node")
+def test_devices_of_keras_make_the_run_of_one_and_resume_on_another_number(folder):
+    one, two, three = (train(folder / f"keras-{n}", "--nproc-per-node", n, backend="keras") for n in ("1", "2", "3"))
+    assert_same_curve(one, two)
+    assert_same_curve(one, three)
+    for checkpoint, devices in ((two, "1"), (one, "2"), (two, "3")):
+        more = ["--resume-from-checkpoint", str(checkpoint / "checkpoint-12"), "--nproc-per-node", devices]
+        resumed = train(folder / f"{checkpoint.name}-{devices}", *more, backend="keras")
+        assert_same_curve(one, resumed, after=12)
+
+
+def test_two_devices_of_keras_resume_with_dropout_as_if_they_had_not_stopped(folder):
+    dropout = ["--config-overrides", SIZES.replace("pdrop=0", "pdrop=0.1"), "--nproc-per-node", "2"]
+    whole = train(folder / "dropout", *dropout, backend="keras")
+    more = ["--resume-from-checkpoint", str(whole / "checkpoint-12")]
+    resumed = train(folder / "dropout-resumed", *dropout, *more, backend="keras")
+    assert history(resumed, after=12) == history(whole, after=12)
+    assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("backend", ["tf", "keras"])
+def test_an_evaluation_on_two_devices_has_the_score_of_one(backend, two):
+    score = clm("--backend", backend, "--json", "evaluate", "--model-name-or-path", str(two), "--nproc-per-node")
     runs = [subprocess.run([*score, devices], capture_output=True, text=True, check=True) for devices in ("1", "2")]
     one, other = (json.loads(found.stdout)["metrics"] for found in runs)
     assert other == pytest.approx(one, rel=1e-8)
