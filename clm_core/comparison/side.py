@@ -29,7 +29,7 @@ from clm_core.models.configurations import load_config
 from clm_core.options import resolve
 from clm_core.registry import get_backend
 from clm_core.results import versions
-from clm_core.schedule import Schedule
+from clm_core.schedule import schedule_on
 from clm_core.screen import quiet, signals
 from clm_core.screen.endings import line_of
 from clm_core.screen.exit_codes import ExitCode, code_of
@@ -136,7 +136,13 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
         model=_with_adapter(_model(folder, str(folder / START), config), config),
         train=blocks,
         validation=validation,
-        schedule=Schedule.from_config(config, blocks=len(blocks), data=data, validation=validation is not None),
+        schedule=schedule_on(
+            config,
+            prepared.predicted(TRAIN, config.block_size),
+            blocks=len(blocks),
+            data=data,
+            validation=validation is not None,
+        ),
         config=config,
         options=request.backend_options,
         output_dir=own,

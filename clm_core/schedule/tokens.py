@@ -1,11 +1,15 @@
 """How many tokens the first steps of a training are trained on: all, or those that count."""
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.config import TrainConfig
+from clm_core.errors import OptionError
 from clm_core.schedule.schedule import Schedule
 
 Numbers = npt.NDArray[np.int64]
@@ -32,6 +36,37 @@ class TokenCount:
         else:
             whole = epochs * int(self.of_blocks.sum())
         return whole + (int(_in_steps(self, epochs)[rest - 1]) if rest else 0)
+
+    def steps_within(self, tokens: int) -> int:
+        """The most steps that are trained on no more than so many tokens."""
+        steps = self.schedule.steps_per_epoch * (tokens // self.until(self.schedule.steps_per_epoch) + 2)
+        return bisect_right(range(steps + 1), tokens, key=self.until) - 1
+
+
+def schedule_on(config: TrainConfig, of_blocks: Numbers | None, **settings: Any) -> Schedule:
+    """`Schedule.from_config` where only some tokens count: `max_trained_tokens` are those; `of_blocks` as `TokenCount`.
+
+    Raises:
+        ClmError: as `Schedule.from_config`.
+    """
+    if of_blocks is None or config.max_trained_tokens is None or config.max_steps > 0:
+        return Schedule.from_config(config, **settings)
+    one_step = replace(
+        config,
+        max_trained_tokens=None,
+        max_steps=1,
+        lr_scheduler_type="constant",
+        lr_scheduler_kwargs=None,
+        warmup_steps=0,
+        warmup_ratio=0.0,
+    )
+    count = TokenCount(Schedule.from_config(one_step, **settings), config.block_size - 1, of_blocks)
+    if steps := count.steps_within(config.max_trained_tokens):
+        return Schedule.from_config(replace(config, max_trained_tokens=None, max_steps=steps), **settings)
+    raise OptionError(
+        f"max_trained_tokens {config.max_trained_tokens} is less than the {count.until(1)} that count in the first step: "
+        "give as many, or take smaller steps"
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -12,12 +12,13 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import clm_core as clm
 from clm_core.backend import labels_at
-from clm_core.config import PrepareConfig
+from clm_core.config import PrepareConfig, TrainConfig
 from clm_core.data import merging, preparation
 from clm_core.data.manifest import read_manifest
 from clm_core.data.preparation import Preparation
 from clm_core.data.prepared import Prepared
-from clm_core.errors import DataError
+from clm_core.errors import DataError, OptionError
+from clm_core.schedule import Schedule, TokenCount, schedule_on
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 ROWS = st.lists(st.tuples(WORDS, WORDS), max_size=20)
@@ -272,3 +273,27 @@ def test_columns_given_replace_those_of_a_file(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(QA * 400)
     found = clm.prepare(config="a.yaml", **COLUMNS, output_dir="prepared")
     assert found.ledger["splits"]["train"]["prompt"] > 0
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_tokens_of_the_first_steps_are_those_that_count(drop_last):
+    config = TrainConfig(
+        max_steps=11, train_batch_size=4, per_device_train_batch_size=3, dataloader_drop_last=drop_last
+    )
+    schedule, of_blocks = Schedule.from_config(config, blocks=10), np.arange(1, 11)
+    count = TokenCount(schedule, 15, of_blocks)
+    so_far = 0
+    for step, batches in schedule.steps():
+        so_far += int(of_blocks[np.concatenate(batches)].sum())
+        assert count.until(step) == so_far
+        assert count.steps_within(so_far) == count.steps_within(so_far + 1) == step
+        assert count.steps_within(so_far - 1) == step - 1
+
+
+def test_a_budget_of_tokens_is_one_of_those_that_count():
+    config = TrainConfig(max_trained_tokens=40, train_batch_size=2, warmup_steps=2, block_size=16)
+    schedule = schedule_on(config, np.full(10, 7), blocks=10)
+    assert (schedule.total_steps, schedule.warmup_steps) == (2, 2)
+    assert schedule_on(config, None, blocks=10).total_steps == 1
+    with pytest.raises(OptionError, match="max_trained_tokens 40 is less than the 56 that count in the first step"):
+        schedule_on(config, np.full(10, 28), blocks=10)
