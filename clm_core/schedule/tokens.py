@@ -64,8 +64,8 @@ def schedule_on(config: TrainConfig, of_blocks: Numbers | None, **settings: Any)
     if steps := count.steps_within(config.max_trained_tokens):
         return Schedule.from_config(replace(config, max_trained_tokens=None, max_steps=steps), **settings)
     raise OptionError(
-        f"max_trained_tokens {config.max_trained_tokens} is less than the {count.until(1)} that count in the first step: "
-        "give as many, or take smaller steps"
+        f"max_trained_tokens {config.max_trained_tokens} is less than the {count.until(1)} that count in the first "
+        "step: give as many, or take smaller steps"
     )
 
 
