@@ -19,7 +19,7 @@ from clm_core.errors import BackendError, DataError, ModelError, OptionError
 from clm_core.installation import install_extra
 from clm_core.launch import mailbox
 from clm_core.models.architectures import count_embeddings
-from clm_core.models.configurations import check_fits, described, new_architecture
+from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
 from clm_core.models.tokenizers import SAMPLE
 from clm_core.paths import is_path
 from clm_core.record import model_faults
@@ -78,6 +78,8 @@ def model_to_train(
     """
     if config.model_name_or_path:
         model = _base(existing_model(config, progress, seed=config.seed), config, resume_from)
+        model = changed(model, config.config_overrides, progress.say) if config.config_overrides else model
+        model = resized(model, tokenizer, progress.say) if config.resize_embeddings else model
     else:
         new_adapter(config, None, "main", None)
         if config.ignore_unused_weights:

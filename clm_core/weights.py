@@ -37,6 +37,8 @@ def tensors(
 ) -> Iterator[tuple[str, Array]]:
     """The weights that a job begins with, float32: those at `model.name_or_path`, or new ones drawn with `model.seed`.
 
+    Where `model.vocabulary` asks for more token embeddings than the files have, what is added is the mean of them.
+
     They come one by one, so that no more than one of them need be in memory beside the model's own.
 
     `shapes` has the parameters of the model by their names in PyTorch, with their shapes there. `input_embeddings` is
@@ -53,13 +55,14 @@ def tensors(
     check_quantization(model.architecture)
     stored = StoredWeights.of(model)
     names = {name: stored.find(name, prefix) for name in shapes}
+    stored.grow(shapes, prefix)
     check_whole(model, [name for name, found in names.items() if stored.shapes.get(found) != shapes[name]])
     check_types(model, ((found, stored.types[found]) for found in names.values()))
     check_unused(
         model,
         set(stored) - set(names.values()),
         stored.get_tensor,
-        lambda: stored.get_tensor(names[input_embeddings]),
+        lambda: stored.as_written(names[input_embeddings]),
     )
     for name, found in names.items():
         array = stored.get_tensor(found).astype(np.float32, copy=False)

@@ -27,7 +27,7 @@ from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt import adapters
 from clm_pt.repairs import repair
-from clm_pt.weights import check_all_finite, check_all_used
+from clm_pt.weights import check_all_finite, check_all_used, grow
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
 """The quantization methods that transformers reads; for any other it takes the numbers as they are."""
@@ -202,7 +202,8 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
     misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     # transformers 4.57 does not report a tensor that is to be tied to one that is not there.
     empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
-    check_whole(model, {*report["missing_keys"], *misshapen, *empty})
+    lost = {*report["missing_keys"], *misshapen, *empty} - grow(model, stored, loaded)
+    check_whole(model, lost)
     check_all_used(model, stored, loaded, report["unexpected_keys"])
     return loaded
 

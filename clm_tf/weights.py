@@ -124,6 +124,8 @@ def pytorch_names(model: TFPreTrainedModel) -> dict[str, tf.Variable]:
 
 def _fill_from_pytorch(model: TFPreTrainedModel, source: Model, stored: StoredWeights) -> None:
     own = pytorch_names(model)
+    if source.vocabulary:
+        stored.grow({name: it.shape for name, it in exported(model).items()}, f"{model.base_model_prefix}.")
     check_types(source, ((name, kind) for name, kind in stored.types.items() if name in own))
     # Some classes, such as GPT-J's, list their output weights as missing by right: here nothing is. Others ignore an
     # output layer in a file, which may differ from the embeddings: here nothing is ignored before it was looked at.
@@ -143,7 +145,13 @@ def _fill_from_pytorch(model: TFPreTrainedModel, source: Model, stored: StoredWe
         raise cannot_load(source, error) from error
     check_whole(source, found["missing_keys"])
     unused = _without_ignored(model, found["unexpected_keys"])
-    check_unused(source, unused, stored.get_tensor, lambda: model.get_input_embeddings().weights[0].numpy())
+    check_unused(source, unused, stored.get_tensor, lambda: _input_embeddings(model, stored))
+
+
+def _input_embeddings(model: TFPreTrainedModel, stored: StoredWeights) -> np.ndarray:
+    """As they are in the files, which may have fewer."""
+    table = model.get_input_embeddings().weights[0].numpy()
+    return table[: stored.rows] if stored.rows else table
 
 
 def _without_ignored(model: TFPreTrainedModel, names: Iterable[str]) -> list[str]:
@@ -156,6 +164,11 @@ def _fill_from_tensorflow(model: TFPreTrainedModel, source: Model, stored: Store
     """Copy the weights of a checkpoint in TensorFlow's own layout."""
     if stored is None and fetch(source, NATIVE) is None:
         raise absent(source)
+    if source.vocabulary:
+        raise ModelError(
+            f"{source.name_or_path}: resize_embeddings does not work on weights in TensorFlow's own layout: save the model "
+            "in PyTorch's first, such as with clm_tf.load and clm_tf.save"
+        )
     other, found = type(model).from_pretrained(
         source.name_or_path,
         config=model.config,

@@ -42,6 +42,10 @@ class Model:
     seed: int
     ignore_unused_weights: bool = False
     """Whether the files may contain tensors that the model does not use; otherwise the core rejects them."""
+    vocabulary: int | None = None
+    """How many token embeddings it is to have, if the files have fewer; `clm_core.weights.load` adds them."""
+    overridden: tuple[str, ...] = ()
+    """The fields of the configuration that are others than in the files, which an error about the weights names."""
     adapter: Adapter | None = None
     """What is beside the weights of the model, which stay as they are: `clm_core.adapters` has all about it."""
 
@@ -98,7 +102,7 @@ class TrainingJob:
             return self.model
         if self.model.adapter:
             return replace(self.model, adapter=replace(self.model.adapter, folder=str(self.resume_from)))
-        return replace(self.model, name_or_path=str(self.resume_from), revision="main")
+        return replace(self.model, name_or_path=str(self.resume_from), revision="main", vocabulary=None)
 
     def evaluates_at(self, step: int) -> bool:
         """Whether to evaluate at this step: never without validation blocks, nor twice, nor if it is to stop."""

@@ -41,7 +41,7 @@ def look(config: Any, backend: str = "") -> None:
 def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
     if config.config_name and config.model_type:
         raise OptionError("config_name and model_type cannot be combined: give one of them")
-    scratch = [name for name in ("config_name", "model_type", "config_overrides") if getattr(config, name)]
+    scratch = [name for name in ("config_name", "model_type") if getattr(config, name)]
     if config.model_name_or_path and scratch:
         raise OptionError(
             f"{' and '.join(scratch)} cannot be combined with model_name_or_path "
@@ -66,7 +66,7 @@ def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:
     command = "train" if isinstance(config, TrainConfig) else "parity"
     start = f"clm --backend {backend} {command}" if backend else f"clm {command}"
     given = options.changed(config)
-    ready = {name: value for name, value in given.items() if name != "config_overrides"}  # Of a new model alone.
+    ready = {name: value for name, value in given.items() if name != "config_overrides"}  # For the one that is made.
     return (
         "no model is given: "
         f"`{start} {shlex.join(options.to_flags(ready))} --model-name-or-path distilbert/distilgpt2` fine-tunes one, "

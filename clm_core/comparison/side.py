@@ -25,6 +25,7 @@ from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.data.prepared import Prepared
 from clm_core.durable.files import unforeseen
 from clm_core.errors import TrainingError
+from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import load_config
 from clm_core.options import resolve
 from clm_core.registry import get_backend
@@ -158,6 +159,8 @@ def _begin(backend: Backend, job: TrainingJob, config: ParityConfig, folder: Pat
     unfinished = unforeseen(folder, f".{START}-")
     unfinished.mkdir()
     model = replace(_model(folder, config.model_name_or_path, config), revision=config.model_revision)
+    if config.resize_embeddings:
+        model = replace(model, vocabulary=count_embeddings(model.architecture))
     schedule = replace(job.schedule, total_steps=0, eval_every=None, save_every=None)
     backend.train(replace(job, model=model, model_dir=unfinished, schedule=schedule))
     os.replace(unfinished, folder / START)  # noqa: PTH105  (one word for what happens)

@@ -25,7 +25,7 @@ from clm_core.config.hub import (
     PublishingOptions,
     RepositoryOptions,
 )
-from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
+from clm_core.config.model import ArchitectureOptions, ModelChangesOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
 from clm_core.config.values import (
@@ -58,6 +58,7 @@ __all__ = [
     "HubOptions",
     "InspectConfig",
     "MergeConfig",
+    "ModelChangesOptions",
     "ModelRepositoryOptions",
     "OptimizationOptions",
     "ParityConfig",

@@ -7,7 +7,7 @@ from clm_core.config.adapters import AdapterOptions
 from clm_core.config.data import DataOptions, PreparedOptions, PreprocessingOptions
 from clm_core.config.declaration import option
 from clm_core.config.hub import DatasetRepositoryOptions, HubOptions, ModelRepositoryOptions, PublishingOptions
-from clm_core.config.model import ArchitectureOptions, TokenizerOptions, WeightsOptions
+from clm_core.config.model import ArchitectureOptions, ModelChangesOptions, TokenizerOptions, WeightsOptions
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
 from clm_core.config.values import at_least, positive, positive_or_unlimited, shard
@@ -25,6 +25,7 @@ class TrainConfig(
     PreprocessingOptions,
     DataOptions,
     AdapterOptions,
+    ModelChangesOptions,
     ArchitectureOptions,
     WeightsOptions,
     TokenizerOptions,
@@ -82,6 +83,7 @@ class ParityConfig(
     PreprocessingOptions,
     DataOptions,
     AdapterOptions,
+    ModelChangesOptions,
     ArchitectureOptions,
     WeightsOptions,
     TokenizerOptions,

@@ -34,6 +34,20 @@ class ArchitectureOptions:
 
     config_name: str | None = option(None, "train from scratch with this configuration: a folder, or a name on the Hub")
     model_type: str | None = option(None, "train from scratch with this architecture's defaults, such as `gpt2`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChangesOptions:
+    """Changes to a model, new or not."""
+
     config_overrides: str | None = option(
-        None, "changes to the configuration, such as `n_embd=256,n_layer=4,n_head=4`", metavar="KEY=VALUE,..."
+        None,
+        "changes to the configuration, such as `n_embd=256,n_layer=4,n_head=4`; of an existing model, of nothing that "
+        "shapes its weights, such as `resid_pdrop=0`; a value may be JSON",
+        metavar="KEY=VALUE,...",
+    )
+    resize_embeddings: bool = option(
+        False,
+        "add token embeddings to an existing model where the tokenizer has more ids than there are; each new one is "
+        "the mean of the others",
     )

@@ -1,7 +1,9 @@
 """Configurations: loaded, or built for a model from scratch, and checked against the tokenizer."""
 
+import copy
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from clm_core.models.adapters.finding import find_adapter, where_is
 from clm_core.models.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
 from clm_core.models.causality import make_causal
 from clm_core.models.loading import loaded
-from clm_core.models.overrides import add_aliases, overridden, width_of_heads
+from clm_core.models.overrides import add_aliases, overridden, overridden_checkpoint, split, width_of_heads
 from clm_core.models.presence import look_for
 from clm_core.models.series import translated
 from clm_core.models.sizes import check_sizes
@@ -94,6 +96,34 @@ def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda tex
     return _as_causal(architecture, say)
 
 
+def changed(model: Model, overrides: str, say: Say = lambda text: None) -> Model:
+    """An existing model with other fields in its configuration; `say` reports each.
+
+    Raises:
+        OptionError: there is no such field, it cannot have the value, or its weights are made for another.
+    """
+    architecture = overridden_checkpoint(model.architecture, overrides, say)
+    return replace(model, architecture=_as_causal(architecture, say), overridden=tuple(split(overrides)))
+
+
+def resized(model: Model, tokenizer: Any, say: Say = lambda text: None) -> Model:
+    """A model that is to have an embedding for every id of the tokenizer; `say` reports how many are added.
+
+    Raises:
+        ModelError: it does not say how many it has.
+    """
+    rows, needed = count_embeddings(model.architecture), count_ids(tokenizer)
+    if rows is None:
+        raise ModelError(f"resize_embeddings: the configuration of {model.name_or_path} has no vocab_size")
+    if needed <= rows:
+        say(f"resize_embeddings adds none: the model has {rows:,} embeddings, and the tokenizer needs {needed:,}")
+        return model
+    architecture = copy.deepcopy(model.architecture)
+    text_part(architecture).vocab_size = needed
+    say(f"resize_embeddings: {rows:,} -> {needed:,} embeddings; each new one is the mean of the others")
+    return replace(model, architecture=architecture, vocabulary=needed)
+
+
 def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool = False) -> None:
     """Make sure that every id has an embedding, and every token of a block a position.
 
@@ -104,7 +134,10 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool 
     check_sizes(architecture)
     rows, needed = count_embeddings(architecture), count_ids(tokenizer)
     if rows is not None and needed > rows:
-        own = "use the model's own tokenizer (leave --tokenizer-name out), or train from scratch with --model-type"
+        own = (
+            "use the model's own tokenizer (leave --tokenizer-name out), add embeddings in a training with "
+            "--resize-embeddings, or train from scratch with --model-type"
+        )
         way_out = f"leave vocab_size out of --config-overrides, or give vocab_size={needed}" if new else own
         raise ModelError(
             f"the tokenizer has ids up to {needed - 1}, but the model has only {rows} embeddings: {way_out}"

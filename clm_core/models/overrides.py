@@ -6,11 +6,13 @@ an existing configuration would leave it unchanged: a different model than reque
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 from clm_core.errors import OptionError, did_you_mean, similar
+from clm_core.models.rotation import WHOLE, check_rotation, with_rotation
 from clm_core.models.series import translated
-from clm_core.models.sizes import check_override
+from clm_core.models.sizes import LAYERS, WIDTHS, check_override, decides_shapes
 
 Fields = dict[str, Any]
 
@@ -26,10 +28,12 @@ def overridden(architecture: Any, overrides: str) -> Any:
     """
     try:
         values = _parsed(architecture, overrides)
-        kept = _not_derived(architecture)
-        new = _built(architecture, {**kept, **values})
-        for name, value in values.items():
-            _check_effect(architecture, new, name, value, {**kept, **values})
+        fields, asked = with_rotation(architecture.to_dict(), _not_derived(architecture), values)
+        new = _built(architecture, fields)
+        check_rotation(asked, new.to_dict())
+        for name in values.keys() & fields.keys():
+            if not (asked and name in WHOLE):
+                _check_effect(architecture, new, name, values[name], fields)
     except OptionError as error:
         raise OptionError(f"config_overrides {overrides!r}: {error}") from None
     except Exception as error:  # A class may raise anything about values that do not fit together.
@@ -37,6 +41,48 @@ def overridden(architecture: Any, overrides: str) -> Any:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise OptionError(f"config_overrides {overrides!r}: {reason}") from None
     return new
+
+
+def overridden_checkpoint(architecture: Any, overrides: str, say: Callable[[str], None]) -> Any:
+    """The same for a model that has weights, which are made for some of its fields; `say` hears what changes.
+
+    Raises:
+        OptionError: such a field would change; or as above.
+    """
+    new = overridden(architecture, overrides)
+    before, after = architecture.to_dict(), new.to_dict()
+    changed = [name for name in after if name in before and after[name] != before[name]]
+    changed += [name for name in after.keys() - before.keys() if name != "transformers_version"]
+    given = {_aliases(architecture).get(name, name): name for name in split(overrides)}
+    for name in changed:
+        if decides_shapes(architecture, name):
+            way_out = "; --resize-embeddings adds what a tokenizer needs" if name == "vocab_size" else ""
+            raise OptionError(
+                f"config_overrides: {given.get(name, name)} {_short(before.get(name))} -> {_short(after[name])}: the "
+                f"weights of the model are made for {_short(before.get(name))}: leave it out{way_out}"
+            )
+        say(f"config_overrides: {name} {_short(before.get(name))} -> {_short(after[name])}")
+    for name in [name for name in given if name in before and name not in changed]:
+        say(f"config_overrides: {given[name]} is {_short(after[name])} already")
+    if not changed:
+        say("config_overrides changes nothing: the configuration of the model is so already")
+    return new
+
+
+def split(overrides: str) -> dict[str, str]:
+    """The text of each value by the name that was given; a comma in brackets or quotes is one of JSON.
+
+    Raises:
+        OptionError: it is not of the form `name=value,name=value`.
+    """
+    found: dict[str, str] = {}
+    for pair in _pairs(overrides):
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not (name and equals and text):
+            raise OptionError(f"{pair!r} is not of the form name=value, with a comma between two")
+        if found.setdefault(name, text) != text:
+            raise OptionError(f"{name} is given twice: {found[name]} and {text}")
+    return found
 
 
 def add_aliases(architecture: Any) -> None:
@@ -61,14 +107,23 @@ def width_of_heads(architecture: Any, overrides: str) -> str | None:
     )
 
 
+def _pairs(overrides: str) -> list[str]:
+    parts, depth, quoted = [""], 0, False
+    for sign in overrides:
+        quoted ^= sign == '"'
+        depth += 0 if quoted else (sign in "[{") - (sign in "]}")
+        if sign == "," and not (depth or quoted):
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
 def _parsed(architecture: Any, overrides: str) -> Fields:
     values: Fields = {}
     names: dict[str, str] = {}
-    aliases = {**architecture.attribute_map, **ALIASES.get(architecture.model_type, {})}
-    for pair in overrides.split(","):
-        given, equals, text = (part.strip() for part in pair.partition("="))
-        if not (given and equals and text):
-            raise OptionError(f"{pair!r} is not of the form name=value, with a comma between two")
+    aliases = _aliases(architecture)
+    for given, text in split(overrides).items():
         name = aliases.get(given, given)
         value = _typed(given, getattr(architecture, name, None), text)
         check_override(given, name, value)
@@ -78,7 +133,13 @@ def _parsed(architecture: Any, overrides: str) -> Fields:
     return values
 
 
+def _aliases(architecture: Any) -> dict[str, str]:
+    return {**architecture.attribute_map, **ALIASES.get(architecture.model_type, {})}
+
+
 def _typed(name: str, old: Any, text: str) -> Any:
+    if text.lower() in ("null", "none") and not isinstance(old, bool | float) and name not in LAYERS | WIDTHS:
+        return None
     if isinstance(old, bool):
         if text.lower() not in ("true", "1", "y", "yes", "false", "0", "n", "no"):
             raise OptionError(f"{name} is true or false, not {text}")
@@ -90,8 +151,10 @@ def _typed(name: str, old: Any, text: str) -> Any:
             raise OptionError(f"{name} is {_called(old)}, not {text}") from None
     if isinstance(old, str):
         return text
-    if old is not None:
-        raise OptionError(f"{name} is a {type(old).__name__}: set it in a config.json, and give that as --config-name")
+    if old is not None and not (isinstance(old, dict | list | tuple) and text[0] in "[{"):
+        raise OptionError(
+            f"{name} is a {type(old).__name__}: set it in a config.json, and give that as --config-name, or give JSON"
+        )
     try:
         return json.loads(text)  # A field that has no value does not say of what kind it is.
     except ValueError:
@@ -121,11 +184,17 @@ def _derives(architecture: Any, fields: Fields, name: str) -> bool:
     return name in found and bool(found[name] == fields[name])
 
 
+def _knows(architecture: Any, name: str) -> bool:
+    """Whether its class has a field; a file may have any others, which nothing reads."""
+    return hasattr(architecture, name) and hasattr(type(architecture)(), name)
+
+
 def _check_effect(architecture: Any, new: Any, name: str, value: Any, fields: Fields) -> None:
     """Make sure that a value is there, or in a field that stands for it."""
     kind = architecture.model_type
-    if hasattr(architecture, name):
-        if (found := getattr(new, name)) != value:
+    if _knows(architecture, name):
+        found = getattr(new, name)
+        if (list(found) if isinstance(found, tuple) else found) != value:
             raise OptionError(f"{name} stays {found} instead of {value}: {kind} derives it from other fields")
         return
     without = _built(architecture, {key: item for key, item in fields.items() if key != name}).to_dict()
@@ -135,3 +204,8 @@ def _check_effect(architecture: Any, new: Any, name: str, value: Any, fields: Fi
         raise OptionError(f"{kind} has no field {name}{hint}")
     if isinstance(value, str):
         raise OptionError(f"{name} is a number, not {value}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) < 300 else f"{text[:300]}..."

@@ -105,7 +105,7 @@ def in_5(written: Fields) -> Fields:
     if "rope_parameters" in fields:
         return fields
     if kind == "olmo3" and "rope_theta" in fields:  # It gives the theta to FULL, and its default to SLIDING.
-        theta, scaled = fields.pop("rope_theta"), _named_type(fields.pop("rope_scaling", None) or PLAIN)
+        theta, scaled = fields.pop("rope_theta"), named_type(fields.pop("rope_scaling", None) or PLAIN)
         fields["rope_parameters"] = {
             name: {**of, "rope_theta": theta} for name, of in ((FULL, scaled), (SLIDING, PLAIN))
         }
@@ -256,17 +256,18 @@ def _by_layer(kind: str, parameters: Fields, layers: Any) -> tuple[Fields, Field
     """The parameters of all layers, or of those with full attention, and of those with a sliding window."""
     nested = {name: value for name, value in parameters.items() if isinstance(value, dict) or name in layers}
     if not nested:
-        return _named_type(parameters), None
-    used = {name: _named_type(value or {"rope_type": None}) for name, value in nested.items()}
+        return named_type(parameters), None
+    used = {name: named_type(value or {"rope_type": None}) for name, value in nested.items()}
     used = {name: value for name, value in used.items() if name in (layers or used)}
     sliding = used.pop(SLIDING, None)
-    full = used.pop(FULL, None) or sliding or _named_type(next(iter(nested.values())))
+    full = used.pop(FULL, None) or sliding or named_type(next(iter(nested.values())))
     if other := next((name for name, value in used.items() if value != full), None):
         raise _lacking(kind, f"rope_parameters {_short(used[other])} for {other} beside {_short(full)} for others")
     return full, sliding
 
 
-def _named_type(parameters: Fields) -> Fields:
+def named_type(parameters: Fields) -> Fields:
+    """Parameters whose type is called `rope_type`, and is there."""
     rest = {name: value for name, value in parameters.items() if name not in ("rope_type", "type")}
     return {"rope_type": parameters.get("rope_type", parameters.get("type", "default")), **rest}
 

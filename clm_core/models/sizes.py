@@ -1,10 +1,11 @@
 """Sizes that a model can have: at least one layer of at least one dimension, and no more layers than can be built."""
 
 import math
+import re
 from typing import Any
 
 from clm_core.errors import ModelError, OptionError
-from clm_core.models.architectures import text_part
+from clm_core.models.architectures import POSITIONS, text_part
 
 LAYERS = frozenset(
     ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks", "decoder_layers", "num_decoder_layers")
@@ -29,6 +30,26 @@ ELSEWHERE = {
     **dict.fromkeys(("num_labels", "id2label", "label2id"), "a causal language model has no labels"),
 }
 """Fields of a configuration that are not about a model from scratch, and what to do instead, or why."""
+
+
+SHAPES = HEADS | INNER | LAYERS | WIDTHS | {"vocab_size", "tie_word_embeddings"}
+"""Fields that the shapes of weights follow from, or what their numbers are for."""
+
+COUNTS = re.compile(r"(^|_)(num|n)_\w*experts$|_(rank|dim|dims)$|(^|_)bias$")
+"""The same, by how they are called: counts of experts, other widths, and biases that there are or not."""
+
+LEARNED_POSITIONS = frozenset(
+    ("bert", "biogpt", "camembert", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt", "rembert")
+)
+LEARNED_POSITIONS |= {"roberta", "roberta-prelayernorm", "xlm", "xlm-roberta"}
+"""Model types that have a weight for each position."""
+
+
+def decides_shapes(architecture: Any, name: str) -> bool:
+    """Whether the weights of a model are made for the value of a field, as far as that shows in its name."""
+    kind, names = architecture.model_type, architecture.attribute_map
+    of_positions = kind in LEARNED_POSITIONS and name in {names.get(each, each) for each in POSITIONS}
+    return of_positions or name in {names.get(each, each) for each in SHAPES} | SHAPES or bool(COUNTS.search(name))
 
 
 def check_override(given: str, name: str, value: Any) -> None:
@@ -64,6 +85,8 @@ def _fault(name: str, value: Any, sizes: frozenset[str]) -> str | None:
         return f"is at least 1, not {value}"
     if name in LAYERS and value > MOST_LAYERS:
         return f"is at most {MOST_LAYERS:,}, not {value:,}"
+    if name.endswith(("window", "window_size")) and value < 1:
+        return f"is at least 1, not {value}"
     if "drop" in name and not 0 <= value < 1:
         return f"is a share of what is dropped, at least 0 and below 1, not {value}"
     if isinstance(value, float) and value < 0 and name.endswith(("_range", "_std", "_eps", "_epsilon")):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from clm_core.backend import Model
 from clm_core.errors import ModelError
+from clm_core.models.weight_files import of_overrides
 
 Array = npt.NDArray[Any]
 
@@ -68,7 +69,7 @@ def check_unused(
         raise ModelError(
             f"{model.name_or_path} contains tensors that a {kind} as configured in its config.json does not use: "
             f"{', '.join(refused[:SHOWN])}{more}; without them it is another model: complete the configuration, merge "
-            "the adapter, or leave them out with --ignore-unused-weights"
+            f"the adapter, or leave them out with --ignore-unused-weights{of_overrides(model)}"
         )
 
 

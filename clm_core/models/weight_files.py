@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,9 @@ class StoredWeights:
         """What safetensors calls the type of each tensor's numbers: "F32", "BF16"."""
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._model = model
+        self._written: dict[str, tuple[int, ...]] = {}
+        """The shapes in the files, where `shapes` has what they are to be."""
+        self._grown: set[str] = set()
         self._where: dict[str, tuple[Path, int]] = {}
         """The file of each tensor, and where its bytes begin in it."""
         for file in files:
@@ -74,6 +77,11 @@ class StoredWeights:
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
 
+    @property
+    def rows(self) -> int | None:
+        """How many token embeddings the files have, where `grow` has added some."""
+        return next((self._written[name][0] for name in self._grown), None)
+
     def __contains__(self, name: object) -> bool:
         return name in self._where
 
@@ -82,13 +90,36 @@ class StoredWeights:
         other = name.removeprefix(prefix) if name.startswith(prefix) else prefix + name
         return other if name not in self and other in self else name
 
+    def grow(self, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> list[str]:
+        """Have the tensors of a vocabulary be as long as a model needs them, which has these names and shapes.
+
+        Returns their names, as in `shapes`. Their new rows are the mean of those in the file.
+        """
+        rows, grown = self._model.vocabulary, []
+        for name, wanted in shapes.items():
+            found = self.find(name, prefix)
+            own = self.shapes.get(found, ())
+            if own and wanted and wanted[0] == rows and own[0] < rows and own[1:] == wanted[1:]:
+                self._grown.add(found)
+                self.shapes[found] = wanted
+                grown.append(name)
+        return grown
+
     def get_tensor(self, name: str) -> npt.NDArray[Any]:
         """A tensor, of the type that it has in the file; bfloat16, which NumPy does not have, as float32."""
+        own = self._read(name)
+        return grown(own, self.shapes[name][0]) if name in self._grown else own
+
+    def as_written(self, name: str) -> npt.NDArray[Any]:
+        """The same, and never grown."""
+        return self._read(name)
+
+    def _read(self, name: str) -> npt.NDArray[Any]:
         (file, start), kind = self._where[name], self.types[name]
         with _readable(self._model, file):
             if kind != "BF16" and kind not in OF_NUMPY:
                 raise ValueError(f"{name} has type {kind}, as in a quantized model")
-            shape, half = self.shapes[name], kind == "BF16"
+            shape, half = self._written[name], kind == "BF16"
             found = _read(file, start, "<u2" if half else OF_NUMPY[kind], math.prod(shape))
             # A bfloat16 is the upper half of a float32.
             return ((found.astype(np.uint32) << 16).view(np.float32) if half else found).reshape(shape)
@@ -100,7 +131,14 @@ class StoredWeights:
         self.layout = self.layout or (opened.metadata() or {}).get("format")
         for name, entry in entries(file).items():
             self.types[name], self.shapes[name] = entry.kind, entry.shape
+            self._written[name] = entry.shape
             self._where[name] = file, entry.start
+
+
+def grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    """An array with as many rows, float32: the new ones are the mean of those that it has, computed in float64."""
+    mean = array.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.concatenate([array.astype(np.float32), np.broadcast_to(mean, (rows - len(array), *mean.shape))])
 
 
 @dataclass(frozen=True)
@@ -194,8 +232,14 @@ def check_whole(model: Model, lost: Collection[str]) -> None:
     if lost:
         raise ModelError(
             f"the weights of {model.name_or_path} lack {len(lost)} of the model's tensors, or have them in another "
-            f"shape: {', '.join(sorted(lost)[:SHOWN])}{', ...' * (len(lost) > SHOWN)}"
+            f"shape: {', '.join(sorted(lost)[:SHOWN])}{', ...' * (len(lost) > SHOWN)}{of_overrides(model)}"
         )
+
+
+def of_overrides(model: Model) -> str:
+    """The end of an error about weights that do not fit, which a field that was changed may be the reason for."""
+    fields = ", ".join(model.overridden)
+    return f"; config_overrides changes {fields}: leave out what the weights are not made for" if fields else ""
 
 
 def _shards(index: Any) -> list[str]:

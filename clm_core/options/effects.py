@@ -127,6 +127,10 @@ def _overwriting(config: TrainConfig) -> str | None:
     return None
 
 
+def _resizing(config: TrainConfig | ParityConfig) -> str | None:
+    return None if config.model_name_or_path else "has no effect on a new model, which has an embedding for every id"
+
+
 def _of_push(config: TrainConfig) -> str | None:
     wanted = config.hub_offline or config.hub_strategy != "end"
     return "has no effect without push_to_hub" if wanted and not config.push_to_hub else None
@@ -166,6 +170,8 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
+_CHANGES: dict[str, Rule] = {"resize_embeddings": _resizing}
+
 _STEP: dict[str, Rule] = {
     "gradient_accumulation_steps": _accumulation,
     **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), _of_adamw),
@@ -188,6 +194,7 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
     TrainConfig: {
         **_DATA,
         **_STEP,
+        **_CHANGES,
         **_ADAPTER,
         "eval_strategy": _eval_strategy,
         "eval_steps": _with_steps("eval_strategy"),
@@ -212,6 +219,7 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
     ParityConfig: {
         **_DATA,
         **_STEP,
+        **_CHANGES,
         **_ADAPTER,
         "per_device_eval_batch_size": _of_validation_data,
     },

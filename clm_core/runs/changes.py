@@ -1,6 +1,5 @@
 """What changes between a run and its resumption: options that may change, and those that make it another run."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -11,6 +10,7 @@ from clm_core.config import (
     DataOptions,
     EvaluationOptions,
     HubOptions,
+    ModelChangesOptions,
     OptimizationOptions,
     PartsOptions,
     PreparedOptions,
@@ -21,6 +21,7 @@ from clm_core.config import (
     WeightsOptions,
 )
 from clm_core.errors import OptionError
+from clm_core.models.overrides import split
 from clm_core.options import changed, list_options, shown
 from clm_core.record import Record, without_folders
 
@@ -55,7 +56,7 @@ MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCAT
 
 SETTLED = OF_STATE | (
     _names(DataOptions, PreprocessingOptions, PreparedOptions, TokenizerOptions, WeightsOptions, ArchitectureOptions)
-    | _names(AdapterOptions, PartsOptions)
+    | _names(AdapterOptions, ModelChangesOptions, PartsOptions)
 ) - (MAY_CHANGE | ELSEWHERE)
 """What the run is: with another model, or other blocks, it is another run."""
 
@@ -107,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 def _of_overrides(before: str | None, now: str | None) -> Changes:
     """A change of `config_overrides`: of dropout alone by the fields that changed, which may be; else of the option."""
-    was, new = (dict(re.findall(r"([\w.]+)=([^,]*)", text or "")) for text in (before, now))
+    was, new = (split(text) if text else {} for text in (before, now))
     names = sorted(name for name in was.keys() | new.keys() if was.get(name) != new.get(name))
     if not names or any("drop" not in name for name in names):
         return {"config_overrides": (before, now)}

@@ -99,7 +99,7 @@ CORE_OPTIONS = {
 }
 """The options that the core implements, before and after it calls a backend."""
 
-MODEL_OPTIONS = {"ignore_unused_weights"}
+MODEL_OPTIONS = {"ignore_unused_weights", "resize_embeddings"}
 """Those that come with the model; each has a test in the contract."""
 
 COUNTED = {"max_new_tokens", "do_sample", "top_k", "top_p", "temperature"}
