@@ -23,6 +23,7 @@ from clm_core.models.first_weights import first_weight
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization, check_types
+from clm_core.models.unused_weights import OUTPUT
 from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt import adapters
@@ -197,6 +198,11 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
         with init_empty_weights():
             names = dict(_from_config(copy.deepcopy(model.architecture)).named_parameters()).keys()
         check_types(model, ((name, kind) for name, kind in stored.types.items() if name in names))
+        if model.vocabulary and any(OUTPUT.search(name) for name in stored):
+            raise ModelError(
+                f"{model.name_or_path}: resize_embeddings: its files have an output layer beside the embeddings, which "
+                "this version of transformers cannot read into a larger model: use --backend keras, or another version"
+            ) from error
         raise cannot_load(model, error) from error
     # transformers 5 gives both shapes beside the name.
     misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]

@@ -166,7 +166,7 @@ def _fill_from_tensorflow(model: TFPreTrainedModel, source: Model, stored: Store
         raise absent(source)
     if source.vocabulary:
         raise ModelError(
-            f"{source.name_or_path}: resize_embeddings does not work on weights in TensorFlow's own layout: save the model "
+            f"{source.name_or_path}: resize_embeddings does not work on weights in TensorFlow's own layout: save them "
             "in PyTorch's first, such as with clm_tf.load and clm_tf.save"
         )
     other, found = type(model).from_pretrained(

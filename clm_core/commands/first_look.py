@@ -7,6 +7,7 @@ from clm_core import options
 from clm_core.config import DataOptions, ParityConfig, TrainConfig
 from clm_core.data.sources import check_sources
 from clm_core.errors import OptionError
+from clm_core.models.overrides import split
 from clm_core.models.presence import is_here, reach
 
 DECIDING = ("model_name_or_path", "config_name", "model_type", "tokenizer_name")
@@ -32,6 +33,7 @@ def look(config: Any, backend: str = "") -> None:
         _check_model(config, backend)
         check_rates(config)
         _check_parts(config)
+        _check_changes(config)
     named = {name: getattr(config, name, None) for name in NAMED}
     wanted = {option: name for option, name in named.items() if name and name != SAMPLE and not is_here(option, name)}
     for name in dict.fromkeys(wanted.values()):
@@ -59,6 +61,17 @@ def _check_parts(config: TrainConfig | ParityConfig) -> None:
     if chosen and config.lora_r is not None:
         raise OptionError(
             f"{chosen[0]} and lora_r cannot be combined, which trains its adapter alone: give one of them"
+        )
+
+
+def _check_changes(config: TrainConfig | ParityConfig) -> None:
+    """An adapter is opened beside its base, which has neither."""
+    changed = split(config.config_overrides) if config.config_overrides and config.model_name_or_path else {}
+    given = ["config_overrides"] if any("drop" not in name for name in changed) else []
+    given += ["resize_embeddings"] if config.resize_embeddings else []
+    if given and config.lora_r is not None:
+        raise OptionError(
+            f"{given[0]} and lora_r cannot be combined: an adapter is opened beside its base, which is not changed"
         )
 
 

@@ -34,11 +34,12 @@ from clm_core.testing.tiny import (
     shapes,
     tiny_gpt2,
     tiny_model,
+    training_job,
     validation_blocks,
     write_in_shards,
     write_model,
 )
-from clm_core.testing.trace import PROMPT, evaluate, expected, generate, logits, losses, reported, run
+from clm_core.testing.trace import PROMPT, evaluate, expected, generate, logits, losses, reported, run, train
 
 
 class BackendContract(ResumingContract, ParallelContract):
@@ -125,6 +126,19 @@ class BackendContract(ResumingContract, ParallelContract):
         with pytest.raises(OptionError, match="freeze"):
             run(self.backend, tmp_path / "run", freeze=(wrong,), report=events.append)
         assert events == []
+
+    @comparable
+    @takes("resize_embeddings")
+    def test_embeddings_that_are_added_are_the_mean_of_the_others(self, tmp_path: Path) -> None:
+        start, rows = recorded.write_checkpoint(tmp_path / "start"), VOCABULARY + 3
+        larger = replace(start, architecture=tiny_gpt2(vocab_size=rows), vocabulary=rows)
+        job = training_job(self.backend, tmp_path / "run", model=larger)
+        train(self.backend, replace(job, schedule=replace(job.schedule, total_steps=0, eval_every=None)))
+        before, after = (read_weights(folder) for folder in (tmp_path / "start", job.model_dir))
+        table = before["transformer.wte.weight"]
+        added = np.broadcast_to(table.mean(axis=0, dtype=np.float64).astype(np.float32), (3, table.shape[1]))
+        np.testing.assert_array_equal(after.pop("transformer.wte.weight"), np.concatenate([table, added]))
+        assert {name for name in after if after[name].tobytes() != before[name].tobytes()} == set()
 
     @takes("bf16")
     def test_bf16_is_for_training_and_for_evaluation(self, shared: Shared) -> None:

@@ -10,6 +10,8 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 from clm_core.config import TrainConfig
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.configurations import check_fits, new_architecture
+from clm_core.models.overrides import overridden_checkpoint
+from clm_core.models.rotation import rotation
 
 
 def made(tokenizer: PreTrainedTokenizerFast, overrides: str, **options: Any) -> tuple[Any, list[str]]:
@@ -90,6 +92,72 @@ def test_what_cannot_be_is_refused_by_name(
 ) -> None:
     with pytest.raises(OptionError, match=f"config_overrides '{overrides}': {message}"):
         made(tokenizer, overrides, model_type=kind)
+
+
+def changed(kind: str, overrides: str, **fields: Any) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    made = CONFIG_MAPPING[kind](**fields)
+    return overridden_checkpoint(CONFIG_MAPPING[kind].from_dict(made.to_dict()), overrides, said.append), said
+
+
+def test_each_change_of_an_existing_model_is_said() -> None:
+    new, said = changed("gpt2", "resid_pdrop=0,embd_pdrop=0.1,scale_attn_weights=no")
+    assert (new.resid_pdrop, new.embd_pdrop, new.scale_attn_weights) == (0.0, 0.1, False)
+    assert sorted(said) == [
+        "config_overrides: embd_pdrop is 0.1 already",
+        "config_overrides: resid_pdrop 0.1 -> 0.0",
+        "config_overrides: scale_attn_weights true -> false",
+    ]
+
+
+@pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("before", [None, {"rope_type": "linear", "factor": 8.0}])
+def test_a_rotation_has_the_names_of_both_series_and_keeps_its_theta(name: str, before: Any) -> None:
+    new, said = changed("llama", name + '={"type":"dynamic","factor":2.0}', rope_theta=5e5, rope_scaling=before)
+    wanted = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 5e5}
+    assert rotation(new.to_dict()) == wanted
+    assert len(said) == 1
+    assert rotation(changed("llama", "rope_theta=7.0", **new.to_dict())[0].to_dict()) == {**wanted, "rope_theta": 7.0}
+    assert rotation(changed("llama", name + "=null", **new.to_dict())[0].to_dict())["rope_type"] == "default"
+
+
+def test_a_window_can_be_another_or_none() -> None:
+    assert changed("mistral", "sliding_window=16")[0].sliding_window == 16
+    assert changed("mistral", "sliding_window=null")[0].sliding_window is None
+    assert changed("gemma3_text", "sliding_window=64,query_pre_attn_scalar=8")[0].sliding_window == 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "message"),
+    [
+        ("gpt2", "n_positions=64", "n_positions 1024 -> 64: the weights of the model are made for 1024: leave it out"),
+        ("gpt2", "max_position_embeddings=64", "max_position_embeddings 1024 -> 64: the weights"),
+        ("gpt2", "hidden_size=32", "hidden_size 768 -> 32: the weights of the model are made for 768"),
+        ("gpt2", "n_layer=1", "n_layer 12 -> 1: the weights"),
+        ("gpt2", "vocab_size=80", "--resize-embeddings adds what a tokenizer needs"),
+        ("gpt2", "tie_word_embeddings=false", "tie_word_embeddings true -> false: the weights"),
+        ("gpt2", "resid_drop=0", "gpt2 has no field resid_drop; did you mean resid_pdrop"),
+        (
+            "gpt2",
+            'rope_scaling={"rope_type":"linear","factor":2.0}',
+            "gpt2 has no field rope_scaling: it rotates nothing",
+        ),
+        ("llama", "head_dim=16", "head_dim 128 -> 16: the weights"),
+        ("llama", "mlp_bias=true", "mlp_bias false -> true: the weights"),
+        ("llama", "rope_scaling=linear", "rope_scaling is a dict"),
+        (
+            "llama",
+            'rope_scaling={"rope_type":"linnear","factor":2.0}',
+            "rope_type 'linnear' is none of default, linear",
+        ),
+        ("llama", 'rope_scaling={"rope_type":"linear"}', "Missing required keys in `rope_"),
+        ("mistral", "sliding_window=0", "sliding_window is at least 1, not 0"),
+        ("mixtral", "num_local_experts=4", "num_local_experts 8 -> 4: the weights"),
+    ],
+)
+def test_what_an_existing_model_cannot_have_is_refused_by_name(kind: str, overrides: str, message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        changed(kind, overrides)
 
 
 @pytest.mark.parametrize(
