@@ -1,4 +1,4 @@
-"""What every backend has to do with parts of a model, where they are not trained or are larger than in a file, as tests."""
+"""What every backend has to do with parts of a model, not trained or larger than in a file, as tests."""
 
 from __future__ import annotations
 
