@@ -12,12 +12,14 @@ imported when they are used, because clm imports this package to print help; the
 from clm_core.lazy import lazy_names
 
 _HOMES = {
-    "AdamW": "optimization",
+    "Adafactor": "optimizers",
+    "AdamW": "optimizers",
     "Checkpoints": "callbacks",
     "Decoder": "decoder",
     "Evaluation": "callbacks",
     "KerasBackend": "backend",
     "KerasOptions": "backend",
+    "Muon": "optimizers",
     "NextToken": "optimization",
     "PushToHubCallback": "push_to_hub",
     "ScheduledLearningRate": "optimization",

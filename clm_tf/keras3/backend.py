@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
@@ -50,9 +49,6 @@ class KerasBackend(Backend):
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
     masks = True
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
-    unsupported: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("optim=adafactor", "optim=muon"), "it has AdamW only; --backend pt has it"),
-    }
     parallel = "tf.distribute, in one process"
     options = KerasOptions
     opens = OPENS

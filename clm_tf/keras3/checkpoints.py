@@ -1,4 +1,4 @@
-"""The state of a training beside its weights: the optimizer's moments. Dropout has none."""
+"""The state of a training beside its weights: the optimizer's. Dropout has none."""
 
 from pathlib import Path
 
@@ -6,37 +6,46 @@ from clm_core import checkpoints
 from clm_core.errors import ModelError
 from clm_tf.keras3 import modeling, weights
 from clm_tf.keras3.decoder import Decoder
-from clm_tf.keras3.optimization import AdamW
+from clm_tf.keras3.optimizers import DefinedOptimizer
+
+TURNED = {"row": "col", "col": "row"}
+"""What Adafactor keeps of a matrix, where PyTorch has it transposed."""
 
 
-def write(folder: Path, model: Decoder, optimizer: AdamW) -> None:
+def write(folder: Path, model: Decoder, optimizer: DefinedOptimizer) -> None:
     """Write the model, and all that a resumed training needs for its next step to be the same bit for bit."""
     modeling.save(model, folder)
     updates = int(optimizer.iterations.numpy())
-    moments: dict[str, checkpoints.Moments | None] = {}
+    states: dict[str, checkpoints.State | None] = {}
     for name, (variable, flipped) in weights.trained(model).items():
-        first, second = (weights.array_of(kept, flipped) for kept in optimizer.moments_of(variable))
-        moments[name] = checkpoints.Moments(first, second, updates)
-    checkpoints.write_moments(folder, moments)
+        state = optimizer.state_of(variable)
+        parts = {_in_files(part, flipped): weights.array_of(kept, flipped) for part, kept in state.items()}
+        states[name] = checkpoints.State(parts, updates)
+    checkpoints.write_states(folder, states, optim=optimizer.config.optim)
 
 
-def restore(folder: Path, model: Decoder, optimizer: AdamW) -> None:
+def restore(folder: Path, model: Decoder, optimizer: DefinedOptimizer) -> None:
     """Restore the state of a checkpoint, except the weights.
 
     Raises:
-        ModelError: the state is missing, damaged or another model's.
+        ModelError: the state is missing, damaged, or of another optimizer or model.
     """
     variables = weights.trained(model)
-    moments = checkpoints.read_moments(folder, weights.shapes_of(variables))
+    states = checkpoints.read_states(folder, weights.shapes_of(variables), optim=optimizer.config.optim)
     step = checkpoints.step_of(folder)
     optimizer.build(model.trainable_variables)
     optimizer.iterations.assign(step)
-    for name, state in moments.items():
+    for name, state in states.items():
         if state is None or state.updates != step:
             raise ModelError(
                 f"{folder}: {name} was not updated at each step, and backend keras cannot go on from that: resume with "
                 f"--backend {checkpoints.backend_of(folder)}"
             )
         variable, flipped = variables[name]
-        for kept, array in zip(optimizer.moments_of(variable), (state.first, state.second), strict=True):
+        for part, kept in optimizer.state_of(variable).items():
+            array = state.parts[_in_files(part, flipped)]
             kept.assign(array.T if flipped else array)
+
+
+def _in_files(part: str, flipped: bool) -> str:
+    return TURNED.get(part, part) if flipped else part

@@ -15,14 +15,13 @@ PACKAGES = {"clm_pt": clm_pt, "clm_tf": clm_tf, "clm_tf.keras3": clm_tf.keras3}
 
 EACH = {
     *("backend", "callbacks", "checkpoints", "datasets", "generation", "modeling", "optimization", "scoring"),
-    *("adapters", "parts", "training", "weights"),
+    *("adapters", "optimizers", "parts", "training", "weights"),
 }
 OF_CLASSES = {"guide", "repairs"}
 """What stands on transformers' own classes needs: its tab of the guide, and what is wrong in them."""
 
 OWN = {
-    "clm_pt": OF_CLASSES
-    | {"arguments", "auxiliary", "launch", "optimizers", "processes", "sharding", "trainer", "workers"},
+    "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "launch", "processes", "sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
     | {"accumulation", "blocks", "devices", "projection", "push_to_hub", "steps", "together", "uploads"},
     "clm_tf.keras3": {
