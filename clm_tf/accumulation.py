@@ -11,7 +11,7 @@ from transformers import TFPreTrainedModel
 
 from clm_core.backend import IGNORED
 from clm_core.stopping import Stop
-from clm_tf.optimization import AdamWeightDecay
+from clm_tf.optimizers import StepOptimizer
 
 Rows = dict[str, tf.Tensor]
 
@@ -62,7 +62,7 @@ def _train_step(model: TFPreTrainedModel, at_once: Callable[[Any], dict[str, Any
 
 
 def _accumulates(model: TFPreTrainedModel) -> bool:
-    schedule = isinstance(model.optimizer, AdamWeightDecay) and model.optimizer.schedule
+    schedule = isinstance(model.optimizer, StepOptimizer) and model.optimizer.schedule
     has_own_loss = model._using_dummy_loss and not model.compiled_metrics._user_metrics
     return bool(schedule and schedule.accumulation > 1 and has_own_loss)
 

@@ -68,7 +68,6 @@ class TensorFlowBackend(Backend):
     models = f"transformers' {len(MODEL_TYPES)} TensorFlow classes"
     comes_first = True
     unsupported: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("optim=adafactor", "optim=muon"), "it has AdamW only; --backend pt has it"),
         "gradient_checkpointing": "transformers' TensorFlow classes keep all activations; --backend keras or pt has it",
     }
     parallel = "tf.distribute"

@@ -111,7 +111,13 @@ def assign_slots(
     """The opposite of `exported_slots`."""
     for name, variable, transpose in _named(model):
         if name in arrays:
-            slot(variable).assign(np.reshape(apply_transpose(transpose, arrays[name]), variable.shape))
+            kept = slot(variable)
+            kept.assign(np.reshape(apply_transpose(transpose, arrays[name]), kept.shape))
+
+
+def transposed(model: TFPreTrainedModel) -> set[str]:
+    """The names of what PyTorch has transposed."""
+    return {name for name, _, transpose in _named(model) if transpose is TransposeType.SIMPLE}
 
 
 def pytorch_names(model: TFPreTrainedModel) -> dict[str, tf.Variable]:

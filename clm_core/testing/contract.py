@@ -55,6 +55,7 @@ class BackendContract(PartsContract, ResumingContract, ParallelContract):
         """Name the probes and the recorded runs that this backend needs and can have."""
         named = {"probe": probes.of_training, "text_probe": probes.of_generation, "numbers": probes.recorded_runs}
         named |= {"memory_option": probes.of_memory, "resumed": probes.resumed_runs}
+        named["optimizer"] = probes.by_another_optimizer
         for argument in named.keys() & set(metafunc.fixturenames):
             metafunc.parametrize(argument, named[argument](self.backend))
 

@@ -119,6 +119,11 @@ def recorded_runs(backend: Backend) -> list[str]:
     return [name for name, options in runs.items() if _takes(backend, options)]
 
 
+def by_another_optimizer(backend: Backend) -> list[str]:
+    """The recorded runs by another optimizer than AdamW, those that the backend can do."""
+    return [name for name in recorded_runs(backend) if name in recorded.BY_ANOTHER]
+
+
 def resumed_runs(backend: Backend) -> list[str]:
     """The recorded runs that resume another backend's checkpoint, those that the backend can do."""
     if backend.incomparable:

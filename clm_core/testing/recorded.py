@@ -65,8 +65,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "seed": 7,
     },
     # It has no epsilon to hide what rounding makes of gradients that are 0, such as of biases of keys.
-    "adafactor": {"max_steps": 8, "optim": "adafactor", "weight_decay": 0.5, "learning_rate": 1e-3},
-    "muon": {"max_steps": 8, "optim": "muon", "weight_decay": 0.5},
+    "adafactor": {"max_steps": 6, "optim": "adafactor", "weight_decay": 0.5, "learning_rate": 1e-3},
+    "muon": {"max_steps": 6, "optim": "muon", "weight_decay": 0.5},
     "in parts": {
         "max_steps": 8,
         "freeze": ("layers:0", "ln_f"),
@@ -85,6 +85,11 @@ MASKED = "masked"
 """The recorded training in which some tokens do not count: in each block, and so in each batch, another number."""
 
 MASKED_OPTIONS: dict[str, Any] = {**RUNS["uneven"], "per_device_eval_batch_size": 4}
+
+BY_ANOTHER = [name for name, options in RUNS.items() if "optim" in options]
+"""Those by another optimizer than AdamW; they leave a checkpoint of step `SAVED_AT`."""
+
+SAVED_AT = 3
 
 RESUMED_AT = 3
 
@@ -111,7 +116,8 @@ def run_again(backend: Backend, name: str, folder: Path) -> Trace:
     if name == MASKED:
         blocks = masked(training_blocks()), masked(validation_blocks())
         return run(backend, folder / "run", model=write_checkpoint(folder / "start"), blocks=blocks, **MASKED_OPTIONS)
-    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None} if name == UNCLIPPED else {}
+    every = {UNCLIPPED: 1, **dict.fromkeys(BY_ANOTHER, SAVED_AT)}.get(name)
+    saving = {"save_strategy": "steps", "save_steps": every, "save_total_limit": None} if every else {}
     return run(backend, folder / "run", model=write_checkpoint(folder / "start"), **{**RUNS[name], **saving})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from clm_core.testing import probes, recorded
 from clm_core.testing.applying import comparable, takes, where
 from clm_core.testing.shared import FROM_THE_CORE, Shared
 from clm_core.testing.tiny import read_weights, shapes
-from clm_core.testing.trace import expected, reported
+from clm_core.testing.trace import expected, reported, train
 
 KEPT = {
     *(checkpoints.MARKER, checkpoints.MOMENTS, FROM_THE_CORE),
@@ -43,6 +44,13 @@ class ResumingContract:
         whole = shared.run(**parts)
         rest = shared.run_again(resume_from=checkpoints.list_complete(whole.job.output_dir)[0], **parts)
         assert rest.of(StepDone) == whole.of(StepDone)[rest.job.first_step :]
+
+    @where(lambda backend: bool(probes.by_another_optimizer(backend)))
+    def test_so_does_one_by_another_optimizer_than_adamw(self, optimizer: str, shared: Shared) -> None:
+        whole = shared.recorded(optimizer)
+        checkpoint = checkpoints.list_complete(whole.job.output_dir)[0]
+        rest = train(self.backend, replace(whole.job, resume_from=checkpoint, output_dir=shared.new_folder()))
+        assert rest.of(StepDone) == whole.of(StepDone)[recorded.SAVED_AT :]
 
     def test_a_checkpoint_has_no_random_state_and_no_pickle(self, shared: Shared) -> None:
         names = {path.name for event in shared.baseline.of(Saved)[-1:] for path in event.path.iterdir()}

@@ -59,8 +59,9 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
             return
         for variable in variables:
             if variable.dtype != "float32":
+                kind = type(self).__name__
                 raise OptionError(
-                    f"{variable.path} is {variable.dtype}, in which an update of {type(self).__name__} rounds to nothing: "
+                    f"{variable.path} is {variable.dtype}, in which an update of {kind} rounds to nothing: "
                     f"use the dtype policy mixed_{variable.dtype}, in which weights are float32"
                 )
         super().build(variables)
