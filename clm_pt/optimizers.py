@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from clm_core.config import OptimizationOptions
 from clm_core.models.file_names import shapes_in_files
 from clm_core.optimizer import Rule, Step, bias_corrections, rule_of
+from clm_pt.adapters import parameters
 from clm_pt.sharding import like, own_part, whole
 
 
@@ -49,7 +50,7 @@ class DefinedOptimizer(torch.optim.Optimizer):
         self.config = config
         self._plans = {
             parameter: Plan.of(config.optim, name, tuple(parameter.shape), model.config.model_type)
-            for name, parameter in model.named_parameters()
+            for name, parameter in parameters(model).items()
         }
 
     @torch.no_grad()

@@ -18,11 +18,11 @@ from clm_core.optimizer import Step, rule_of
 from clm_core.schedule import Schedule
 from clm_tf.keras3.parts import is_embeddings
 
-MATRICES = ("kernel", "lora_kernel_a", "lora_kernel_b")
-"""What Keras calls the matrices of a dense layer."""
+MATRICES = ("kernel", "lora_A", "lora_B", "lora_kernel_a", "lora_kernel_b")
+"""What Keras calls the matrices of a dense layer, and of an adapter beside one."""
 
-OUTSIDE = ("head", "projection_in", "projection_out")
-"""The dense layers of a decoder that are in none of its blocks."""
+OUTSIDE = {"embeddings", "head", "positions", "projection_in", "projection_out"}
+"""The layers of a decoder that have matrices, but are in none of its blocks."""
 
 
 class DefinedOptimizer(keras.optimizers.Optimizer):
@@ -69,9 +69,9 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         shapes = [rule.state(tuple(it.shape)) for rule, it in zip(self._rules, variables, strict=True)]
         self._states: list[dict[str, Any]] = [{} for _ in variables]
         for part in dict.fromkeys(part for own in shapes for part in own):  # In this order in a file of Keras.
-            for state, own in zip(self._states, shapes, strict=True):
+            for variable, state, own in zip(variables, self._states, shapes, strict=True):
                 if part in own:
-                    state[part] = self.add_variable(own[part], initializer="zeros", dtype="float32", name=part)
+                    state[part] = self._add_part(variable, part, own[part])
         self.last_grad_norm = self.add_variable((), initializer="zeros", dtype="float32", name="last_grad_norm")
         if self.schedule.accumulation > 1:
             self._sums = [self.add_variable_from_reference(variable, name="sum") for variable in variables]
@@ -124,6 +124,11 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         rate = keras.optimizers.schedules.deserialize(config.pop("learning_rate"), custom_objects)
         options, schedule = OptimizationOptions(**config.pop("config")), Schedule(**config.pop("schedule"))
         return cls(rate, options, schedule, **config)
+
+    def _add_part(self, variable: Any, part: str, shape: tuple[int, ...]) -> Any:
+        if shape == tuple(variable.shape):
+            return self.add_variable_from_reference(variable, name=part)
+        return self.add_variable(shape, initializer="zeros", dtype="float32", name=part)
 
     def _place_in_step(self) -> tuple[Any, Any]:
         """The share of the batch's rows in those of its step, and whether the step ends with it."""
@@ -187,6 +192,6 @@ def _correction(beta: float, update: Any) -> Any:
 
 def _name(variable: Any) -> str:
     """What the core's rules take for PyTorch's name: the path of a variable has no number of its layer."""
-    layer, _, own = variable.path.rpartition("/")
-    in_a_layer = own in MATRICES and layer.rpartition("/")[2] not in OUTSIDE
-    return f"0.{layer}.weight" if in_a_layer else variable.path
+    *layers, own = variable.path.split("/")
+    in_a_block = own in MATRICES and OUTSIDE.isdisjoint(layers)
+    return f"0.{'.'.join(layers)}.weight" if in_a_block else variable.path

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ import clm_tf.keras3
 from clm_core.backend import Model
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.configurations import existing_model
+from clm_core.optimizer import rule_of
 from clm_tf.keras3 import NextToken, create_optimizer, load, training_dataset
+from clm_tf.keras3.weights import named
 from tests.keras3.plain_decoders import PLAIN
 
 IDS = np.random.default_rng(0).integers(4, 128, (8, 12)).astype(np.int32)
@@ -27,6 +30,7 @@ SCHEDULE = clm.Schedule.from_config(CONFIG, blocks=len(IDS))
 
 CONTINUE = """
 import sys
+from dataclasses import replace
 import numpy as np
 from clm_tf.keras3 import load, training_dataset
 ids = np.load("ids.npy")
@@ -210,3 +214,28 @@ def test_all_of_a_tensor_that_was_cut_off_after_opening_is_missed(model, tmp_pat
         file.truncate(file.seek(0, os.SEEK_END) - 8)
     with pytest.raises(ModelError, match="it ends before its last tensor"):
         [stored.get_tensor(name) for name in stored]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "cohere", "opt", "mixtral"])
+def test_muon_is_for_the_matrices_that_the_core_says(kind):
+    model = built(kind)
+    optimizer = create_optimizer(SCHEDULE, replace(CONFIG, optim="muon"))
+    optimizer.build(model.trainable_variables)
+    found = {name: set(optimizer.state_of(variable)) for name, (variable, _) in named(model).items()}
+    shapes = {name: tuple(variable.shape) for name, (variable, _) in named(model).items()}
+    assert found == {name: set(rule_of("muon", name, shape).state(shape)) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("optim", ["adafactor", "muon"])
+def test_fit_continues_by_another_optimizer_from_a_keras_file(optim, tmp_path):
+    config = replace(CONFIG, optim=optim)
+    whole, half = built(), built()
+    for model in (whole, half):
+        model.compile(optimizer=create_optimizer(SCHEDULE, config), loss=NextToken(), jit_compile=False)
+    whole.fit(training_dataset(IDS, SCHEDULE), verbose=0)
+    half.fit(training_dataset(IDS, SCHEDULE).take(4), verbose=0)
+    half.save(tmp_path / "half.keras")
+    other = load(tmp_path / "half.keras")
+    assert type(other.optimizer).__name__.lower() == optim
+    other.fit(training_dataset(IDS, SCHEDULE, start_step=2), verbose=0)
+    np.testing.assert_array_equal(other(IDS), whole(IDS))
