@@ -19,7 +19,7 @@ from clm_tf import weights
 from clm_tf.optimization import create_optimizer
 
 SHAPES = {"model/h/mlp/kernel": (3, 4), "model/h/mlp/bias": (4,), "model/h/ln_1/gamma": (4,)}
-KINDS_OF_SCHEDULE = ["linear", "cosine", "constant", "constant_with_warmup"]
+KINDS_OF_SCHEDULE = ["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_restarts", "inverse_sqrt"]
 
 options = st.fixed_dictionaries(
     {
