@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 from support.torch_workers import Case, figures, train, train_together
 
 DROPOUT = {"dropout": 0.1}
+ADAPTER = {"lora_r": 2, "lora_target_modules": ("all-linear",), "lora_modules_to_save": ("ln_f",)}
 CASES = [
     Case(name="ddp"),
     Case(name="fsdp", own={"fsdp": True}),
@@ -19,6 +20,8 @@ CASES = [
         for optim in ("adafactor", "muon")
         for engine in ("ddp", "fsdp")
     ),
+    Case(name="adapter ddp", options=ADAPTER),
+    Case(name="adapter fsdp", options=ADAPTER, own={"fsdp": True}),
 ]
 """Of the same training, except for those with dropout."""
 
@@ -69,6 +72,18 @@ def test_two_processes_update_as_one_does_by_another_optimizer(two, folder, opti
         of_two = load_file(folder / "two" / f"{optim} {engine}" / "checkpoint-6" / "optimizer.safetensors")
         assert of_two.keys() == of_one.keys()
         assert all(np.allclose(of_two[it], array, rtol=1e-3, atol=1e-6) for it, array in of_one.items())
+
+
+def test_two_processes_train_an_adapter_as_one_does(two, folder):
+    expected = train(Case(name="adapter", options=ADAPTER), folder / "adapter")
+    of_one = folder / "adapter" / "checkpoint-6"
+    for engine in ("ddp", "fsdp"):
+        assert_same(two[f"adapter {engine}"][0], expected)
+        of_two = folder / "two" / f"adapter {engine}" / "checkpoint-6"
+        for file in ("adapter_model.safetensors", "optimizer.safetensors"):
+            found, wanted = load_file(of_two / file), load_file(of_one / file)
+            assert found.keys() == wanted.keys()
+            assert all(np.allclose(found[it], array, rtol=1e-3, atol=1e-6) for it, array in wanted.items())
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
