@@ -9,10 +9,12 @@ from clm_bigram import BigramBackend
 from huggingface_hub import ModelCard
 
 import clm_core as clm
-from clm_core import cli
+from clm_core import cli, marker
 from clm_core.errors import OutputError
+from clm_core.hub import run_files
 from clm_core.hub.account import DatasetFacts
 from clm_core.hub.card import set_license, write_card
+from clm_core.record import read_options, read_results
 
 
 @pytest.fixture
@@ -153,3 +155,41 @@ def test_what_changed_when_the_run_was_resumed_is_named_with_its_step(run):
     write_card(run.output_dir, "jane/fox", data=DatasetFacts())
     text = ModelCard.load(run.output_dir / "README.md").text
     assert f"| changed after step {run.steps} | num_train_epochs from 1 to 2 |" in text
+
+
+@pytest.fixture
+def adapter(run, tmp_path):
+    """A run whose files are those of an adapter."""
+    with (run.output_dir / "run.yaml").open("a") as options:
+        options.write("model_name_or_path: jane/base\nlora_r: 4\n")
+    base = {"base_model_name_or_path": str(tmp_path / "base"), "r": 4}
+    (run.output_dir / "adapter_config.json").write_text(json.dumps(base))
+    return run.output_dir
+
+
+def test_the_card_of_an_adapter_names_its_base_and_says_how_peft_opens_it(adapter, monkeypatch):
+    monkeypatch.setattr(BigramBackend, "opens_adapter", "open {model} with peft", raising=False)
+    write_card(adapter, "jane/fox", data=DatasetFacts())
+    card = ModelCard.load(adapter / "README.md")
+    assert (card.data.library_name, card.data.base_model) == ("peft", "jane/base")
+    assert "An adapter (LoRA) of [jane/base](https://huggingface.co/jane/base), trained on" in card.text
+    assert "open jane/fox with peft" in card.text
+
+
+def test_the_base_of_an_adapter_that_is_a_folder_is_uploaded_by_its_name_alone(adapter):
+    files = run_files.of_run(adapter, read_results(adapter), read_options(adapter))
+    assert json.loads(files["adapter_config.json"]) == {"base_model_name_or_path": "base", "r": 4}
+
+
+def test_a_checkpoint_of_an_adapter_is_whole_in_a_repository_too(adapter, tmp_path):
+    checkpoint = next(adapter.glob("checkpoint-*"))
+    (adapter / "adapter_config.json").rename(checkpoint / "adapter_config.json")
+    files = run_files.of_checkpoint(checkpoint, with_state=True)
+    there = tmp_path / checkpoint.name
+    there.mkdir()
+    for name, content in files.items():
+        if name.startswith("last-checkpoint/"):
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            (there / name.rpartition("/")[2]).write_bytes(data)
+    assert marker.faults(there) == []
+    assert str(tmp_path) not in (there / "adapter_config.json").read_text()
