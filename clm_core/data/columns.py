@@ -49,7 +49,8 @@ def row_documents(rows: Iterable[Any], wanted: Wanted, place: Any) -> Iterator[A
     for column, option in wanted.columns.items():
         check_column(column, [row for _, row in head], place, option)
     for number, row in chain(head, numbered):
-        yield row_document(row, wanted, f"{place}, row {number}")
+        at = f"{place}, row {number}"
+        yield encodable(row_text(row, wanted.text, at), at) if wanted.text else row_document(row, wanted, at)
 
 
 def row_document(row: Any, wanted: Wanted, place: str) -> Any:
@@ -65,7 +66,8 @@ def row_text(row: Any, column: str, place: str) -> str | None:
     Raises:
         DataError: the column contains something that is not text.
     """
-    return _joined(_cell(row, column), column, place)
+    cell = row[column] if isinstance(row, dict) and column in row else _cell(row, column)
+    return _joined(cell, column, place)
 
 
 def arrow_documents(table: Any, wanted: Wanted, place: Any) -> Iterator[Any]:

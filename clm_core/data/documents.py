@@ -27,6 +27,8 @@ class Wanted:
     """From what is in the columns, and the place of the row; None where there is no document."""
     are_texts: bool = True
     """Whether the columns have texts, or messages."""
+    text: str | None = None
+    """The column, if a document is what is in it, as most are: the shortest way to it."""
 
 
 def wanted(
@@ -49,7 +51,7 @@ def wanted(
     if prompt_column and completion_column:
         columns = {prompt_column: "prompt_column", completion_column: "completion_column"}
         return Wanted(columns, lambda cells, place: _prompted(cells[0], cells[-1]))
-    return Wanted({text_column: "text_column"}, lambda cells, place: cells[0])
+    return Wanted({text_column: "text_column"}, lambda cells, place: cells[0], text=text_column)
 
 
 def has_prompts(options: DataOptions) -> bool:

@@ -56,3 +56,12 @@ def test_beyond_the_tolerance_the_exit_code_is_1_and_the_place_is_named(kept, mo
     assert max(it["relative"] for it in found["differences"] if it["quantity"] == "loss") < 2e-5
     assert found["versions"]["tf"]["tensorflow"]
     assert len(found["losses"]["pt"]) == 4
+
+
+def test_both_agree_on_completions_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLM_CACHE", str(tmp_path / "cache"))
+    columns = ("--prompt-column", "title", "--completion-column", "answers.text")
+    code, text = parity("--json", *columns, "--per-device-train-batch-size", "3")
+    found = json.loads(text)
+    assert code == 0
+    assert max(it["relative"] for it in found["differences"] if it["quantity"] == "loss") < 2e-5

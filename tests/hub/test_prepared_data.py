@@ -108,3 +108,12 @@ def test_a_file_for_trainings_does_not_publish_the_data(clm, hub, training, tmp_
     assert hub.requests == []
     assert clm("push", "fox", "--hub-model-id", "jane/x") == 2
     assert "contains prepared data: give hub_dataset_id" in clm.err
+
+
+def test_what_counts_is_published_too_and_comes_back(clm, hub, training, train_on, tmp_path):
+    columns = ["--prompt-column", "text", "--completion-column", "text"]
+    assert clm(*PUSH, *columns) == 0
+    files = hub.files("jane/fox", kind="datasets")
+    assert files["train.mask"] == (tmp_path / "fox" / "train.mask").read_bytes()
+    assert "which of them count is in `*.mask`" in files["README.md"].decode()
+    assert clm("verify", "fox") == 0
