@@ -227,7 +227,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
     if step > schedule.total_steps:
         raise ModelError(
             f"{checkpoint} has made {step} steps, more than the {schedule.total_steps} of this training: "
-            "raise --max-steps or --num-train-epochs, or resume from an earlier checkpoint"
+            "raise --max-steps, --num-train-epochs or --max-trained-tokens, or resume from an earlier checkpoint"
         )
     return step
 

@@ -102,7 +102,8 @@ def _already_finished(start: Start, publisher: publishing.Publisher, progress: P
     how = f": it was stopped early, after {result.steps} steps" if early else f" its {result.steps} steps"
     more = "a larger --early-stopping-patience, or " if early else ""
     progress.say(
-        f"{result.output_dir} has already finished{how}; {more}more --max-steps or --num-train-epochs train it longer"
+        f"{result.output_dir} has already finished{how}; {more}more --max-steps, --num-train-epochs or "
+        "--max-trained-tokens train it longer"
     )
     for name, (was, now) in start.changed.items():
         progress.say(f"{name} {shown(now)} has no effect any more: it was trained with {shown(was)}")
