@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedTokenizerFast
 
+from clm_core.backend import Model
 from clm_core.config import TrainConfig
 from clm_core.errors import ModelError, OptionError
-from clm_core.models.configurations import check_fits, new_architecture
-from clm_core.models.overrides import overridden_checkpoint
+from clm_core.models.configurations import check_fits, new_architecture, resized
+from clm_core.models.overrides import overridden_checkpoint, split
 from clm_core.models.rotation import rotation
 
 
@@ -98,6 +99,34 @@ def changed(kind: str, overrides: str, **fields: Any) -> tuple[Any, list[str]]:
     said: list[str] = []
     made = CONFIG_MAPPING[kind](**fields)
     return overridden_checkpoint(CONFIG_MAPPING[kind].from_dict(made.to_dict()), overrides, said.append), said
+
+
+def test_a_comma_within_json_ends_no_value() -> None:
+    found = split('a=1, b={"x":[1,2],"y":"p,q}"},c=none')
+    assert found == {"a": "1", "b": '{"x":[1,2],"y":"p,q}"}', "c": "none"}
+
+
+def test_a_run_keeps_the_changes_of_its_model(train: Any) -> None:
+    train(output_dir="base", max_steps=2)
+    run = {"output_dir": "run", "model_name_or_path": "base", "model_type": None, "resume_from_checkpoint": "auto"}
+    for steps in (2, 3):
+        train(**run, config_overrides="resid_pdrop=0", max_steps=steps)
+    rates = [AutoConfig.from_pretrained(name).resid_pdrop for name in ("base", "run", "run/checkpoint-3")]
+    assert rates == [0.1, 0.0, 0.0]
+    with pytest.raises(OptionError, match="config_overrides is scale_attn_weights=no"):
+        train(**run, config_overrides="scale_attn_weights=no", max_steps=3)
+
+
+def test_embeddings_are_added_for_the_ids_that_have_none_and_never_removed(tokenizer: PreTrainedTokenizerFast) -> None:
+    said: list[str] = []
+    small = Model(name_or_path="x", revision="main", architecture=CONFIG_MAPPING["gpt2"](vocab_size=99), seed=1)
+    larger = resized(small, tokenizer, said.append)
+    assert (larger.vocabulary, larger.architecture.vocab_size, small.architecture.vocab_size) == (2048, 2048, 99)
+    assert resized(larger, tokenizer, said.append) is larger
+    assert said == [
+        "resize_embeddings: 99 -> 2,048 embeddings; each new one is the mean of the others",
+        "resize_embeddings adds none: the model has 2,048 embeddings, and the tokenizer needs 2,048",
+    ]
 
 
 def test_each_change_of_an_existing_model_is_said() -> None:
