@@ -14,6 +14,7 @@ from clm_core.backend import IGNORED, BatchScored, Evaluated, MaskedBlocks, Repo
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.hub.pushing import name_of
+from clm_core.optimizer import is_adamw
 from clm_core.record import UPLOADING
 from clm_core.schedule import Schedule
 from clm_tf import modeling, parts
@@ -160,6 +161,8 @@ def _check(job: TrainingJob) -> None:
     config = job.config
     if isinstance(job.train, MaskedBlocks):
         raise OptionError("tf guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
+    if not is_adamw(config.optim):
+        raise OptionError(f"tf guide: optim {config.optim}: the guide trains with AdamW: leave one of them out")
     if not job.options.decay_all:
         raise OptionError("tf guide: transformers' AdamWeightDecay decays all variables: give --tf-decay-all")
     if config.embedding_learning_rate is not None:

@@ -131,6 +131,7 @@ def test_the_shuffling_follows_the_seed_and_the_last_step_may_lie_within_an_epoc
         ({"load_best_model_at_end": True}, "load_best_model_at_end needs checkpoints"),
         ({"max_train_time": "8h"}, "max_train_time needs checkpoints"),
         ({"tf": {"decay_all": False}}, "--tf-decay-all"),
+        ({"optim": "muon"}, "optim muon: the guide trains with AdamW"),
     ],
     ids=str,
 )
