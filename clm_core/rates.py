@@ -4,6 +4,8 @@ A new schedule is a new function here. What it takes by keyword is what `lr_sche
 The names are needed to print help, so NumPy is imported where it computes.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import json
