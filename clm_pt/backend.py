@@ -53,7 +53,7 @@ class PyTorchBackend(Backend):
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     masks = True
-    needs_for_adapters = ("peft>=0.17",)
+    needs_for_adapters = ("peft>=0.18",)
     models = "transformers' causal language models"
     comes_first = True
     parallel = "torchrun: DDP, FSDP2"

@@ -57,6 +57,14 @@ import clm_tf
 model = clm_tf.load("{model}")
 ```"""
 
+OPENS_ADAPTER = """In TensorFlow, with clm (from a clone of its repository: `pip install ".[tf]"`):
+
+```python
+import clm_tf
+
+model = clm_tf.load("{model}")
+```"""
+
 
 class TensorFlowBackend(Backend):
     """transformers' TensorFlow models, trained by Keras."""
@@ -73,6 +81,7 @@ class TensorFlowBackend(Backend):
     parallel = "tf.distribute"
     options = TensorFlowOptions
     opens = OPENS
+    opens_adapter = OPENS_ADAPTER
 
     def has_model(self, model_type: str) -> bool:
         return model_type in MODEL_TYPES

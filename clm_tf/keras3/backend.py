@@ -51,7 +51,7 @@ class KerasBackend(Backend):
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
     parallel = "tf.distribute, in one process"
     options = KerasOptions
-    opens = OPENS
+    opens = opens_adapter = OPENS
 
     def has_model(self, model_type: str) -> bool:
         from clm_tf.keras3.families import MODEL_TYPES

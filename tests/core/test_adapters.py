@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clm_bigram import BigramBackend
 from safetensors.numpy import load_file, save_file
 
 from clm_core.adapters import Adapter, adapter_weights, first_adapter_weight, place, save_adapter
 from clm_core.config import TrainConfig
-from clm_core.errors import ClmError, ModelError, OptionError
+from clm_core.errors import BackendError, ClmError, ModelError, OptionError
+from clm_core.inputs import check_type
 from clm_core.testing import tiny
 
 TIED = ("lm_head", "transformer.wte")
@@ -214,3 +216,17 @@ def test_an_option_of_an_adapter_without_a_rank_has_no_effect_and_is_an_error(ba
     value = {"lora_alpha": 2, "lora_dropout": 0.5, "lora_modules_to_save": ("ln_f",), "use_rslora": True}[name]
     with pytest.raises(OptionError, match=f"{name} has no effect without lora_r"):
         adapted(base, tmp_path, lora_r=None, **{name: value})
+
+
+def test_a_backend_without_adapters_says_how_to_do_without_one(written, monkeypatch):
+    monkeypatch.setattr(BigramBackend, "unsupported", {"lora_r": "it counts"})
+    with pytest.raises(ModelError, match=r"not support lora_r: it counts; clm merge-adapter .*adapter --output-dir"):
+        check_type(written, BigramBackend())
+
+
+def test_what_a_backend_needs_for_an_adapter_is_named_with_the_command_that_installs_it(written, monkeypatch):
+    monkeypatch.setattr(BigramBackend, "unsupported", {})
+    monkeypatch.setattr(BigramBackend, "needs_for_adapters", ("no-such-library>=2", "numpy"), raising=False)
+    with pytest.raises(BackendError, match=r"needs no-such-library>=2 \(not installed\): .*pip install .*\[lora\]"):
+        check_type(written, BigramBackend())
+    check_type(replace(written, adapter=None), BigramBackend())

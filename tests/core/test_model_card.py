@@ -157,6 +157,16 @@ def test_what_changed_when_the_run_was_resumed_is_named_with_its_step(run):
     assert f"| changed after step {run.steps} | num_train_epochs from 1 to 2 |" in text
 
 
+def test_an_adapter_of_clms_own_backends_opens_with_each(adapter):
+    rewrite(adapter / "results.json", backend="keras")
+    rewrite(adapter / "config.json", model_type="gpt2")
+    write_card(adapter, "jane/fox", data=DatasetFacts())
+    text = (adapter / "README.md").read_text()
+    assert [way for way in ("AutoPeft", "clm_tf.load", "keras3.load", " AutoModel") if way in text] == [
+        *("AutoPeft", "clm_tf.load", "keras3.load")
+    ]
+
+
 @pytest.fixture
 def adapter(run, tmp_path):
     """A run whose files are those of an adapter."""
