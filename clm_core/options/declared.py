@@ -76,7 +76,7 @@ def shown(value: Any) -> str:
     """A value as written on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):  # A file has lists.
         return " ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
