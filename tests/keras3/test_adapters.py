@@ -112,6 +112,14 @@ def test_keras_saves_a_model_with_its_adapter_and_goes_on_with_it(whole, job, tm
         np.testing.assert_array_equal(array, whole[2][name])
 
 
+def test_the_folder_of_a_run_opens_with_its_base(whole, job):
+    model, begun = load(whole[1] / "model"), load(job.model)
+    found = {f"base_model.model.{name}": weights.array_of(*pair) for name, pair in weights.trained(model).items()}
+    assert found.keys() == whole[2].keys()
+    assert all((array == whole[2][name]).all() for name, array in found.items())
+    assert (model(IDS) != begun(IDS)).numpy().any()
+
+
 def test_an_exported_model_adds_what_its_adapter_does(model, tmp_path):
     import tensorflow as tf
 

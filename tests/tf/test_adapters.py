@@ -86,6 +86,13 @@ def test_a_training_goes_on_from_a_checkpoint_with_the_same_bits(whole, new_job)
     assert not (checkpoint / "model.safetensors").exists()
 
 
+def test_the_folder_of_a_run_opens_with_its_base(whole):
+    job, _ = whole
+    found = {f"base_model.model.{name}": array for name, array in weights.trained(load(job.model_dir)).items()}
+    assert found.keys() == written(job.model_dir).keys()
+    assert all((array == written(job.model_dir)[name]).all() for name, array in found.items())
+
+
 @pytest.mark.parametrize("kind", ["ctrl", "gpt2", "mistral", "xlm"])
 def test_its_dropout_is_drawn_in_training_alone_whatever_the_class_tells_its_layers(kind, adapted):
     model = adapted(kind)
