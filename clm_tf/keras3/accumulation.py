@@ -12,7 +12,7 @@ APART = 2**32
 """What the numbers of a batch, from which dropout is drawn, differ by from device to device."""
 
 
-def share_steps(model: Decoder) -> Decoder:
+def reduce_steps(model: Decoder) -> Decoder:
     """Have `fit` compute each step of `shared_dataset` on all devices of the strategy that the model was built in.
 
     Keras would take twice the loss of two devices, and would add up no gradients for an optimizer with an `apply` of

@@ -5,6 +5,7 @@ import tensorflow as tf
 from clm_core.backend import Blocks
 from clm_core.schedule import Schedule
 from clm_tf.blocks import even_steps, training_batches, weighted_evaluation_batches
+from clm_tf.together import Together
 
 
 def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0) -> tf.data.Dataset:
@@ -18,14 +19,14 @@ def training_dataset(blocks: Blocks, schedule: Schedule, *, start_step: int = 0)
 
 
 def shared_dataset(
-    blocks: Blocks, schedule: Schedule, start_step: int, strategy: tf.distribute.Strategy
+    blocks: Blocks, schedule: Schedule, start_step: int, together: Together
 ) -> tf.distribute.DistributedDataset:
     """The steps of the schedule for all devices of a strategy: each gets its rows of a step, and their labels.
 
     Keras needs as many for each: those that fill up a share have labels below 0.
     """
-    devices = strategy.num_replicas_in_sync
-    return strategy.distribute_datasets_from_function(
+    devices = together.world.size
+    return together.strategy.distribute_datasets_from_function(
         lambda context: even_steps(blocks, schedule, start_step, devices).prefetch(2)
     )
 

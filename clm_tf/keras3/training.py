@@ -9,13 +9,14 @@ from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
 from clm_tf.devices import strategy_of
 from clm_tf.keras3 import checkpoints, modeling, parts
-from clm_tf.keras3.accumulation import share_steps
+from clm_tf.keras3.accumulation import reduce_steps
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.keras3.datasets import shared_dataset, training_dataset
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.families import layout
 from clm_tf.keras3.optimization import NextToken, create_optimizer
 from clm_tf.keras3.scoring import score
+from clm_tf.together import Together
 
 PAYS_FROM = 1e13
 """Operations of a training, 6 for each parameter and token, from which XLA pays.
@@ -69,9 +70,9 @@ def _fit(model: Decoder, job: TrainingJob, strategy: tf.distribute.Strategy) -> 
         dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
         model.fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
         return
-    shared = shared_dataset(job.train, job.schedule, job.first_step, strategy)
+    shared = shared_dataset(job.train, job.schedule, job.first_step, Together(strategy))
     steps = job.schedule.total_steps - job.first_step
-    share_steps(model).fit(shared, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=_callbacks(job))
+    reduce_steps(model).fit(shared, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=_callbacks(job))
 
 
 def _compiles(job: TrainingJob, model: Decoder) -> bool:

@@ -23,9 +23,21 @@ OF_CLASSES = {"guide", "repairs"}
 OWN = {
     "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "launch", "processes", "sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
-    | {"accumulation", "blocks", "devices", "projection", "push_to_hub", "steps", "together", "uploads"},
+    | {"accumulation", "blocks", "devices", "projection", "push_to_hub", "sharing"}
+    | {"steps", "together", "uploads"},
     "clm_tf.keras3": {
-        *("attention", "block", "decoder", "dropout", "experts", "feedforward", "layout", "norm", "projection"),
+        *(
+            "accumulation",
+            "attention",
+            "block",
+            "decoder",
+            "dropout",
+            "experts",
+            "feedforward",
+            "layout",
+            "norm",
+            "projection",
+        ),
         *("push_to_hub", "rope"),
     },
 }
