@@ -1,6 +1,7 @@
 """What all optimizers of a step have in common, for Keras; and Adafactor and Muon, by the core's definitions."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from clm_core.optimizer import ADAMW, Rule, Step, rule_of
 from clm_core.schedule import Schedule
 
 Pairs = Iterable[tuple[Any, tf.Variable]]
+
+OF_ADAPTER = re.compile(r"(\.lora_[AB])$")
+"""How the name of an adapter's matrix ends."""
 
 
 class StepOptimizer(keras.optimizers.legacy.Optimizer):
@@ -180,7 +184,7 @@ def correction(beta: tf.Tensor, update: tf.Tensor) -> tf.Tensor:
 def pytorch_name(variable: tf.Variable) -> str:
     """What PyTorch calls a variable."""
     name, _ = convert_tf_weight_name_to_pt_weight_name(whole(variable).name, tf_weight_shape=variable.shape)
-    return str(name)
+    return OF_ADAPTER.sub(r"\1.weight", str(name))
 
 
 def whole(variable: tf.Variable) -> tf.Variable:

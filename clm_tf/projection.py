@@ -17,12 +17,15 @@ class LowRank(keras.layers.Layer):
     never computed, nor is a gradient of its size.
     """
 
-    def __init__(self, inputs: int, outputs: int, r: int, *, scale: float, dropout: float) -> None:
+    def __init__(self, kernel: tf.Variable, r: int, *, scale: float, dropout: float) -> None:
+        """`kernel` is that of the dense layer; the variables are named like it, so that optimizers know their layer."""
         super().__init__(name="adapter")
+        inputs, outputs = kernel.shape
+        layer = kernel.name.rpartition("/")[0]
         self._scale = scale
         self.dropout = keras.layers.Dropout(dropout) if dropout else None
-        self.a = self.add_weight("lora_A", (inputs, r), initializer="zeros")
-        self.b = self.add_weight("lora_B", (r, outputs), initializer="zeros")
+        self.a = self.add_weight(f"{layer}/lora_A", (inputs, r), initializer="zeros")
+        self.b = self.add_weight(f"{layer}/lora_B", (r, outputs), initializer="zeros")
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
@@ -45,8 +48,7 @@ def adapter_of(layer: keras.layers.Layer) -> LowRank | None:
 
 def adapt(layer: keras.layers.Layer, r: int, *, scale: float, dropout: float) -> None:
     """Put an adapter of zeros beside a dense layer, whose outputs have what it adds from now on."""
-    inputs, outputs = kernel_of(layer).shape
-    layer.adapter = LowRank(inputs, outputs, r, scale=scale, dropout=dropout)
+    layer.adapter = LowRank(kernel_of(layer), r, scale=scale, dropout=dropout)
     # It comes before the activation, which the layer of some classes has in itself.
     activation, layer.activation = getattr(layer, "activation", None), None
     call = type(layer).call

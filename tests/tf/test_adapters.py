@@ -17,6 +17,7 @@ from clm_core.testing import tiny
 from clm_tf import PushToHubCallback, load, save, weights
 from clm_tf.backend import TensorFlowOptions
 from clm_tf.modeling import seeder
+from clm_tf.optimizers import pytorch_name
 from clm_tf.training import train
 
 LORA = {"lora_r": 2, "lora_alpha": 8, "lora_dropout": 0.3, "lora_modules_to_save": ("ln_f",), "max_steps": 4}
@@ -108,3 +109,9 @@ def test_what_is_for_whole_models_is_refused(whole, adapted, monkeypatch):
         callback.check_model()
     with pytest.raises(OptionError, match="tf guide: the guide trains the whole model"):
         train(replace(whole[0], options=TensorFlowOptions(guide=True)))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_an_optimizer_knows_the_layers_of_an_adapter_by_pytorchs_names(adapted, kind):
+    model = adapted(kind)
+    assert {pytorch_name(variable) for variable in model.trainable_variables} == set(weights.trained(model))
