@@ -43,6 +43,7 @@ def read(tmp_path):
 
 
 NARROW = {
+    "max_train_time": "90m",
     "nproc_per_node": "2",
     "stop_on_loss_spike": 2.5,
     "csv_delimiter": "~",

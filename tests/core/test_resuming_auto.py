@@ -122,7 +122,6 @@ def test_a_run_that_is_repeated_from_an_earlier_step_resumes_where_that_ended(re
         ("validation_split_percentage", 30),
         ("max_train_samples", 9),
         ("append_eos", False),
-        ("optim", "muon"),
     ],
 )
 def test_what_defines_the_data_or_the_model_is_refused_by_name(repeat, ended_at, tmp_path, name, value):
@@ -131,6 +130,11 @@ def test_what_defines_the_data_or_the_model_is_refused_by_name(repeat, ended_at,
     with pytest.raises(OptionError, match=rf"^{name} is .*, but the run was started with"):
         repeat(**{name: value})
     assert names(tmp_path / "run") == before
+
+
+def test_another_optimizer_is_refused_by_name():
+    with pytest.raises(OptionError, match=r"^optim is muon, but the run was started with adamw_torch"):
+        changes.changes({}, TrainConfig(optim="muon"), {})
 
 
 def test_data_that_has_changed_in_its_file_is_named_by_the_option(repeat, ended_at, corpus):
