@@ -70,10 +70,10 @@ def row_text(row: Any, column: str, place: str) -> str | None:
     return _joined(cell, column, place)
 
 
-def arrow_documents(table: Any, wanted: Wanted, place: Any) -> Iterator[Any]:
-    """The document of each row of a `pyarrow.Table`."""
+def arrow_documents(table: Any, wanted: Wanted, place: Any, first: int = 1) -> Iterator[Any]:
+    """The document of each row of a `pyarrow.Table`, which begins with this row of a file or data set."""
     cells = [_arrow_cells(table, column, str(place), are_texts=wanted.are_texts) for column in wanted.columns]
-    return (wanted.document(row, str(place)) for row in zip(*cells, strict=True))
+    return (wanted.document(row, f"{place}, row {at}") for at, row in enumerate(zip(*cells, strict=True), first))
 
 
 def check_column(column: str, source: Any, place: Any, option: str = "text_column") -> str:

@@ -284,14 +284,14 @@ def _changed(change: Callable[[Iterator[Any]], Iterator[Any]], read: Callable[[]
 
 def _arrow_documents(table: Any, wanted: Wanted, name: str) -> Iterator[Any]:
     slices = table.iter(SLICE)
-    first = True
+    first = 1
     while True:
         with _hub_errors(f"cannot read {name}"):
             rows = next(slices, None)
         if rows is None:
             return
-        if first:
+        if first == 1:
             for column, option in wanted.columns.items():
                 check_column(column, rows.schema, name, option)
-            first = False
-        yield from arrow_documents(rows, wanted, name)
+        yield from arrow_documents(rows, wanted, name, first)
+        first += rows.num_rows

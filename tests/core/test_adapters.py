@@ -10,7 +10,7 @@ import pytest
 from clm_bigram import BigramBackend
 from safetensors.numpy import load_file, save_file
 
-from clm_core.adapters import Adapter, adapter_weights, first_adapter_weight, place, save_adapter
+from clm_core.adapters import Adapter, adapter_weights, find_adapter, first_adapter_weight, place, save_adapter
 from clm_core.config import TrainConfig
 from clm_core.errors import BackendError, ClmError, ModelError, OptionError
 from clm_core.inputs import check_type
@@ -168,6 +168,7 @@ def test_what_is_written_is_read_back_under_the_names_of_peft(written):
         ({"lora_alpha": 16}, "alpha is 16, and this adapter has 8"),
         ({"lora_alpha": "16"}, "lora_alpha is '16', and must be a number"),
         ({"base_model_name_or_path": None}, "it is not known which model"),
+        ({"use_rslora": "yes"}, "use_rslora is 'yes', and must be true or false"),
     ],
 )
 def test_a_field_that_changes_the_numbers_is_an_error_that_names_it(written, fields, said):
@@ -175,6 +176,12 @@ def test_a_field_that_changes_the_numbers_is_an_error_that_names_it(written, fie
     with pytest.raises(ModelError) as error:
         adapter_weights(written, placed(written).shapes)
     assert said in str(error.value)
+
+
+def test_an_adapter_of_an_adapter_is_an_error_that_says_to_merge(written):
+    change(written, base_model_name_or_path=written.adapter.folder)
+    with pytest.raises(ModelError, match=r"is an adapter itself: merge that one \(clm merge-adapter"):
+        find_adapter(written.adapter.folder, "main")
 
 
 def test_fields_that_peft_writes_and_that_change_nothing_are_accepted(written):

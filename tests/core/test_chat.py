@@ -174,6 +174,14 @@ def test_messages_that_are_none_are_refused_by_their_place(chat, tmp_path, messa
         prepare(chat(STRICT), tmp_path, [messages])
 
 
+def test_messages_of_parquet_are_refused_by_their_row(chat, tmp_path):
+    rows = [{"messages": [USER, SAID]}] * 1001 + [{"messages": [USER, {"role": "assistant", "content": None}]}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    config = PrepareConfig(train_file=(str(tmp_path / "a.parquet"),), messages_column="messages")
+    with pytest.raises(DataError, match=r"a.parquet, row 1002, message 2, of role 'assistant', has no content"):
+        preparation.prepare(Preparation.make(config, chat(PLAIN)), tmp_path / "other", workers=1)
+
+
 def test_a_tokenizer_without_a_chat_template_is_refused(tokenizer, tmp_path):
     with pytest.raises(OptionError, match="messages_column: this tokenizer has no chat template"):
         prepare(tokenizer, tmp_path, [[USER, SAID]])

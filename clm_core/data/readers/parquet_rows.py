@@ -26,7 +26,9 @@ def read_parquet(file: File, wanted: Wanted) -> Iterator[Any]:
             with parquet.ParquetFile(raw) as table:
                 schema = table.schema_arrow
                 tops = [check_column(column, schema, file, option) for column, option in wanted.columns.items()]
+                first = 1
                 for batch in table.iter_batches(batch_size=SLICE, columns=[*dict.fromkeys(tops)]):
-                    yield from arrow_documents(pyarrow.Table.from_batches([batch]), wanted, file)
+                    yield from arrow_documents(pyarrow.Table.from_batches([batch]), wanted, file, first)
+                    first += batch.num_rows
         except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise DataError(f"{file}: not a Parquet file that can be read: {error}") from None

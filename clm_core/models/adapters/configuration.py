@@ -49,7 +49,7 @@ def read_configuration(file: Path, *, folder: str) -> Adapter:
         r=int(r),
         alpha=alpha,
         dropout=_number({"lora_dropout": 0.0, **fields}, "lora_dropout", file),
-        use_rslora=fields.get("use_rslora") is True,
+        use_rslora=_choice(fields, "use_rslora", file),
         target_modules=_names(fields, "target_modules", file),
         modules_to_save=_names(fields, "modules_to_save", file),
         base=_text(fields, "base_model_name_or_path", file),
@@ -118,6 +118,13 @@ def _number(fields: Mapping[str, Any], name: str, file: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ModelError(f"{file}: {name} is {value!r}, and must be a number")
     return value
+
+
+def _choice(fields: Mapping[str, Any], name: str, file: Path) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ModelError(f"{file}: {name} is {value!r}, and must be true or false")
+    return bool(value)
 
 
 def _names(fields: Mapping[str, Any], name: str, file: Path) -> tuple[str, ...]:

@@ -36,6 +36,12 @@ def find_adapter(name: str, revision: str) -> Adapter | None:
     adapter = read_configuration(file, folder=str(file.parent))
     if is_path(adapter.base) and not Path(adapter.base).is_dir():
         raise ModelError(_moved(file, adapter))
+    base = Path(adapter.base)
+    if (base / CONFIG).is_file() and not any((base / each).is_file() for each in MODEL):
+        raise ModelError(
+            f"{file}: its model {base} is an adapter itself: merge that one (clm merge-adapter "
+            f"{shlex.quote(adapter.base)} -o DIR), and name the model that this makes in base_model_name_or_path"
+        )
     return adapter
 
 
