@@ -22,7 +22,7 @@ def new_adapter(options: AdapterOptions, name_or_path: str | None, revision: str
         return None
     if name_or_path is None:
         raise OptionError(
-            f"lora_r {options.lora_r}: an adapter is trained beside a model that there is: give --model-name-or-path"
+            f"lora_r {options.lora_r}: an adapter is trained beside an existing model: give --model-name-or-path"
         )
     is_folder = Path(name_or_path).is_dir()
     return Adapter(

@@ -60,7 +60,7 @@ def _check_parts(config: TrainConfig | ParityConfig) -> None:
     chosen += ["embedding_learning_rate"] if config.embedding_learning_rate is not None else []
     if chosen and config.lora_r is not None:
         raise OptionError(
-            f"{chosen[0]} and lora_r cannot be combined, which trains its adapter alone: give one of them"
+            f"{chosen[0]} and lora_r cannot be combined: with lora_r, only the adapter is trained: give one of them"
         )
 
 

@@ -123,6 +123,8 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
         check_type(model, backend)
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     dropout = without_dropout(model.architecture)
+    if request.config.lora_dropout:
+        dropout["lora_dropout"] = request.config.lora_dropout
     if dropout:
         was = ", ".join(f"{name} {value:g}" for name, value in dropout.items())
         progress.say(f"dropout is set to 0, because each framework draws it differently (was: {was})")
@@ -130,6 +132,7 @@ def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> 
     name = request.config.model_name_or_path
     shared = replace(
         request.config,
+        lora_dropout=0.0,
         backends=tuple(backend.name for backend in request.backends),
         prepared=str(prepared.folder.absolute()),
         model_name_or_path=str(Path(name).absolute()) if name and Path(name).exists() else name,

@@ -7,7 +7,7 @@ from typing import Any
 
 from clm_core.errors import OptionError
 from clm_core.options.declared import changed
-from clm_core.options.given import Given, as_pairs, written_as_pairs
+from clm_core.options.given import Given, as_pairs, is_section, written_as_pairs
 
 BREAKS = set("\x85\u2028\u2029")
 """Line breaks of Unicode: PyYAML writes them into a value as they are, and does not read them back."""
@@ -70,7 +70,7 @@ def _mapping(node: Any, path: Path, section: str = "") -> dict[str, Given]:
             part = _mapping(value_node, path, section=f"{name}.")
             if twice := sorted(part.keys() & given.keys()):
                 raise OptionError(f"{part[twice[0]].place}: {twice[0]} is given twice")
-            given |= part
+            given |= part if is_section(name, part) else {name: Given({}, place)}
         else:
             given[name] = Given(_plain(value_node, f"{place}: {name}"), place)
     return given

@@ -29,6 +29,9 @@ Layer = Mapping[str, Given]
 Config = TypeVar("Config")
 
 
+PYTHON = "python"
+"""The section with the interpreters: `--python-NAME`, or `python: {NAME: PATH}` in a file."""
+
 PAIRS = "KEY=VALUE,..."
 """The metavar of options that take pairs."""
 
@@ -44,11 +47,18 @@ def from_arguments(arguments: Mapping[str, Any]) -> dict[str, Given]:
     for name, value in arguments.items():
         if isinstance(value, Mapping) and name in written_as_pairs():
             given[name] = Given(as_pairs(value), f"argument {name}")
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and is_section(name, value):
             given |= {f"{name}.{key}": Given(item, f"argument {name}[{key!r}]") for key, item in value.items()}
         else:
             given[name] = Given(value, f"argument {name}")
     return given
+
+
+def is_section(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a mapping has options of a backend, or interpreters: an empty one says so by its name alone."""
+    from clm_core.registry import list_backends
+
+    return bool(values) or name == PYTHON or name in [status.name for status in list_backends()]
 
 
 @cache

@@ -39,7 +39,7 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     uses = elsewhere.get("use", "").split(" or ")
     if here := [option for option in uses if option in known]:
         return f"; here it is {written(here[0])}"
-    if not elsewhere and (near := _near(name, known)):
+    if not elsewhere and name not in _others() and (near := _near(name, known)):
         return did_you_mean(*map(written, near))
     if own := _of_backend(name, known, as_flag=as_flag):
         return did_you_mean(own)

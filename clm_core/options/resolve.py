@@ -29,6 +29,7 @@ from clm_core.config import (
 from clm_core.errors import OptionError
 from clm_core.options import Given, Layer
 from clm_core.options.effects import check_effects
+from clm_core.options.given import PYTHON
 from clm_core.options.layers import EMPTY, Layers, only, own, sections, without
 from clm_core.options.recipes import find_recipe
 from clm_core.record import RUN_FILE
@@ -41,9 +42,6 @@ AUTO = "auto"
 
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
-
-PYTHON = "python"
-"""The section with the interpreters: `--python-NAME`, or `python: {NAME: PATH}` in a file."""
 
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
 SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}

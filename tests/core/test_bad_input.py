@@ -166,6 +166,8 @@ def test_options_that_cannot_be_honoured(train_refused, argv, message):
         ("pt:\n  torch_compil: 1", "unknown option torch_compil (my.yaml, line 2); did you mean torch_compile?"),
         ("bigramm:\n  seed: 1", "unknown option bigramm (my.yaml, line 2); did you mean bigram?"),
         ("adam_beta1: 0.5", "does not support adam_beta1"),
+        ("lora: {}", "unknown option lora (my.yaml, line 1); did you mean lora_r?"),
+        ("lora_r: {}", "lora_r must be a whole number, not {} (my.yaml, line 1)"),
     ],
 )
 def test_files_that_cannot_be_honoured(train_refused, tmp_path, text, message):
@@ -271,6 +273,8 @@ def test_a_prompt_with_no_room_left_is_refused_with_the_number_that_fits(train, 
 def test_python_gets_the_same_errors_as_exceptions():
     with pytest.raises(clm.ClmError, match=r"unknown option learning_rat .*did you mean learning_rate"):
         clm.train(backend="bigram", learning_rat=1, **SMALL)
+    with pytest.raises(clm.ClmError, match=r"unknown option peft_config \(argument peft_config\); --lora-r trains"):
+        clm.train(backend="bigram", peft_config={}, **SMALL)
 
 
 def test_output_that_nobody_reads_ends_a_command_without_a_traceback():

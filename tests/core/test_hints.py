@@ -50,6 +50,7 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["train", "--torch-compile"], "did you mean --pt-torch-compile?"),
         (["train", "--device-train-batch-size", "3"], "did you mean --per-device-train-batch-size or"),
         (["generate", "--lr", "1"], "--learning-rate is an option of clm train, clm parity"),
+        (["parity", "--max-train-time", "8h"], "--max-train-time is an option of clm train"),
         (["generate", "--max-length", "9"], "here it is --max-new-tokens"),
         (["generate", "--text-column", "a"], "--text-column is an option of clm train, clm evaluate, clm prepare"),
         (["train", "--xyzzy"], "unknown option --xyzzy\n"),

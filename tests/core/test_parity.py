@@ -13,11 +13,21 @@ from transformers import BertConfig, GPT2Config
 
 import clm_core as clm
 from clm_core.comparison import side, table
-from clm_core.comparison.compare import SAME_WEIGHTS, TOLERANCES, _failure, differences, without_dropout
+from clm_core.comparison.compare import (
+    SAME_WEIGHTS,
+    TOLERANCES,
+    _failure,
+    _write_request,
+    differences,
+    without_dropout,
+)
+from clm_core.config import ParityConfig
 from clm_core.errors import OptionError
-from clm_core.options import from_arguments, resolve
+from clm_core.options import from_arguments, from_file, resolve
+from clm_core.options.resolve import ParityRequest
 from clm_core.results import ParityResult
 from clm_core.screen.progress import Progress
+from clm_core.testing import tiny
 
 WEIGHTS = {"wte.weight": np.ones((4, 4), np.float32), "ln_f.bias": np.zeros(4, np.float32)}
 
@@ -121,6 +131,17 @@ def test_all_dropout_is_set_to_0_and_told(architecture, expected):
     assert without_dropout(architecture) == {}
 
 
+def test_the_dropout_of_an_adapter_is_set_to_0_too_and_told(tmp_path, corpus):
+    architecture = tiny.tiny_gpt2(vocab_size=2048)
+    tiny.write_model(tmp_path / "base", architecture, tiny.first_weights(architecture, seed=3))
+    sources = {"model_name_or_path": str(tmp_path / "base"), "tokenizer_name": "sample", "train_file": (str(corpus),)}
+    config = ParityConfig(**sources, block_size=16, lora_r=2, lora_dropout=0.5)
+    request = ParityRequest(config=config, backends=(WithAdapters(),) * 2, pythons={}, options={})
+    assert _write_request(request, tmp_path, Progress())["lora_dropout"] == 0.5
+    shared = from_file(tmp_path / side.REQUEST)
+    assert (shared["lora_r"].value, "lora_dropout" in shared) == ("2", False)
+
+
 NOWHERE = ("--python-pt", "/no/such/python", "--python-tf", "/no/such/python")
 
 
@@ -158,6 +179,12 @@ class ComparableBigrams(BigramBackend):
 
     def logits(self, job):
         return np.zeros((*job.blocks.shape, 8), np.float32)
+
+
+class WithAdapters(ComparableBigrams):
+    """One that refuses no option."""
+
+    unsupported = {}  # noqa: RUF012
 
 
 @pytest.fixture

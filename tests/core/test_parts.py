@@ -109,7 +109,10 @@ def test_what_is_no_pattern_is_refused_before_anything_is_read(part, train_refus
     ("options", "message"),
     [
         ({"freeze": ("wte",), "train_only": ("wpe",)}, "freeze and train_only cannot be combined: give one of them"),
-        ({"freeze": ("wte",), "lora_r": 4}, "freeze and lora_r cannot be combined, which trains its adapter alone"),
+        (
+            {"freeze": ("wte",), "lora_r": 4},
+            "freeze and lora_r cannot be combined: with lora_r, only",
+        ),
         ({"embedding_learning_rate": 1e-3, "lora_r": 4}, "embedding_learning_rate and lora_r cannot be combined"),
     ],
 )
