@@ -1,7 +1,7 @@
 """How many tokens the first steps of a training are trained on: all, or those that count."""
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,8 @@ class TokenCount:
     """The tokens after the first of a block."""
     of_blocks: Numbers | None = None
     """How many of them count in each block, of shape (blocks,); None if all do."""
+    _of_epochs: list[int] = field(default_factory=lambda: [0], init=False)
+    """The tokens of so many epochs, as far as they were asked for: to add them up each time would take ever longer."""
 
     def until(self, step: int) -> int:
         """The tokens of the first `step` steps."""
@@ -32,14 +34,18 @@ class TokenCount:
             return schedule.blocks_until(step) * self.predicted
         epochs, rest = divmod(step, schedule.steps_per_epoch)
         if schedule.drop_last:  # Of each epoch, other blocks.
-            whole = sum(int(_in_steps(self, epoch)[-1]) for epoch in range(epochs))
+            for epoch in range(len(self._of_epochs) - 1, epochs):
+                self._of_epochs.append(self._of_epochs[-1] + int(_in_steps(self, epoch)[-1]))
+            whole = self._of_epochs[epochs]
         else:
             whole = epochs * int(self.of_blocks.sum())
         return whole + (int(_in_steps(self, epochs)[rest - 1]) if rest else 0)
 
     def steps_within(self, tokens: int) -> int:
         """The most steps that are trained on no more than so many tokens."""
-        steps = self.schedule.steps_per_epoch * (tokens // self.until(self.schedule.steps_per_epoch) + 2)
+        steps = self.schedule.steps_per_epoch
+        while self.until(steps) <= tokens:  # Epochs that drop blocks may have fewer tokens than the first.
+            steps *= 2
         return bisect_right(range(steps + 1), tokens, key=self.until) - 1
 
 

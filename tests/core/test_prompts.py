@@ -291,6 +291,16 @@ def test_the_tokens_of_the_first_steps_are_those_that_count(drop_last):
         assert count.steps_within(so_far - 1) == step - 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_budget_is_used_up_where_the_first_epoch_has_more_tokens_than_the_others(seed):
+    config = TrainConfig(
+        max_steps=1, train_batch_size=2, per_device_train_batch_size=2, dataloader_drop_last=True, seed=seed
+    )
+    count = TokenCount(Schedule.from_config(config, blocks=3), 15, np.array([1, 1, 15]))
+    steps = count.steps_within(1000)
+    assert count.until(steps) <= 1000 < count.until(steps + 1)
+
+
 def test_a_budget_of_tokens_is_one_of_those_that_count():
     config = TrainConfig(max_trained_tokens=40, train_batch_size=2, warmup_steps=2, block_size=16)
     schedule = schedule_on(config, np.full(10, 7), blocks=10)
