@@ -111,6 +111,10 @@ def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
     if adapter is None:
         return model
     if resume_from and (saved := find_adapter(str(resume_from), "main")):
+        if Path(saved.base).resolve() != Path(adapter.base).resolve():
+            raise OptionError(
+                f"model_name_or_path {name}: the adapter in {resume_from} is one of {saved.base}: leave this option out"
+            )
         adapter = replace(adapter, base_revision=saved.base_revision)
     return replace(model, adapter=adapter, revision=adapter.base_revision)
 

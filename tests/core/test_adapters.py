@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from clm_core.adapters import Adapter, adapter_weights, find_adapter, first_adapter_weight, place, save_adapter
 from clm_core.config import TrainConfig
 from clm_core.errors import BackendError, ClmError, ModelError, OptionError
-from clm_core.inputs import check_type
+from clm_core.inputs import _base, check_type
 from clm_core.testing import tiny
 
 TIED = ("lm_head", "transformer.wte")
@@ -237,3 +237,14 @@ def test_what_a_backend_needs_for_an_adapter_is_named_with_the_command_that_inst
     with pytest.raises(BackendError, match=r"needs no-such-library>=2 \(not installed\): .*pip install .*\[lora\]"):
         check_type(written, BigramBackend())
     check_type(replace(written, adapter=None), BigramBackend())
+
+
+def test_an_adapter_does_not_go_on_beside_another_folder_of_the_same_name(written, tmp_path):
+    other = tiny.write_model(
+        tmp_path / "other" / Path(written.adapter.base).name,
+        tiny.tiny_gpt2(),
+        tiny.first_weights(tiny.tiny_gpt2(), seed=4),
+    )
+    config = TrainConfig(lora_r=4, model_name_or_path=other.name_or_path)
+    with pytest.raises(OptionError, match=rf"is one of {written.adapter.base}: leave this option out"):
+        _base(replace(other, adapter=None), config, Path(written.adapter.folder))
