@@ -116,5 +116,8 @@ def _raise_failure(folder: Path, code: int) -> None:
     if code < 0:
         by = signal.Signals(-code).name
         raise ProcessError(f"the launcher of the processes was ended by {by}", code=ExitCode.CRASHED)
+    if code - 128 in signal.valid_signals():
+        by = signal.Signals(code - 128).name
+        raise ProcessError(f"one of the processes was ended by {by}, and the others with it", code=ExitCode.CRASHED)
     if code:
         raise ProcessError(f"the processes ended with code {code}, and none of them said why", code=ExitCode.CRASHED)

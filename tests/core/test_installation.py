@@ -19,7 +19,7 @@ PAGES = [
     *ROOT.glob("examples/**/*.py"),
     *ROOT.glob("clm_[pt]*/**/backend.py"),
 ]
-ON_THE_INDEX = ("torch", "nox", "transformers")
+ON_THE_INDEX = ("torch", "nox", "peft", "transformers")
 """What pages may take from the index."""
 
 CLONE = 'from a clone of the repository: pip install ".[pt]"'

@@ -8,7 +8,7 @@ import pytest
 
 from clm_core.backend import ALONE, EvaluationJob, World, check_same
 from clm_core.config import EvaluateConfig, TrainConfig
-from clm_core.errors import OptionError, StoppedError
+from clm_core.errors import OptionError, ProcessError, StoppedError
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import launcher_of, unused, world_of
 from clm_core.registry import get_backend
@@ -115,3 +115,9 @@ def test_an_option_that_came_from_a_file_is_the_same_in_the_processes(tmp_path):
     again = resolve.training({}, file=arguments[-1], backend=backend)
     assert replace(again.config) == request.config
     assert again.config.save_total_limit is None
+
+
+@pytest.mark.parametrize(("code", "said"), [(137, "one of the processes was ended by SIGKILL"), (3, "with code 3")])
+def test_an_end_that_no_process_has_said_anything_of_is_described_by_its_code(code, said, letters):
+    with pytest.raises(ProcessError, match=said):
+        processes._raise_failure(letters, code)
