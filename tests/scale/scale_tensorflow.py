@@ -21,8 +21,9 @@ STEPS = ("--max-steps", "16")
 BOUNDS = {"loss": 1e-6, "grad_norm": 2e-6, "eval_loss": 1e-7}
 
 
-def train(run, *more, backend="tf"):
-    command = clm("--backend", backend, "train", *OPTIONS, *STEPS, "--output-dir", str(run), *more)
+def train(run, *more, backend="tf", sizes=SIZES):
+    options = [sizes if each == SIZES else each for each in OPTIONS]
+    command = clm("--backend", backend, "train", *options, *STEPS, "--output-dir", str(run), *more)
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert found.returncode == 0, found.stderr
     return run
@@ -98,10 +99,10 @@ def test_devices_of_keras_make_the_run_of_one_and_resume_on_another_number(folde
 
 
 def test_two_devices_of_keras_resume_with_dropout_as_if_they_had_not_stopped(folder):
-    dropout = ["--config-overrides", SIZES.replace("pdrop=0", "pdrop=0.1"), "--nproc-per-node", "2"]
-    whole = train(folder / "dropout", *dropout, backend="keras")
+    of_two = {"backend": "keras", "sizes": SIZES.replace("pdrop=0", "pdrop=0.1")}
+    whole = train(folder / "dropout", "--nproc-per-node", "2", **of_two)
     more = ["--resume-from-checkpoint", str(whole / "checkpoint-12")]
-    resumed = train(folder / "dropout-resumed", *dropout, *more, backend="keras")
+    resumed = train(folder / "dropout-resumed", "--nproc-per-node", "2", *more, **of_two)
     assert history(resumed, after=12) == history(whole, after=12)
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
