@@ -14,6 +14,7 @@ from clm_core.data.manifest import TRAIN, VALIDATION, documents_read
 from clm_core.data.preparation import Listener, Preparation, check_blocks
 from clm_core.data.preparation import prepare as prepare_data
 from clm_core.data.prepared import Prepared
+from clm_core.data.taking import said
 from clm_core.data.tokenization import digest_tokenizer
 from clm_core.errors import BackendError, DataError, ModelError, OptionError
 from clm_core.installation import install_extra
@@ -187,8 +188,11 @@ def prepared_by(
     Those that were are verified, if need be only `once`.
     """
     with progress.bar("preparing", None, "document") as bar:
+        preparation = Preparation.make(config, tokenizer)
+        if taken := preparation.sources.taken:
+            progress.say(said(taken))
         prepared, reused = prepare_data(
-            Preparation.make(config, tokenizer),
+            preparation,
             folder,
             workers=config.preprocessing_num_workers,
             overwrite=config.overwrite_cache,

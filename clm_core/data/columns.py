@@ -36,6 +36,10 @@ SHOWN = 10
 """How many names an error lists."""
 
 
+class NoColumnError(DataError):
+    """The data has no column of a name."""
+
+
 def row_documents(rows: Iterable[Any], wanted: Wanted, place: Any) -> Iterator[Any]:
     """The document of each row, or None where it has none; each column must occur in one of the first.
 
@@ -82,11 +86,11 @@ def check_column(column: str, source: Any, place: Any, option: str = "text_colum
     `source` is a list of rows, or a `pyarrow.Schema`.
 
     Raises:
-        DataError: it is not there; with the columns that are, and the likely one.
+        NoColumnError: it is not there; with the columns that are, and the likely one.
     """
     known = _row_columns(source) if isinstance(source, list) else _arrow_columns(source)
     if column not in known and not _is_in_map(column, known):
-        raise DataError(f"{place} has no column {column!r}; {_columns_hint(column, known, option)}")
+        raise NoColumnError(f"{place} has no column {column!r}; {_columns_hint(column, known, option)}")
     top = column if column in _top_level(source) else column.split(".")[0]
     if not isinstance(source, list) and source.names.count(top) > 1:
         raise DataError(f"{place} has {source.names.count(top)} columns called {top!r}: rename one of them")

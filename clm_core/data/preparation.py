@@ -72,7 +72,9 @@ class Preparation:
             DataError: the data cannot be found or read.
         """
         _check_shard(options)
-        sources, masks = open_sources(options), masks_prompts(options)
+        sources = open_sources(options)
+        options = replace(options, **sources.taken)
+        masks = masks_prompts(options)
         chat = ChatTemplate(tokenizer) if options.messages_column else None
         if chat:
             sources = sources.of(renderer(chat, masks=masks))

@@ -5,15 +5,18 @@ the seed alone, so that it needs no second pass and does not depend on how the d
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from clm_core import sample
 from clm_core.config import DataOptions
+from clm_core.data import stamps
 from clm_core.data.columns import arrow_documents, check_column, row_document
 from clm_core.data.documents import Wanted, check_columns
 from clm_core.data.named_files import (
@@ -26,6 +29,9 @@ from clm_core.data.named_files import (
     layout_of,
     named_files,
 )
+from clm_core.data.readers import files
+from clm_core.data.readers.opening import kind
+from clm_core.data.taking import take
 from clm_core.errors import DataError, OptionError, first_line
 
 OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")
@@ -63,6 +69,8 @@ class Sources:
     """Whether the documents come over the network while they are read, so that reading more has a cost."""
     files: str | None = None
     """SHA-256 of the names of all files, if these are those of a shard."""
+    taken: dict[str, Any] = field(default_factory=dict)
+    """The options for the columns that are taken by themselves."""
 
     def of(self, change: Callable[[Iterator[Any]], Iterator[Any]]) -> "Sources":
         """The sources whose documents are what is made of these."""
@@ -100,7 +108,7 @@ def check_sources(options: DataOptions) -> None:
     if not (options.train_file or options.validation_file):
         _sample_source(options)
         return
-    for named in named_files(options).values():
+    for named in _named(options)[0].values():
         named.check()
 
 
@@ -151,7 +159,7 @@ def _way_to_files(options: DataOptions) -> str:
 
 
 def _from_files(options: DataOptions) -> Sources:
-    named = named_files(options)
+    named, taken = _named(options)
     train, validation = (_file_source(name, named[name], options) for name in FILES)
     is_shard = is_by_file(vars(options)) and getattr(options, "shard", None)
     return Sources(
@@ -159,7 +167,27 @@ def _from_files(options: DataOptions) -> Sources:
         validation=validation,
         held_out_percentage=_percentage(options, validation),
         files=digest_names(named.values()) if is_shard else None,
+        taken=taken,
     )
+
+
+def _named(options: DataOptions) -> tuple[dict[str, NamedFiles], dict[str, Any]]:
+    """The files of each option, and the options for the columns that are taken by themselves, by the first file."""
+    named = named_files(options)
+    first = next((each.listed[each.own.start] for each in named.values() if each.own), None)
+    if first is None or kind(first) in files.TEXT:
+        return named, {}
+
+    def find() -> dict[str, Any]:
+        return take(options, lambda given: next(files.read(first, layout_of(given)), None))
+
+    if isinstance(first, Path):  # One of .json is read whole for it: once.
+        what = f"columns taken of {layout_of(options).key()}, packing {vars(options).get('packing')}"
+        taken = json.loads(stamps.once(what, [first], lambda: json.dumps(find())))
+    else:
+        taken = {} if kind(first) == ".json" else find()
+    layout = layout_of(replace(options, **taken))
+    return {name: replace(each, layout=layout) for name, each in named.items()}, taken
 
 
 def _percentage(options: DataOptions, validation: Source | None) -> int:
@@ -194,6 +222,10 @@ def _sample_source(options: DataOptions) -> Source:
 def _from_hub(options: DataOptions) -> Sources:
     builder = _builder(options)
     source = _streamed_source if options.streaming else _hub_source
+    taken: dict[str, Any] = {}
+    if options.text_column not in (builder.info.features or {}):
+        taken = take(options, lambda given: next(source(builder, given.dataset_split, given).documents(), None))
+        options = replace(options, **taken)
     train = source(builder, options.dataset_split, options)
     own = "validation" if "validation" in _splits(builder) and options.validation_split_percentage else None
     validation = source(builder, own, options) if own and own not in options.dataset_split else None
@@ -202,6 +234,7 @@ def _from_hub(options: DataOptions) -> Sources:
         validation=validation,
         held_out_percentage=_percentage(options, validation),
         streaming=options.streaming,
+        taken=taken,
     )
 
 

@@ -104,7 +104,7 @@ def _percentage(config: Any) -> str | None:
 def _completion_only(config: Any) -> str | None:
     if config.completion_column or config.messages_column:
         return None
-    return "has no effect without completion_column or messages_column"
+    return "has no effect without completion_column or messages_column: name the columns with it"
 
 
 def _text_column(config: Any) -> str | None:

@@ -193,8 +193,9 @@ def test_another_template_makes_other_data(chat, tmp_path):
 
 
 def test_messages_are_hinted_at(refused, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"conversations": [USER, SAID]}) + "\n{}\n")
+    assert "did you mean --messages-column conversations?" in refused("prepare", "--train-file", "a.jsonl")
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": [USER, SAID]}) + "\n{}\n")
-    assert "did you mean --messages-column messages?" in refused("prepare", "--train-file", "a.jsonl")
     shown = refused("prepare", "--train-file", "a.jsonl", "--text-column", "messages")
     assert "not text: for messages, --messages-column messages" in shown
     with pytest.raises(OptionError, match="no chat template"):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from clm_core.data.columns import has_column, shown_names
+from clm_core.data.columns import NoColumnError, has_column, shown_names
 from clm_core.data.documents import Wanted
 from clm_core.errors import DataError, did_you_mean
 
@@ -54,7 +54,7 @@ def check_not_several(value: Object, wanted: Wanted, place: Any) -> None:
 def _check_no_rows(value: Object, place: Any) -> None:
     if inside := list(_collections(value)):
         names = shown_names(f"{name} ({shown_names(columns)})" for name, columns in inside)
-        raise DataError(
+        raise NoColumnError(
             f"{place} is one object with rows in it, under {names}: "
             f"choose them with --json-field {_quoted(inside[0][0])}"
         )
