@@ -10,9 +10,9 @@ from clm_core.config.values import at_least, between, delimiter, encoding
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "text_column": (),
     "prompt_column": ("completion_column",),
-    "completion_column": ("prompt_column", "text_template"),
+    "completion_column": ("prompt_column", "text_template", "messages_column"),
     "text_template": ("completion_column",),
-    "messages_column": (),
+    "messages_column": ("completion_column",),
 }
 """The options that say what of a row is its document, and those that each goes together with."""
 
@@ -47,7 +47,7 @@ class DataOptions:
     completion_column: str | None = option(
         None,
         "the column with the completion, which follows the prompt as it is; with `text_template`, one of its columns: "
-        "what comes before it is the prompt",
+        "what comes before it is the prompt; with `messages_column`, one with the messages that follow those",
         metavar="COLUMN",
     )
     text_template: str | None = option(
@@ -58,7 +58,7 @@ class DataOptions:
     messages_column: str | None = option(
         None,
         "the column with a conversation, such as `messages`: a list of messages with `role` and `content`, which the "
-        "tokenizer's chat template makes one text",
+        "tokenizer's chat template makes one text, with the tools in a column `tools`, if there is one",
         metavar="COLUMN",
     )
     completion_only_loss: bool | None = option(

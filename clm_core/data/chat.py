@@ -3,6 +3,8 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from clm_core.data.columns import encodable
@@ -22,6 +24,11 @@ GENERATION = re.compile(r"(\{%[-+]?\s*generation\s*)([-+]?%\})")
 ENDGENERATION = re.compile(r"(\{%[-+]?)(\s*endgeneration\s*[-+]?%\})")
 """The tags around what the assistant says; the space around them is theirs to keep or to take away."""
 
+OF_TOOLS = re.compile(r"\btools\b")
+"""The variable with the tools, in a template that writes them."""
+
+MARK = "mark it in the template with {% generation %} and {% endgeneration %}, or "
+
 PROBE = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
 
 Messages = list[dict[str, Any]]
@@ -31,7 +38,7 @@ class ChatTemplate:
     """The template of a tokenizer.
 
     Raises:
-        OptionError: the tokenizer has none.
+        OptionError: the tokenizer has none, or several and no default.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -41,21 +48,21 @@ class ChatTemplate:
                 "--tokenizer-name, or one text for each row, as with --text-template"
             )
         self._tokenizer, self._special = tokenizer, sorted(special_tokens(tokenizer), key=len, reverse=True)
-        self._source: str = tokenizer.get_chat_template()
-        self._marked = ENDGENERATION.sub(
-            rf'\1 print "{END}" %}}{{%\2', GENERATION.sub(rf'\1%}}{{% print "{START}" \2', self._source)
-        )
-        self.has_generation = self._marked != self._source
-        """Whether the template says itself what is generated."""
+        try:
+            self._plain: str = tokenizer.get_chat_template()
+            self._for_tools: str = tokenizer.get_chat_template(tools=[])
+        except ValueError as error:
+            raise OptionError(f"messages_column: {first_line(error)}") from None
 
     def identity(self) -> dict[str, str]:
         """SHA-256 of the template, by which prepared data name it."""
-        return {"chat_template": hashlib.sha256(self._source.encode()).hexdigest()}
+        both = "\0".join(dict.fromkeys((self._plain, self._for_tools)))
+        return {"chat_template": hashlib.sha256(both.encode()).hexdigest()}
 
     def ends_with(self, token: str) -> bool:
         """Whether a conversation ends with this token."""
         try:
-            return self._render(PROBE).rstrip().endswith(token)
+            return _Text(self._tokenizer, self._plain, PROBE).whole.rstrip().endswith(token)
         except Exception:  # Whatever a template raises for messages that it does not expect.
             return False
 
@@ -63,50 +70,25 @@ class ChatTemplate:
         """A conversation as a text; None if something is to be masked, and the assistant says nothing in it.
 
         Raises:
-            DataError: the template refuses it or, without `{% generation %}`, it is not plain where a turn begins.
+            DataError: the template refuses it, does not write its tools or, without `{% generation %}`, it is not plain
+                where a turn begins.
         """
         place = conversation.place
-        messages = [self._quoted(message, place) for message in conversation.messages]
+        source = self._for_tools if conversation.tools else self._plain
+        if conversation.tools and not OF_TOOLS.search(source):
+            raise DataError(
+                f"{place}: the tokenizer's chat template does not write tools: give the tokenizer of a model that "
+                "knows them with --tokenizer-name, or take the column 'tools' out of the data"
+            )
+        messages, tools = (self._quoted(part, place) for part in (conversation.messages, conversation.tools))
         try:
-            marked = self._with_turns(messages, place) if masks else self._render(messages)
+            text = _Text(self._tokenizer, source, messages, tools, place)
+            marked = text.marked(conversation.prompt) if masks else text.whole
         except DataError:
             raise
         except Exception as error:  # A template may raise anything, such as for roles that it does not know.
             raise DataError(f"{place}: the tokenizer's chat template fails: {first_line(error)}") from None
         return _parsed(encodable(marked, place) or "", masks=masks)
-
-    def _with_turns(self, messages: Messages, place: str) -> str:
-        """The text, with marks around what the assistant says."""
-        if self.has_generation:
-            return self._render(messages, self._marked)
-        whole, done, parts = self._render(messages), 0, []
-        for number, message in enumerate(messages):
-            if message["role"] == ASSISTANT:
-                start = self._prefix(messages[:number], whole, f"{place}, message {number + 1}", add_prompt=True)
-                end = self._prefix(messages[: number + 1], whole, f"{place}, message {number + 1}", add_prompt=False)
-                parts += [whole[done:start], START, whole[start:end], END]
-                done = end
-        return "".join([*parts, whole[done:]])
-
-    def _prefix(self, messages: Messages, whole: str, place: str, *, add_prompt: bool) -> int:
-        """How many characters of the whole text some messages at its start are."""
-        if not messages:
-            return 0  # Many a template fails without any, or adds a message of its own.
-        found = self._render(messages, add_prompt=add_prompt)
-        if not whole.startswith(found):
-            raise DataError(
-                f"{place}: the tokenizer's chat template writes earlier messages in another way once others follow, so "
-                "that it is not plain what the assistant says: mark it in the template with {% generation %} and "
-                "{% endgeneration %}, or give --no-completion-only-loss"
-            )
-        return len(found)
-
-    def _render(self, messages: Messages, template: str | None = None, *, add_prompt: bool = False) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages, chat_template=template or self._source, tokenize=False, add_generation_prompt=add_prompt
-            )
-        )
 
     def _quoted(self, value: Any, place: str) -> Any:
         """A message in whose texts no special token is one, because each is cut in two."""
@@ -122,6 +104,65 @@ class ChatTemplate:
             if len(token) > 1 and token in value:
                 value = value.replace(token, f"{token[0]}{CUT}{token[1:]}")
         return value
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What a template makes of some messages."""
+
+    tokenizer: Any
+    source: str
+    messages: Messages
+    tools: Messages | None = None
+    place: str = ""
+
+    @cached_property
+    def whole(self) -> str:
+        """The text."""
+        return self._render(self.messages)
+
+    def marked(self, prompt: int | None) -> str:
+        """The text with marks around what counts: what follows after so many messages, or what the assistant says."""
+        if prompt is not None:
+            is_said = self.messages[prompt]["role"] == ASSISTANT
+            start = self._until(prompt, prompt + 1, add_prompt=is_said, mark="")
+            return "".join([self.whole[:start], START, self.whole[start:], END])
+        source = GENERATION.sub(rf'\1%}}{{% print "{START}" \2', self.source)
+        source = ENDGENERATION.sub(rf'\1 print "{END}" %}}{{%\2', source)
+        return self._turn_by_turn() if source == self.source else self._render(self.messages, source)
+
+    def _turn_by_turn(self) -> str:
+        done, parts = 0, []
+        for number, message in enumerate(self.messages, 1):
+            if message["role"] == ASSISTANT:
+                start, end = self._until(number - 1, number, add_prompt=True), self._until(number, number)
+                parts += [self.whole[done:start], START, self.whole[start:end], END]
+                done = end
+        return "".join([*parts, self.whole[done:]])
+
+    def _until(self, count: int, number: int, *, add_prompt: bool = False, mark: str = MARK) -> int:
+        """How many characters of the whole text the first messages are, to know where the one of a number is."""
+        if not count:
+            return 0  # Many a template fails without any, or adds a message of its own.
+        found = self._render(self.messages[:count], add_prompt=add_prompt)
+        if not self.whole.startswith(found):
+            raise DataError(
+                f"{self.place}, message {number}: the tokenizer's chat template writes earlier messages in another "
+                f"way once others follow, so that it is not plain what the assistant says: {mark}give "
+                "--no-completion-only-loss"
+            )
+        return len(found)
+
+    def _render(self, messages: Messages, source: str | None = None, *, add_prompt: bool = False) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages,
+                tools=self.tools,
+                chat_template=source or self.source,
+                tokenize=False,
+                add_generation_prompt=add_prompt,
+            )
+        )
 
 
 def renderer(template: ChatTemplate, *, masks: bool) -> Callable[[Iterator[Any]], Iterator[Rendered | None]]:

@@ -5,7 +5,7 @@ The columns may be in the rows of any source: dictionaries from JSON and CSV, or
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 from clm_core.data.documents import Wanted
@@ -60,7 +60,7 @@ def row_documents(rows: Iterable[Any], wanted: Wanted, place: Any) -> Iterator[A
 def row_document(row: Any, wanted: Wanted, place: str) -> Any:
     """The document of a row, or None where it has none."""
     if not wanted.are_texts:
-        return wanted.document([_cell(row, column) for column in wanted.columns], place)
+        return wanted.document([_cell(row, column) for column in (*wanted.columns, *wanted.optional)], place)
     return wanted.document([encodable(row_text(row, column, place), place) for column in wanted.columns], place)
 
 
@@ -77,7 +77,20 @@ def row_text(row: Any, column: str, place: str) -> str | None:
 def arrow_documents(table: Any, wanted: Wanted, place: Any, first: int = 1) -> Iterator[Any]:
     """The document of each row of a `pyarrow.Table`, which begins with this row of a file or data set."""
     cells = [_arrow_cells(table, column, str(place), are_texts=wanted.are_texts) for column in wanted.columns]
+    for column in wanted.optional:
+        is_there = column in table.column_names
+        cells.append(_arrow_cells(table, column, str(place), are_texts=False) if is_there else _nothing(table))
     return (wanted.document(row, f"{place}, row {at}") for at, row in enumerate(zip(*cells, strict=True), first))
+
+
+def arrow_columns(schema: Any, wanted: Wanted, place: Any) -> list[str]:
+    """The top-level columns of a `pyarrow.Schema` to read.
+
+    Raises:
+        NoColumnError: one is not there.
+    """
+    tops = [check_column(column, schema, place, option) for column, option in wanted.columns.items()]
+    return list(dict.fromkeys([*tops, *(name for name in wanted.optional if name in schema.names)]))
 
 
 def check_column(column: str, source: Any, place: Any, option: str = "text_column") -> str:
@@ -123,6 +136,10 @@ def _arrow_cells(table: Any, column: str, place: str, *, are_texts: bool) -> Ite
     for value in values.to_pylist(maps_as_pydicts="strict"):
         cell = _cell(value, rest) if rest else value
         yield _joined(cell, column, place) if are_texts else cell
+
+
+def _nothing(table: Any) -> Iterator[Any]:
+    return repeat(None, table.num_rows)
 
 
 def _objects(rows: Iterable[Any], place: Any) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,12 @@
 """What of a row is its document: a text, a prompt with its completion, a filled-in template, or a conversation."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from string import Formatter
 from typing import Any
 
@@ -12,6 +16,9 @@ from clm_core.errors import DataError, OptionError
 
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 """What a shell cannot type: written like this in a template."""
+
+TOOLS = "tools"
+"""The column with what the assistant may call in a conversation, as other programs have it."""
 
 OF_SHAREGPT = {"human": "user", "gpt": "assistant"}
 """The roles of messages as `from` and `value`, in the words of chat templates."""
@@ -27,6 +34,8 @@ class Wanted:
     """From what is in the columns, and the place of the row; None where there is no document."""
     are_texts: bool = True
     """Whether the columns have texts, or messages."""
+    optional: tuple[str, ...] = ()
+    """Columns that are read too, after these, where they are there."""
     text: str | None = None
     """The column, if a document is what is in it, as most are: the shortest way to it."""
 
@@ -44,7 +53,9 @@ def wanted(
         OptionError: the template is none.
     """
     if messages_column:
-        return Wanted({messages_column: "messages_column"}, lambda cells, place: _conversation(cells[0], place), False)
+        columns = {messages_column: "messages_column"}
+        columns |= {completion_column: "completion_column"} if completion_column else {}
+        return Wanted(columns, partial(_conversation, [*columns.values()]), are_texts=False, optional=(TOOLS,))
     if text_template:
         template = Template.parse(text_template, completion_column)
         return Wanted(dict.fromkeys(template.columns, "text_template"), template.filled)
@@ -82,10 +93,14 @@ def check_columns(options: DataOptions) -> None:
         raise OptionError(
             f"prompt_column {options.prompt_column!r} needs a completion_column, with what follows the prompt"
         )
-    if options.completion_column and not (options.prompt_column or options.text_template):
+    if options.completion_column and not (options.prompt_column or options.text_template or options.messages_column):
         raise OptionError(
-            f"completion_column {options.completion_column!r} needs a prompt_column, with what comes before it, or a "
-            "text_template that has both"
+            f"completion_column {options.completion_column!r} needs a prompt_column, with what comes before it (or, if "
+            "these are messages, a messages_column), or a text_template that has both"
+        )
+    if options.completion_column and options.completion_column == options.messages_column:
+        raise OptionError(
+            f"completion_column {options.completion_column!r} is messages_column too: leave completion_column out"
         )
     if given and given != ["text_column"] and vars(options).get("packing") == "guide":
         raise OptionError(f"packing guide: the guide's rows have one text each: leave {given[0]} out, or packing")
@@ -158,19 +173,23 @@ def _has_text(cell: str | None) -> bool:
     return bool(cell and cell.strip())
 
 
-def _conversation(cell: Any, place: str) -> Conversation | None:
-    if not cell and not isinstance(cell, str):
+def _conversation(options: Sequence[str], cells: Sequence[Any], place: str) -> Conversation | None:
+    """The messages of all columns, of which the last one, if there are several, has the completion."""
+    *columns, tools = cells
+    if any(not cell and not isinstance(cell, str) for cell in columns):
         return None
-    if not isinstance(cell, list) or not all(isinstance(message, dict) for message in cell):
-        raise DataError(
-            f"{place}: messages_column contains {type(cell).__name__} {str(cell)[:40]!r}, not a list of messages"
-        )
-    return Conversation([_message(message, f"{place}, message {at}") for at, message in enumerate(cell, 1)], place)
+    for option, cell in zip(options, columns, strict=True):
+        if not isinstance(cell, list) or not all(isinstance(message, dict) for message in cell):
+            raise DataError(
+                f"{place}: {option} contains {type(cell).__name__} {str(cell)[:40]!r}, not a list of messages"
+            )
+    messages = [_message(message, f"{place}, message {at}") for at, message in enumerate(chain(*columns), 1)]
+    prompt = len(columns[0]) if len(columns) > 1 else None
+    return Conversation(messages, place, prompt=prompt, tools=_tools(tools, place))
 
 
 def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
-    """A message without what it has not: Arrow gives each all fields of all of them."""
-    found = {name: value for name, value in message.items() if value is not None}
+    found: dict[str, Any] = _without_nulls(message)
     if "from" in found and "role" not in found:
         role = found.pop("from")
         found = {"role": OF_SHAREGPT.get(role, role), "content": found.pop("value", None), **found}
@@ -179,3 +198,26 @@ def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
     if found.get("content") is None and not found.keys() - {"role", "content"}:
         raise DataError(f"{place}, of role {found['role']!r}, has no content")
     return found
+
+
+def _tools(cell: Any, place: str) -> list[dict[str, Any]] | None:
+    """What the assistant may call: as JSON too, because Arrow gives each all fields of all of them."""
+    found = cell
+    if isinstance(cell, str) and cell.strip():
+        with suppress(ValueError):
+            found = json.loads(cell)
+    if not found:
+        return None
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise DataError(
+            f"{place}: column {TOOLS!r} contains {type(cell).__name__} {str(cell)[:40]!r}, not a list of tools, each a "
+            "JSON schema: rename the column if it is something else"
+        )
+    return [_without_nulls(tool) for tool in found]
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without the fields that it has not: Arrow gives each all fields of all of them."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value

@@ -17,7 +17,7 @@ from typing import Any
 from clm_core import sample
 from clm_core.config import DataOptions
 from clm_core.data import stamps
-from clm_core.data.columns import arrow_documents, check_column, row_document
+from clm_core.data.columns import arrow_columns, arrow_documents, check_column, row_document
 from clm_core.data.documents import Wanted, check_columns
 from clm_core.data.named_files import (
     BY_FILE,
@@ -272,9 +272,8 @@ def _hub_source(builder: Any, split: str, options: DataOptions) -> Source:
         dataset = builder.as_dataset(split=split)
     except ValueError as error:
         raise _no_split(builder, split, options, error) from None
-    wanted, schema = layout_of(options).wanted, dataset.features.arrow_schema
-    columns = dict.fromkeys(check_column(column, schema, name, option) for column, option in wanted.columns.items())
-    table = dataset.select_columns([*columns]).with_format("arrow")
+    wanted = layout_of(options).wanted
+    table = dataset.select_columns(arrow_columns(dataset.features.arrow_schema, wanted, name)).with_format("arrow")
     return Source(
         name=name,
         fingerprint=f"{dataset._fingerprint} {_columns(options)}",
@@ -324,7 +323,6 @@ def _arrow_documents(table: Any, wanted: Wanted, name: str) -> Iterator[Any]:
         if rows is None:
             return
         if first == 1:
-            for column, option in wanted.columns.items():
-                check_column(column, rows.schema, name, option)
+            arrow_columns(rows.schema, wanted, name)
         yield from arrow_documents(rows, wanted, name, first)
         first += rows.num_rows

@@ -12,6 +12,7 @@ from clm_core.errors import DataError
 BY_THEMSELVES: tuple[dict[str, Any], ...] = (
     {"messages_column": "messages"},
     {"prompt_column": "prompt", "completion_column": "completion"},
+    {"messages_column": "prompt", "completion_column": "completion"},
 )
 """The options for data that has these columns, as other programs have them; the first that fit are taken."""
 

@@ -26,6 +26,10 @@ class Conversation:
 
     messages: list[dict[str, Any]]
     place: str
+    prompt: int | None = None
+    """How many of them are the prompt, if the others are a completion, which is what counts."""
+    tools: list[dict[str, Any]] | None = None
+    """What the assistant may call, as JSON schemas."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What the core's tests share: a cache of their own, warnings as errors, and the toy backend on a small corpus."""
 
+import copy
 import json
 import warnings
 from importlib import metadata
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from small_corpus import DOCUMENTS, SMALL
+from tokenizers import AddedToken
 
 import clm_core as clm
 from clm_core import cli, sample
@@ -37,6 +39,21 @@ def own_places(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def tokenizer():
     return transformers.AutoTokenizer.from_pretrained(sample.TOKENIZER)
+
+
+@pytest.fixture
+def chat(tokenizer):
+    """The sample's tokenizer with a chat template."""
+
+    def make(template, **changes):
+        made = copy.deepcopy(tokenizer)
+        made.add_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)])
+        made.chat_template = template
+        for name, value in changes.items():
+            setattr(made, name, value)
+        return made
+
+    return make
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Conversations: the tokens are those of `apply_chat_template`, and what counts is what the assistant says."""
 
-import copy
 import json
 
 import pyarrow
 import pytest
 from pyarrow import parquet
-from tokenizers import AddedToken
 
 import clm_core as clm
 from clm_core.config import PrepareConfig
@@ -44,21 +42,6 @@ CONVERSATIONS = {
     "with a tool": [USER, {"role": "tool", "content": "42"}, SAID],
     "in other scripts": [USER, {"role": "assistant", "content": "日本語 é 🙂"}],
 }
-
-
-@pytest.fixture
-def chat(tokenizer):
-    """The sample's tokenizer with a chat template."""
-
-    def make(template, **changes):
-        made = copy.deepcopy(tokenizer)
-        made.add_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)])
-        made.chat_template = template
-        for name, value in changes.items():
-            setattr(made, name, value)
-        return made
-
-    return make
 
 
 def prepare(tokenizer, folder, conversations, column="messages", **options):

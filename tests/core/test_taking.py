@@ -42,6 +42,10 @@ def write(path, rows):
         (CHAT, {"messages_column": "messages"}),
         (QA, {"prompt_column": "prompt", "completion_column": "completion"}),
         (CHAT | QA, {"messages_column": "messages"}),
+        (
+            {"prompt": SAID[:1], "completion": SAID[1:]},
+            {"messages_column": "prompt", "completion_column": "completion"},
+        ),
     ],
 )
 def test_they_make_the_data_that_the_options_make(chat, tmp_path, row, options, ending, capsys):

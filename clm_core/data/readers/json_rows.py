@@ -23,7 +23,7 @@ def read_json(file: File, wanted: Wanted, field: str | None, encoding: str | Non
     Raises:
         DataError: it is not JSON, or one object of which it is not plain what its rows are; with the place.
     """
-    values = _values(file, _decoder(wanted.columns), encoding)
+    values = _values(file, _decoder((*wanted.columns, *wanted.optional)), encoding)
     if field is not None:
         yield from chain.from_iterable(rows_under(value, field, file) for value in values)
         return

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from clm_core.data.columns import arrow_documents, check_column
+from clm_core.data.columns import arrow_columns, arrow_documents
 from clm_core.data.documents import Wanted
 from clm_core.data.readers.opening import File, opened_anywhere
 from clm_core.errors import DataError
@@ -24,10 +24,8 @@ def read_parquet(file: File, wanted: Wanted) -> Iterator[Any]:
     with opened_anywhere(file) as raw:
         try:
             with parquet.ParquetFile(raw) as table:
-                schema = table.schema_arrow
-                tops = [check_column(column, schema, file, option) for column, option in wanted.columns.items()]
-                first = 1
-                for batch in table.iter_batches(batch_size=SLICE, columns=[*dict.fromkeys(tops)]):
+                columns, first = arrow_columns(table.schema_arrow, wanted, file), 1
+                for batch in table.iter_batches(batch_size=SLICE, columns=columns):
                     yield from arrow_documents(pyarrow.Table.from_batches([batch]), wanted, file, first)
                     first += batch.num_rows
         except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
