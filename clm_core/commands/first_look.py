@@ -1,6 +1,7 @@
 """Early checks: files, columns and folders, before a framework or transformers is imported."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from clm_core import options
@@ -32,6 +33,7 @@ def look(config: Any, backend: str = "") -> None:
 
         _check_model(config, backend)
         check_rates(config)
+        _check_base(config)
         _check_parts(config)
         _check_changes(config)
     named = {name: getattr(config, name, None) for name in NAMED}
@@ -51,6 +53,19 @@ def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
         )
     if not any(getattr(config, name) for name in DECIDING):
         raise OptionError(_ways_to_a_model(config, backend))
+
+
+def _check_base(config: TrainConfig | ParityConfig) -> None:
+    """Make sure that an adapter that resumes has its base, before this is missed by its name alone."""
+    from clm_core.backend.adapter import CONFIG
+    from clm_core.models.adapters.finding import find_adapter
+    from clm_core.options.resolve import AUTO
+
+    named = getattr(config, "resume_from_checkpoint", None)
+    run = Path((config.output_dir if named == AUTO else named) or "")
+    found = (file.parent for place in (".", "checkpoint-*") for file in run.glob(f"{place}/{CONFIG}"))
+    if named and (place := next(found, None)):
+        find_adapter(str(place), "main")
 
 
 def _check_parts(config: TrainConfig | ParityConfig) -> None:

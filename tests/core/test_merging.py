@@ -13,6 +13,8 @@ from clm_core import sample
 from clm_core.adapters import save_adapter
 from clm_core.adapters.merging import merged
 from clm_core.backend import Adapter
+from clm_core.commands.first_look import look
+from clm_core.config import TrainConfig
 from clm_core.errors import ClmError, ModelError, OptionError, OutputError
 from clm_core.testing import tiny
 
@@ -132,3 +134,19 @@ def test_an_adapter_whose_base_is_not_at_its_place_says_so_and_what_to_do(model)
         clm_core.merge_adapter(model.adapter.folder, output_dir=base.with_name("new"))
     base.symlink_to("moved")
     assert clm_core.merge_adapter(model.adapter.folder, output_dir=base.with_name("new")).tensors == 28
+
+
+@pytest.mark.parametrize("named", ["run", "run/checkpoint-2", "auto"])
+def test_an_adapter_that_resumes_says_so_too(model, named, monkeypatch):
+    monkeypatch.chdir(Path(model.name_or_path).parent)
+    Path("run").mkdir()
+    Path(model.adapter.folder).rename("run/checkpoint-2")
+    Path("base").rename("moved")
+    for name in (model.name_or_path, "base", "moved"):
+        config = TrainConfig(
+            text_column="title", model_name_or_path=name, lora_r=2, resume_from_checkpoint=named, output_dir="run"
+        )
+        with pytest.raises(ModelError, match=r"^run/checkpoint-2 is an adapter of .*base, and there .*ln -s NEW-PLACE"):
+            look(config)
+    Path("base").symlink_to("moved")
+    look(replace(config, model_name_or_path="base"))
