@@ -68,7 +68,7 @@ def _run(argv: list[str]) -> int:
     _set_environment()
     backend = getattr(namespace, "backend", None)
     if backend and not COMMANDS[name].with_backend:
-        raise OptionError(f"--backend {backend}: {name} takes no backend, leave it out")
+        raise OptionError(f"--backend {backend}: {name} {COMMANDS[name].without_backend}")
     from clm_core.commands.call import Call
 
     code: int = import_module(f"clm_core.commands.{name.replace('-', '_')}").run(Call.parsed(namespace, for_launcher))
@@ -97,34 +97,35 @@ def _set_environment() -> None:
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    common = _common_flags()
+    common = {with_backend: _common_flags(with_backend=with_backend) for with_backend in (True, False)}
     parser = _Parser(
         prog="clm",
         description="Causal language models: one recipe, every framework.",
         epilog="`clm train` alone, with --backend if there are several, trains a small model on the built-in sample "
         "in a minute, without a network.",
-        parents=[common],
+        parents=[common[True]],
         allow_abbrev=False,
     )
     parser.add_argument("-V", "--version", action="version", version=f"clm {version('clm')}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         description = command.help[0].upper() + command.help[1:] + "."
-        sub = commands.add_parser(
-            name, help=command.help, description=description, parents=[common], allow_abbrev=False
-        )
+        parents = [common[command.with_backend]]
+        sub = commands.add_parser(name, help=command.help, description=description, parents=parents, allow_abbrev=False)
         if name in argv:  # To build the flags of every command takes longer than all the rest of the help.
             _add_command_flags(sub, name, command)
     return parser
 
 
-def _common_flags() -> _Parser:
+def _common_flags(*, with_backend: bool) -> _Parser:
+    """Those of every command; `--backend` is not shown where it means nothing, but known, to be refused by its name."""
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    shown = f"the framework (or {VARIABLE}; default: the only one installed)"
     common.add_argument(
         "--backend",
         action=options.Once,
         metavar="NAME",
-        help=f"the framework (or {VARIABLE}; default: the only one installed)",
+        help=shown if with_backend else argparse.SUPPRESS,
     )
     common.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, and nothing else"

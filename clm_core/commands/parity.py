@@ -4,15 +4,12 @@ from clm_core.commands.call import Call
 from clm_core.commands.first_look import look
 from clm_core.comparison import table
 from clm_core.comparison.compare import compare
-from clm_core.errors import OptionError
 from clm_core.options import resolve
 from clm_core.screen.exit_codes import ExitCode
 
 
 def run(call: Call) -> ExitCode:
     """Carry out the command line."""
-    if call.backend:
-        raise OptionError("--backend: parity needs two backends: name them as --backends A B")
     request = resolve.parity(call.given, file=call.config)
     look(request.config)
     with call.progress() as progress:

@@ -139,6 +139,8 @@ class Command:
     help: str
     with_backend: bool = True
     """Whether `--backend` means something to it."""
+    without_backend: str = "takes no backend, leave it out"
+    """What is said of `--backend`, if it means nothing."""
     reads_config: bool = True
     """Whether `--config` means something to it."""
     argument: tuple[str, str] | None = None
@@ -184,7 +186,12 @@ COMMANDS = {
         reads_config=False,
         argument=("folder", "the folder of a run, or one written by `clm prepare`"),
     ),
-    "parity": Command(ParityConfig, "run one training on two backends and compare them step by step"),
+    "parity": Command(
+        ParityConfig,
+        "run one training on two backends and compare them step by step",
+        with_backend=False,
+        without_backend="needs two backends: name them as --backends A B",
+    ),
     "backends": Command(None, "list installed backends and how to install the rest", with_backend=False),
 }
 """Every command, in the order of the help."""

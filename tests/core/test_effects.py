@@ -4,7 +4,7 @@ import pytest
 
 import clm_core as clm
 from clm_core import cli
-from clm_core.config import GenerateConfig, ParityConfig, TrainConfig
+from clm_core.config import COMMANDS, GenerateConfig, ParityConfig, TrainConfig
 from clm_core.errors import OptionError
 from clm_core.options import from_arguments, list_options
 from clm_core.options.effects import RULES
@@ -156,3 +156,14 @@ def test_a_setting_of_adamw_is_refused_with_an_optimizer_that_has_none_of_it(nam
     with pytest.raises(OptionError, match=f"^{name} 0.5 has no effect with optim adafactor: it is AdamW's"):
         training(given, file=None, backend=get_backend("pt"))
     assert training({**given, **from_arguments({"optim": "muon"})}, file=None, backend=get_backend("pt"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_a_backend_where_it_means_something(capsys, refused, command):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    is_shown = "--backend NAME" in capsys.readouterr().out
+    assert is_shown == COMMANDS[command].with_backend
+    if not is_shown:
+        needed = ["x"] if COMMANDS[command].argument else []
+        assert f"--backend bigram: {command} " in refused(command, *needed, "--backend", "bigram")

@@ -155,7 +155,7 @@ NOWHERE = ("--python-pt", "/no/such/python", "--python-tf", "/no/such/python")
         (["--backends", "pt"], "parity needs exactly two backends, got: pt; name them"),
         (["--backends", "pt", "pt"], "parity needs exactly two backends, got: pt, pt"),
         (["--backends", "pt", "tf", "--python-bigram", sys.executable, *NOWHERE], "--python-bigram: bigram is not one"),
-        (["--backend", "pt"], "--backend: parity needs two backends"),
+        (["--backend", "pt"], "--backend pt: parity needs two backends"),
         (["--tolerance", "0", *NOWHERE], "tolerance must be a finite number above 0"),
         (["--resume-from-checkpoint", "x"], "unknown option --resume-from-checkpoint"),
         (["--backends", "pt", "tf", *NOWHERE], "--python-pt /no/such/python cannot be run: No such file"),
