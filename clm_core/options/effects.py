@@ -155,11 +155,14 @@ def _epochs(config: TrainConfig | ParityConfig) -> str | None:
 def _steps(config: TrainConfig | ParityConfig) -> str | None:
     if config.max_steps < 0 or config.max_trained_tokens is None:
         return None
-    return f"has no effect with max_trained_tokens {config.max_trained_tokens}: give --max-trained-tokens none"
+    given = f"max_trained_tokens {config.max_trained_tokens}"
+    return f"has no effect with {given}: leave max_steps out, or give --max-trained-tokens none"
 
 
 def _tokens(config: TrainConfig | ParityConfig) -> str | None:
-    return f"has no effect with max_steps {config.max_steps}: give --max-steps -1" if config.max_steps > 0 else None
+    if config.max_steps <= 0:
+        return None
+    return f"has no effect with max_steps {config.max_steps}: give --max-steps -1, or leave this option out"
 
 
 def _of_block(config: InspectConfig) -> str | None:

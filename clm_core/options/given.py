@@ -161,6 +161,8 @@ def _text(value: Any) -> str:
 def _expected(option: Option) -> str:
     if get_origin(option.kind) is Literal:
         return "one of " + ", ".join(get_args(option.kind))
+    if option.metavar == PAIRS:
+        return f"{PAIRS} as one text, or a mapping"
     kinds = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
     return kinds.get(option.kind, "a list of texts")
 

@@ -57,6 +57,8 @@ def test_the_tokens_trained_are_those_of_the_budget(corpus):
     ("argv", "says"),
     [
         (["--max-trained-tokens", "9", "--max-steps", "3"], "max_trained_tokens 9 has no effect with max_steps 3"),
+        (["--max-trained-tokens", "9", "--max-steps", "3"], "give --max-steps -1, or leave this option out"),
+        (["--max-steps", "3", "--max-trained-tokens", "9"], "leave max_steps out, or give --max-trained-tokens none"),
         (["--max-trained-tokens", "1000", "--num-train-epochs", "2"], "num_train_epochs 2 has no effect with max_tra"),
         (["--max-trained-tokens", "0"], "max_trained_tokens must be at least 1"),
         (["--max-train-time", "1h30"], "max_train_time must be a time, such as 8h, 90m, 45s, 1h30m"),

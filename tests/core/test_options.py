@@ -299,3 +299,10 @@ def test_pairs_may_be_a_mapping_in_a_file_and_from_python(tmp_path):
 def test_a_value_of_other_programs_is_refused_with_its_reason(name):
     with pytest.raises(OptionError, match=f"lr_scheduler_type {name}: it changes the learning rate by the losses"):
         build(TrainConfig, [from_arguments({"lr_scheduler_type": name})])
+
+
+@pytest.mark.parametrize("name", ["lr_scheduler_kwargs", "config_overrides"])
+@pytest.mark.parametrize("value", [["a"], 3, True])
+def test_what_is_no_pairs_is_told_the_shape_of_pairs(name, value):
+    with pytest.raises(OptionError, match=rf"^{name} must be KEY=VALUE,... as one text, or a mapping, not "):
+        build(TrainConfig, [from_arguments({name: value})])
