@@ -1,17 +1,21 @@
 """What was published is used by its name, with a network and, from then on, without one."""
 
 import json
+import math
 from importlib.util import find_spec
 
 import pytest
+from safetensors.numpy import load, save
 
 FRAMEWORKS = {"pt": "torch", "tf" if find_spec("tf_keras") else "keras": "tensorflow"}
 """A backend for each: what is published is the same in TensorFlow, whichever Keras it has."""
 
+INSTALLED = [name for name, module in FRAMEWORKS.items() if find_spec(module)]
+
 TINY = "n_layer=1,n_embd=16,n_head=2,n_positions=64"
 
 
-@pytest.fixture(params=[name for name, module in FRAMEWORKS.items() if find_spec(module)])
+@pytest.fixture(params=INSTALLED)
 def clm(request, new_clm, environment):
     """Commands of clm on a framework; transformers cannot do without PyTorch where it is installed."""
     for name in ("USE_TORCH", "USE_TF"):
@@ -67,6 +71,37 @@ def test_what_was_downloaded_is_used_where_hf_hub_offline_says_so(clm, hub, trai
     assert offline(*training, "--overwrite-output-dir") == 2
     assert "HF_HUB_OFFLINE is set" in offline.err
     assert len(hub.requests) == before
+
+
+@pytest.mark.parametrize("clm", INSTALLED[:1], indirect=True)  # The core finds adapters.
+def test_an_adapter_is_used_by_its_name_beside_the_commit_of_its_base(clm, hub, training, tmp_path):
+    data = ["--train-file", "corpus.jsonl", "--block-size", "16"]
+    base = ["base" if word == "run" else word for word in of_steps(training, 1)]
+    assert clm(*base, "--config-overrides", TINY) == 0
+    adapted = ["--lora-r", "2", "--learning-rate", "0.1", "--max-steps", "3", "--output-dir", "run", "--push-to-hub"]
+    assert clm("train", "--model-name-or-path", "jane/base", *data, *adapted) == 0
+    run = json.loads((tmp_path / "run" / "results.json").read_text())
+    described = json.loads(hub.files("jane/run")["adapter_config.json"])
+    commit = hub.repos["models", "jane/base"].branches["main"]
+    assert (described["base_model_name_or_path"], described["revision"]) == ("jane/base", commit)
+    assert "model.safetensors" not in hub.files("jane/run")
+
+    # What the base is from now on is another model.
+    files = hub.files("jane/base")
+    weights = {name: 0 * weight for name, weight in load(files["model.safetensors"]).items()}
+    hub.repos["models", "jane/base"].commit("main", {**files, "model.safetensors": save(weights)}, "Forget all")
+    evaluate = ["evaluate", *data, "--json", "--model-name-or-path"]
+    found = {}
+    for name in ("jane/base", "jane/run"):
+        assert clm(*evaluate, name) == 0
+        found[name] = json.loads(clm.out)["metrics"]["loss"]
+    assert found["jane/run"] == pytest.approx(run["after"]["loss"], rel=1e-6)
+    assert found["jane/base"] == pytest.approx(math.log(json.loads(files["config.json"])["vocab_size"]), rel=1e-6)
+    texts = []
+    for place in ("run", "jane/run"):
+        assert clm("generate", "--max-new-tokens", "8", "Why is sky", "--model-name-or-path", place) == 0
+        texts.append(clm.out)
+    assert texts[0] == texts[1]
 
 
 def of_steps(training, steps):
