@@ -23,7 +23,7 @@ from clm_core.runs import output, run_file
 from clm_core.runs.changes import lines
 from clm_core.runs.disk import check_room
 from clm_core.runs.start import Start, find_start
-from clm_core.schedule import Schedule, schedule_on
+from clm_core.schedule import Schedule
 from clm_core.screen.progress import Progress
 
 
@@ -100,13 +100,13 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
     attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     check_masks(prepared, backend)
-    schedule = schedule_on(
+    schedule = Schedule.from_config(
         config,
-        prepared.predicted(TRAIN, config.block_size),
-        blocks=prepared.count(TRAIN, config.block_size).blocks,
-        data=prepared.manifest.splits[TRAIN].content,
+        prepared.count(TRAIN, config.block_size).blocks,
+        prepared.manifest.splits[TRAIN].content,
         validation=prepared.has(VALIDATION),
         devices=world.size,
+        of_blocks=prepared.predicted(TRAIN, config.block_size),
     )
     first_step = _first_step(request, start, schedule, progress) if start.resume_from else 0
     check_room(

@@ -30,7 +30,7 @@ from clm_core.models.configurations import load_config
 from clm_core.options import resolve
 from clm_core.registry import get_backend
 from clm_core.results import versions
-from clm_core.schedule import schedule_on
+from clm_core.schedule import Schedule
 from clm_core.screen import quiet, signals
 from clm_core.screen.endings import line_of
 from clm_core.screen.exit_codes import ExitCode, code_of
@@ -131,18 +131,17 @@ def _job(request: resolve.Request[ParityConfig], folder: Path, report: _Recorder
     own = folder / request.backend.name
     (own / "model").mkdir(parents=True)
     blocks = prepared.blocks(TRAIN, config.block_size)
-    data = prepared.manifest.splits[TRAIN].content
     validation = prepared.blocks(VALIDATION, config.block_size) if prepared.has(VALIDATION) else None
     return TrainingJob(
         model=_with_adapter(_model(folder, str(folder / START), config), config),
         train=blocks,
         validation=validation,
-        schedule=schedule_on(
+        schedule=Schedule.from_config(
             config,
-            prepared.predicted(TRAIN, config.block_size),
-            blocks=len(blocks),
-            data=data,
+            len(blocks),
+            prepared.manifest.splits[TRAIN].content,
             validation=validation is not None,
+            of_blocks=prepared.predicted(TRAIN, config.block_size),
         ),
         config=config,
         options=request.backend_options,

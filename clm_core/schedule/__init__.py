@@ -6,6 +6,6 @@ frameworks, or a run before and after it was resumed, or on more devices, cannot
 
 from clm_core.schedule.order import Rows, epoch_order
 from clm_core.schedule.schedule import Schedule, check_rates
-from clm_core.schedule.tokens import TokenCount, schedule_on
+from clm_core.schedule.tokens import TokenCount
 
-__all__ = ["Rows", "Schedule", "TokenCount", "check_rates", "epoch_order", "schedule_on"]
+__all__ = ["Rows", "Schedule", "TokenCount", "check_rates", "epoch_order"]

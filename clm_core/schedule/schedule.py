@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from clm_core.config import OptimizationOptions, TrainConfig
 from clm_core.config.values import FLOAT32
 from clm_core.errors import DataError, OptionError
 from clm_core.schedule.order import FEISTEL, IN_MEMORY, Rows, rows_in
+from clm_core.schedule.tokens import Numbers, total_steps
 
 Rates = npt.NDArray[np.float64]
 
@@ -55,9 +56,18 @@ class Schedule:
 
     @classmethod
     def from_config(
-        cls, config: TrainConfig, blocks: int, data: str = "", *, validation: bool = True, devices: int = 1
+        cls,
+        config: TrainConfig,
+        blocks: int,
+        data: str = "",
+        *,
+        validation: bool = True,
+        devices: int = 1,
+        of_blocks: Numbers | None = None,
     ) -> "Schedule":
-        """Resolve epochs, ratios and strategies to integers; without validation blocks it never evaluates.
+        """Resolve epochs, ratios, budgets and strategies to integers; without validation blocks it never evaluates.
+
+        `of_blocks`: how many tokens count in each block, of shape (blocks,); None if all do.
 
         Raises:
             DataError: there are fewer blocks than a batch has.
@@ -73,32 +83,34 @@ class Schedule:
                 f"{blocks} training block{'s' * (blocks != 1)} of {config.block_size} tokens cannot fill a batch of "
                 f"{batch}: use --per-device-train-batch-size {blocks}, a smaller --block-size, or more text"
             )
-        kept = _blocks_per_epoch(blocks, step_blocks, batch, drop_last=config.dataloader_drop_last)
-        steps_per_epoch = math.ceil(kept / step_blocks)
-        total = _total_steps(config, kept, step_blocks)
-        warmup_steps = _warmup_steps(config, total)
-        check_rates(config, total, warmup_steps)
-        every = {"no": None, "epoch": steps_per_epoch}
-        eval_every = every.get(config.eval_strategy, config.eval_steps) if validation else None
-        if config.keeps_best and eval_every is None:
-            raise _without_evaluations(config)
-        return cls(
+        endless = cls(
             blocks=blocks,
             data=data,
             batch_size=batch,
             step_blocks=step_blocks,
             seed=config.seed,
-            total_steps=total,
-            warmup_steps=warmup_steps,
+            total_steps=UNKNOWN,
+            warmup_steps=0,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler_type,
             logging_steps=config.logging_steps,
-            eval_every=eval_every,
-            save_every=every.get(config.save_strategy, config.save_steps),
+            eval_every=None,
+            save_every=None,
             drop_last=config.dataloader_drop_last,
             devices=devices,
             lr_scheduler_kwargs=config.lr_scheduler_kwargs,
             saves_evaluated=config.keeps_best,
+        )
+        total = total_steps(config, endless, of_blocks)
+        warmup_steps = _warmup_steps(config, total)
+        check_rates(config, total, warmup_steps)
+        every = {"no": None, "epoch": endless.steps_per_epoch}
+        eval_every = every.get(config.eval_strategy, config.eval_steps) if validation else None
+        if config.keeps_best and eval_every is None:
+            raise _without_evaluations(config)
+        save_every = every.get(config.save_strategy, config.save_steps)
+        return replace(
+            endless, total_steps=total, warmup_steps=warmup_steps, eval_every=eval_every, save_every=save_every
         )
 
     @property
@@ -120,7 +132,8 @@ class Schedule:
     @property
     def blocks_per_epoch(self) -> int:
         """How many blocks an epoch trains on."""
-        return _blocks_per_epoch(self.blocks, self.step_blocks, self.batch_size, drop_last=self.drop_last)
+        last_step = self.blocks % self.step_blocks
+        return self.blocks - last_step % self.batch_size if self.drop_last else self.blocks
 
     @property
     def steps_per_epoch(self) -> int:
@@ -270,28 +283,6 @@ def check_rates(config: OptimizationOptions, total: int = UNKNOWN, warmup: int =
         rates.rates(config.lr_scheduler_type, extent, config.lr_scheduler_kwargs)
     except ValueError as error:
         raise OptionError(f"lr_scheduler_kwargs {config.lr_scheduler_kwargs or 'none'}: {error}") from None
-
-
-def _blocks_per_epoch(blocks: int, step_blocks: int, batch_size: int, *, drop_last: bool) -> int:
-    last_step = blocks % step_blocks
-    return blocks - last_step % batch_size if drop_last else blocks
-
-
-def _total_steps(config: TrainConfig, kept: int, step_blocks: int) -> int:
-    """The steps of a training of which each epoch has `kept` blocks."""
-    if (tokens := config.max_trained_tokens) is None:
-        steps_per_epoch = math.ceil(kept / step_blocks)
-        return config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
-    if config.max_steps > 0:
-        raise OptionError("max_trained_tokens and max_steps cannot be combined: give one of them")
-    predicted = config.block_size - 1
-    epochs, rest = divmod(tokens // predicted, kept)
-    if steps := epochs * math.ceil(kept / step_blocks) + rest // step_blocks:
-        return steps
-    raise OptionError(
-        f"max_trained_tokens {tokens} is less than the {min(step_blocks, kept) * predicted} of one step: give at least "
-        "as many, or take smaller steps"
-    )
 
 
 def _without_evaluations(config: TrainConfig) -> OptionError:

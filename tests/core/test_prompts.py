@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
@@ -19,7 +19,7 @@ from clm_core.data.manifest import read_manifest
 from clm_core.data.preparation import Preparation
 from clm_core.data.prepared import Prepared
 from clm_core.errors import DataError, OptionError
-from clm_core.schedule import Schedule, TokenCount, schedule_on
+from clm_core.schedule import Schedule, TokenCount
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 ROWS = st.lists(st.tuples(WORDS, WORDS), max_size=20)
@@ -303,8 +303,36 @@ def test_a_budget_is_used_up_where_the_first_epoch_has_more_tokens_than_the_othe
 
 def test_a_budget_of_tokens_is_one_of_those_that_count():
     config = TrainConfig(max_trained_tokens=40, train_batch_size=2, warmup_steps=2, block_size=16)
-    schedule = schedule_on(config, np.full(10, 7), blocks=10)
+    schedule = Schedule.from_config(config, 10, of_blocks=np.full(10, 7))
     assert (schedule.total_steps, schedule.warmup_steps) == (2, 2)
-    assert schedule_on(replace(config, warmup_steps=0), None, blocks=10).total_steps == 1
+    assert Schedule.from_config(replace(config, warmup_steps=0), 10).total_steps == 1
     with pytest.raises(OptionError, match="max_trained_tokens 40 is less than the 56 that count in the first step"):
-        schedule_on(config, np.full(10, 28), blocks=10)
+        Schedule.from_config(config, 10, of_blocks=np.full(10, 28))
+
+
+@given(
+    blocks=st.integers(1, 40),
+    step=st.integers(1, 12),
+    batch=st.integers(1, 12),
+    tokens=st.integers(1, 9000),
+    drop_last=st.booleans(),
+)
+@settings(deadline=None)
+def test_a_budget_of_all_tokens_is_one_of_as_many_in_each_block(blocks, step, batch, tokens, drop_last):
+    assume(min(batch, step) <= blocks)
+    config = TrainConfig(
+        max_trained_tokens=tokens,
+        block_size=16,
+        train_batch_size=step,
+        per_device_train_batch_size=batch,
+        dataloader_drop_last=drop_last,
+    )
+    try:
+        steps = Schedule.from_config(config, blocks, of_blocks=np.full(blocks, 15)).total_steps
+    except OptionError:
+        steps = 0
+    kept = Schedule.from_config(replace(config, max_trained_tokens=None), blocks).blocks_per_epoch
+    epochs, rest = divmod(tokens // 15, kept)
+    assert steps == epochs * -(-kept // step) + rest // step
+    if steps:
+        assert Schedule.from_config(config, blocks).total_steps == steps
