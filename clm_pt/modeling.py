@@ -201,7 +201,8 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
         if model.vocabulary and any(OUTPUT.search(name) for name in stored):
             raise ModelError(
                 f"{model.name_or_path}: resize_embeddings: its files have an output layer beside the embeddings, which "
-                "this version of transformers cannot read into a larger model: use --backend keras, or another version"
+                "this version of transformers cannot read into a larger model: if it is a copy, save the model anew "
+                "by from_pretrained and save_pretrained, which leave it out; else use --backend keras"
             ) from error
         raise cannot_load(model, error) from error
     # transformers 5 gives both shapes beside the name.

@@ -64,7 +64,7 @@ def test_a_linear_layer_keeps_its_weight_as_out_and_in_whatever_its_files_call_i
     from transformers import LlamaConfig
 
     weights = {f"{prefix}layers.0.self_attn.q_proj.weight": numbers(4, 4, seed=5)}
-    base = tiny.write_model(tmp_path / "base", LlamaConfig(hidden_size=4), weights)
+    base = tiny.write_model(tmp_path / "base", LlamaConfig(hidden_size=4, num_attention_heads=2), weights)
     layer = "model.layers.0.self_attn.q_proj"
     model = adapter_of(base, tmp_path / "adapter", beside(layer, 4, 4), target_modules=("q_proj",), use_rslora=True)
     (after,) = merged(model).values()

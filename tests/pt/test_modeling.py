@@ -1,5 +1,6 @@
 """Weights come back as they were written, whole, and from safetensors alone."""
 
+import copy
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer, T5Config, ViTConfig
 from clm_core import sample
 from clm_core.backend import Model
 from clm_core.errors import ModelError, OutputError
+from clm_core.models.configurations import existing_model
 from clm_pt import modeling
 
 
@@ -241,3 +243,20 @@ def test_a_model_is_placed_on_the_cpu_where_there_is_no_accelerator(new_model, m
     model = modeling.on_device(modeling.load(new_model()))
     assert model.device.type == "cpu"
     assert not model.training
+
+
+def test_a_copy_of_the_embeddings_beside_them_is_no_hindrance_to_more_embeddings_or_is_said_to_be_one(saved):
+    folder, model = saved
+    edit(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["transformer.wte.weight"].clone()}))
+    rows = model.config.vocab_size + 3
+    found = existing_model(folder)
+    architecture = copy.deepcopy(found.architecture)
+    architecture.vocab_size = rows
+    larger = replace(found, architecture=architecture, vocabulary=rows)
+    if version("transformers").startswith("5."):
+        with pytest.raises(ModelError, match=r"an output layer beside the embeddings, .* save the model anew"):
+            modeling.load(larger)
+        modeling.save(modeling.load(found), folder)  # As the message says.
+    loaded = modeling.load(larger)
+    assert loaded.lm_head.weight is loaded.transformer.wte.weight
+    assert len(loaded.lm_head.weight) == rows
