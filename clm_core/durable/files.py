@@ -87,7 +87,8 @@ def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
     try:
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        for _ in range(2):  # What fails once need not fail again.
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def unforeseen(folder: Path, prefix: str) -> Path:
