@@ -17,6 +17,7 @@ from clm_core.backend import Blocks
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
 from clm_pt.datasets import collate
+from clm_pt.head import Head, head_of
 from clm_pt.modeling import inference
 
 LENGTH = 8
@@ -33,6 +34,17 @@ def adds_to_loss(model: PreTrainedModel, blocks: Blocks) -> bool:
     if asked := asks_for_more_loss(model.config):
         raise cannot_add_to_loss(asked, f"{type(model).__name__} of transformers {transformers.__version__}")
     return False
+
+
+def head_beside(model: PreTrainedModel, blocks: Blocks) -> Head | None:
+    """The head of a model that adds to the loss; None if it makes that of its logits, which a head does not compute."""
+    head = head_of(model)
+    if head is None:
+        return None
+    some = np.asarray(blocks[:1])[:, :LENGTH]
+    with_logits = _added(model, some)
+    with head.without_logits():
+        return head if _added(model, some) == with_logits else None
 
 
 @contextmanager

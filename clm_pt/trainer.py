@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,14 @@ from clm_core.checkpoints import save as save_checkpoint
 from clm_core.optimizer import is_adamw
 from clm_pt import adapters, checkpoints, parts
 from clm_pt.arguments import training_arguments
-from clm_pt.auxiliary import adds_to_loss, only_what_is_added
+from clm_pt.auxiliary import adds_to_loss, head_beside, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
+from clm_pt.head import head_of
 from clm_pt.modeling import load, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying, give_rate
 from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.processes import agree, gather, meet, wait_for_all
-from clm_pt.scoring import score, share_of_step, token_loss
+from clm_pt.scoring import loss_and_outputs, score_by, share_of_step, token_loss
 from clm_pt.sharding import check_can_be_sharded, check_memory, free, shard, whole_weights
 from clm_pt.workers import is_worker
 
@@ -64,6 +65,7 @@ class ScheduledTrainer(Trainer):
         parts.choose(model, job.config)
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)
+        self.head = head_beside(model, job.train) if self.adds else head_of(model)
         self.is_sharded = job.options.fsdp
         if self.is_sharded:
             check_can_be_sharded(model)
@@ -212,15 +214,14 @@ class ScheduledTrainer(Trainer):
 
         Both are kept as they are, because Trainer would round them.
         """
-        if not self.adds:
-            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-            self.losses.append(loss.detach())
-        else:
-            with only_what_is_added(self.accelerator.unwrap_model(model, keep_torch_compile=False)):
-                outputs = model(**inputs)
-            loss = token_loss(outputs, inputs["labels"], num_items_in_batch)
-            added = outputs.loss * share_of_step(inputs["labels"], self._rows_of_step())
-            self.losses.append(loss.detach())
+        labels = inputs["labels"]
+        given = inputs if self.adds else {name: it for name, it in inputs.items() if name != "labels"}
+        own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        with only_what_is_added(own) if self.adds else nullcontext():
+            loss, outputs = loss_and_outputs(partial(model, **given), self.head, labels, num_items_in_batch)
+        self.losses.append(loss.detach())
+        if self.adds:
+            added = outputs.loss * share_of_step(labels, self._rows_of_step())
             self.added.append(added.detach())
             loss = loss + added
         if (devices := self.job.world.size) > 1:
@@ -274,7 +275,7 @@ class ScheduledTrainer(Trainer):
         size, world, together = job.config.per_device_eval_batch_size, job.world, partial(agree, job)
         try:
             with precision(job.config.bf16):
-                return score(model, self._validation(), size, job.report, world=world, together=together)
+                return score_by(model, self.head, self._validation(), size, job.report, world=world, together=together)
         finally:
             free(model)
 
