@@ -4,7 +4,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,8 @@ class TrainingResult(Result):
     checkpoint: Path | None
     """The last checkpoint."""
     versions: dict[str, str]
+    chosen: dict[str, str] = field(default_factory=dict)
+    """What the backend decided by itself, such as `matrix products`: which of several ways was the fastest here."""
     stopped_by: Ending | None = None
     """What ended the training before its last step: `early_stopping`, or `time`, after which it may go on."""
     best: dict[str, Any] | None = None

@@ -84,7 +84,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "adam_epsilon": config.adam_epsilon,
         # Otherwise clipping is done in clm_pt.optimization, which Trainer calls before each update.
         "max_grad_norm": config.max_grad_norm if job.options.guide else 0.0,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "seed": config.seed,
         "bf16": config.bf16,
         "torch_compile": job.options.torch_compile,

@@ -17,6 +17,9 @@ class PyTorchOptions:
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
     gradient_checkpointing: bool = moved(OptimizationOptions, "gradient_checkpointing")
     fsdp: bool = option(False, "cut weights, gradients and moments up over all devices, by FSDP2, to need less memory")
+    keep_memory: bool = option(
+        True, "keep memory that is freed for the next step until the training ends, which is faster on a CPU (glibc)"
+    )
     guide: bool = option(
         False,
         "train like the guide's PyTorch tab: with Trainer's block order, loss, weight decay and clipping; EOS is not a "

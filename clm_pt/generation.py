@@ -5,9 +5,11 @@ from transformers import GenerationConfig, set_seed
 
 from clm_core.backend import GenerationJob
 from clm_pt.modeling import load, on_device
+from clm_pt.products import fastest_products
 from clm_pt.repairs import ask_as_in_training, let_generate, uses_cache
 
 
+@fastest_products()
 def generate(job: GenerationJob) -> list[int]:
     """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
     model = on_device(load(job.model))

@@ -7,7 +7,9 @@ from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
 from clm_pt.callbacks import Clipping, LoggingSteps, Reporting, Seeding
 from clm_pt.guide import GuideTrainer
+from clm_pt.memory import kept_memory
 from clm_pt.processes import together
+from clm_pt.products import fastest_products
 from clm_pt.trainer import ScheduledTrainer
 
 
@@ -21,7 +23,8 @@ def train(job: TrainingJob) -> None:
         OutputError: the weights on disk are not those of the model.
         TrainingError: another of the processes that train ended.
     """
-    with together("train"):
+    with together("train"), kept_memory(job.options.keep_memory), fastest_products() as products:
+        job.chosen["matrix products"] = products
         trainer = create_trainer(job)
         trainer.evaluate_if_due()
         if job.first_step < job.schedule.total_steps:

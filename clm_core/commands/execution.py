@@ -188,6 +188,7 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
         backend=plan.request.backend.name,
         add_to_checkpoint=add_to_checkpoint,
         stop=recorder.stop,
+        chosen=recorder.chosen,
         best_step=lambda: recorder.best.step if recorder.best else None,
         evaluation_due=recorder.evaluation_due,
         world=plan.world,
@@ -210,6 +211,7 @@ def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:
         ledger=plan.prepared.ledger(plan.config.block_size),
         checkpoint=recorder.checkpoint,
         versions=versions(plan.request.backend.requires),
+        chosen=recorder.chosen,
         stopped_by=recorder.stopped_by,
         best=best,
     )

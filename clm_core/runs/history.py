@@ -79,6 +79,8 @@ class Recorder:
         """Seconds from the first step to the last, including evaluations and checkpoints."""
         self.evaluating = 0.0
         """Seconds spent on evaluations, which do not count for the training speed."""
+        self.chosen: dict[str, str] = {}
+        """What the backend decided by itself."""
         self.stopped_by: Ending | None = None
         """What ended the training before its last step by itself."""
         self._given_seconds = seconds

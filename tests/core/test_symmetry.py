@@ -21,7 +21,9 @@ OF_CLASSES = {"guide", "repairs"}
 """What stands on transformers' own classes needs: its tab of the guide, and what is wrong in them."""
 
 OWN = {
-    "clm_pt": OF_CLASSES | {"arguments", "auxiliary", "launch", "processes", "sharding", "trainer", "workers"},
+    "clm_pt": OF_CLASSES
+    | {"arguments", "auxiliary", "head", "launch", "losses", "memory", "processes", "products"}
+    | {"sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
     | {"accumulation", "blocks", "devices", "projection", "push_to_hub", "sharing"}
     | {"steps", "together", "uploads"},

@@ -1,0 +1,82 @@
+"""The fastest matrix products in float32 of this CPU, found by trying: exact ones, and much faster than the usual."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+SIZE, ROUNDS = 512, 5
+"""The rows and columns of the products that are tried, and how often each is."""
+
+EXACT = 1e-6
+"""The error of a product in float32, relative to the result in float64, is at most this; in bfloat16 it is 2e-3."""
+
+FASTER = 1.3
+"""How much faster others must be to be taken: less might be noise, and a resumed training would choose otherwise."""
+
+
+@contextmanager
+def fastest_products() -> Iterator[str]:
+    """Compute in it with the fastest exact products; it gives their name. What PyTorch was set to comes back.
+
+    "medium" lets PyTorch hand products in float32 to oneDNN, which computes them as it likes: on a CPU with AVX512 as
+    exactly as any, on one with AMX, or on ARM, in bfloat16. PyTorch is left as it is where a user has set it, and where
+    there is an accelerator.
+    """
+    if torch.accelerator.is_available() or not _is_untouched() or not is_better(*_tried()):
+        yield "float32 as PyTorch is set"
+        return
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield "float32 by oneDNN"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def is_better(usual: float, other: float, error: float) -> bool:
+    """Whether to compute otherwise than usual, by the seconds of each, and the relative error of the other."""
+    return error <= EXACT and other * FASTER <= usual
+
+
+def _is_untouched() -> bool:
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # It was set by another interface, part by part.
+        return False
+
+
+@functools.cache
+def _tried() -> tuple[float, float, float]:
+    """The seconds of a product as usual and by oneDNN, and the relative error of the latter."""
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.rand(2, SIZE, SIZE, generator=generator) - 0.5
+    exact = one.double() @ other.double()
+    usual, by_onednn = [], []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # So that the time is this thread's own, whatever else the machine does.
+    try:
+        for _ in range(ROUNDS):
+            torch.set_float32_matmul_precision("highest")
+            usual.append(_seconds(one, other))
+            torch.set_float32_matmul_precision("medium")
+            by_onednn.append(_seconds(one, other))
+        layouts = ((one, other), (one.T.contiguous().T, other), (one, other.T.contiguous().T))
+        error = max(_error(first @ second, exact) for first, second in layouts)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_num_threads(threads)
+    return min(usual), min(by_onednn), error
+
+
+def _seconds(one: torch.Tensor, other: torch.Tensor) -> float:
+    started = time.thread_time()
+    one @ other
+    return time.thread_time() - started
+
+
+def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())

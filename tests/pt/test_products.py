@@ -1,0 +1,52 @@
+"""Products that are as exact as any, and much faster, are taken; PyTorch's own settings come back."""
+
+import pytest
+import torch
+
+from clm_pt import products
+from clm_pt.products import fastest_products, is_better
+
+
+@pytest.mark.parametrize(
+    ("usual", "other", "error", "better"),
+    [
+        (2.0, 1.0, 4e-7, True),
+        (2.0, 1.0, 2e-3, False),  # As bfloat16, on a CPU with AMX or on ARM.
+        (1.1, 1.0, 4e-7, False),
+        (1.0, 2.0, 4e-7, False),
+    ],
+)
+def test_others_are_taken_if_they_are_exact_and_much_faster(usual, other, error, better):
+    assert is_better(usual, other, error) == better
+
+
+def test_the_error_of_bfloat16_is_seen():
+    one = torch.rand(64, 64, generator=torch.Generator().manual_seed(0)) - 0.5
+    exact = one.double() @ one.double()
+    assert products._error((one.bfloat16() @ one.bfloat16()).float(), exact) > products.EXACT
+    assert products._error(one @ one, exact) < products.EXACT
+
+
+@pytest.mark.parametrize(("figures", "within"), [((2.0, 1.0, 4e-7), "medium"), ((2.0, 1.0, 2e-3), "highest")])
+def test_the_setting_comes_back(monkeypatch, figures, within):
+    monkeypatch.setattr(products, "_tried", lambda: figures)
+    with fastest_products():
+        assert torch.get_float32_matmul_precision() == within
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_trial_leaves_pytorch_as_it_was():
+    threads = torch.get_num_threads()
+    usual, other, error = products._tried()
+    assert min(usual, other, error) > 0.0
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "highest")
+
+
+def test_what_a_user_has_set_stays(monkeypatch):
+    monkeypatch.setattr(products, "_tried", lambda: (2.0, 1.0, 4e-7))
+    torch.set_float32_matmul_precision("high")
+    try:
+        with fastest_products() as name:
+            assert (name, torch.get_float32_matmul_precision()) == ("float32 as PyTorch is set", "high")
+    finally:
+        torch.set_float32_matmul_precision("highest")
