@@ -19,6 +19,7 @@ from clm_core.data.tokenization import digest_tokenizer
 from clm_core.errors import BackendError, DataError, ModelError, OptionError
 from clm_core.installation import install_extra
 from clm_core.launch import mailbox
+from clm_core.models.adapters.base import check_base
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
 from clm_core.models.tokenizers import SAMPLE
@@ -116,7 +117,8 @@ def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
             raise OptionError(
                 f"model_name_or_path {name}: the adapter in {resume_from} is one of {saved.base}: leave this option out"
             )
-        adapter = replace(adapter, base_revision=saved.base_revision)
+        check_base(saved)
+        adapter = replace(adapter, base_revision=saved.base_revision, base_files=saved.base_files)
     return replace(model, adapter=adapter, revision=adapter.base_revision)
 
 

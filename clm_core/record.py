@@ -17,6 +17,7 @@ RUN_FILE = "run.yaml"
 RESULTS_FILE = "results.json"
 CONFIGURATION = "config.json"
 ADAPTER = "adapter_config.json"
+ADAPTER_BASE = "adapter_base.json"
 HISTORY_FILE = "history.jsonl"
 CARD = "README.md"
 CURVE = "losses.png"
@@ -28,7 +29,7 @@ WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE, ERROR_LOG),
-    ADAPTER,
+    *(ADAPTER, ADAPTER_BASE),
 }
 """The names of the files that a run writes, besides weights."""
 

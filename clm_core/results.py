@@ -15,7 +15,7 @@ Metrics = dict[str, float | int]
 Ending = Literal["early_stopping", "time"]
 """What ends a training by itself: it waited long enough for a better evaluation, or its time is up."""
 
-Kind = Literal["run", "checkpoint", "prepared data"]
+Kind = Literal["run", "checkpoint", "prepared data", "base of an adapter"]
 State = Literal["whole", "damaged", "unproved", "unfinished"]
 """`unproved`: without checksums, because an earlier clm wrote it; `unfinished`: a run without results."""
 
@@ -175,7 +175,7 @@ class VerificationResult(Result):
     state: State
     """`damaged` if a part is; otherwise `whole` if a part is proved to be whole, and the run is finished."""
     parts: tuple[VerifiedPart, ...]
-    """The files of a run, then its checkpoints, oldest first; otherwise the one folder."""
+    """The files of a run, then its checkpoints, oldest first, or the one folder; then the base of an adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from clm_core.adapters.defaults import TARGET_MODULES
 from clm_core.backend.adapter import Adapter
 from clm_core.config import ALL_LINEAR, AdapterOptions
 from clm_core.errors import OptionError
+from clm_core.models.adapters.base import list_base
 
 
 def new_adapter(options: AdapterOptions, name_or_path: str | None, revision: str, architecture: Any) -> Adapter | None:
@@ -34,6 +35,7 @@ def new_adapter(options: AdapterOptions, name_or_path: str | None, revision: str
         modules_to_save=options.lora_modules_to_save,
         base=str(Path(name_or_path).absolute()) if is_folder else name_or_path,
         base_revision="main" if is_folder else revision,
+        base_files=list_base(name_or_path) if is_folder else None,
     )
 
 

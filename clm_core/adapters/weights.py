@@ -13,6 +13,7 @@ from clm_core.backend import Model
 from clm_core.backend.adapter import CONFIG, LORA_A, LORA_B, WEIGHTS
 from clm_core.durable import sync
 from clm_core.errors import ModelError
+from clm_core.models.adapters.base import write_base
 from clm_core.models.adapters.configuration import check_is, write_configuration
 from clm_core.models.faults import check_finite
 from clm_core.models.first_weights import uniform
@@ -97,6 +98,7 @@ def save_adapter(weights: Mapping[str, Any], model: Model, folder: Path, *, gene
     assert adapter is not None
     folder.mkdir(parents=True, exist_ok=True)
     write_weights({PREFIX + name: array for name, array in weights.items()}, folder / WEIGHTS)
+    write_base(adapter, folder)
     write_configuration(adapter, model.architecture, _targets(weights), folder / CONFIG)
     save_settings(model.architecture, folder, generation_config=generation_config)
     sync(folder)

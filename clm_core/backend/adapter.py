@@ -1,13 +1,18 @@
 """An adapter as data: which modules of which model it belongs to, its rank and its scale."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
 """How the names of the two matrices end."""
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """The files of an adapter, as peft calls them."""
+
+BASE = "adapter_base.json"
+"""Beside them: the sums of the weight files of a base in a folder, as they were when the adapter began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class Adapter:
     base_revision: str
     folder: str | None = None
     """Where the files of the adapter are; None for a new one, which is drawn from the seed of the model."""
+    base_files: Mapping[str, Any] | None = field(default=None, hash=False)
+    """Size and SHA-256 of each weight file of a base in a folder, when the adapter began; None if that is not known."""
 
     @property
     def scale(self) -> float:

@@ -221,7 +221,8 @@ def _way_out(result: VerificationResult) -> list[str]:
     first, folder = result.parts[0], shlex.quote(str(result.folder))
     if result.kind == "prepared data":
         return [f"next        {AGAIN}"] if first.faults else []
-    left = [part.folder for part in result.parts[1:] if part.state in ("whole", "unproved")]
+    checkpoints = (part for part in result.parts[1:] if part.kind == "checkpoint")
+    left = [part.folder for part in checkpoints if part.state in ("whole", "unproved")]
     if result.kind == "checkpoint" or first.state in ("whole", "unproved"):
         return []
     if not left:

@@ -1,16 +1,20 @@
 """`clm verify`: check a run, a checkpoint or prepared data against the checksums in its record."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from clm_core import marker, record
+from clm_core.backend.adapter import Adapter
 from clm_core.commands import summary
 from clm_core.commands.call import Call
 from clm_core.data import manifest
 from clm_core.data.prepared import Prepared
 from clm_core.durable.checksums import Listed
-from clm_core.errors import DataError, OptionError, OutputError
+from clm_core.errors import DataError, ModelError, OptionError, OutputError
+from clm_core.models.adapters.base import base_faults
+from clm_core.models.adapters.finding import adapter_beside_its_base
 from clm_core.paths import likely
 from clm_core.results import Kind, State, VerificationResult, VerifiedPart
 from clm_core.screen.exit_codes import ExitCode
@@ -60,13 +64,21 @@ def _looks(folder: Path) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]
     """What to check, and how: the parts of a run, or what else is in the folder."""
     if _is_checkpoint(folder):
         yield _checkpoint, folder
+        yield from _bases([folder])
     elif _has(folder, *OF_DATA):
         yield _data, folder
     elif (found := _checkpoints_in(folder)) or _has(folder, *OF_A_RUN):
         yield _run, folder
         yield from ((_checkpoint, path) for path in found)
+        yield from _bases([folder, *found])
     else:
         raise OptionError(_nothing(folder))
+
+
+def _bases(folders: Sequence[Path]) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]]:
+    """The base of the adapter that is in one of these folders, if it is where it was and its sums are known."""
+    if adapter := next(filter(None, map(adapter_beside_its_base, folders)), None):
+        yield partial(_base, adapter), Path(adapter.base)
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -111,6 +123,15 @@ def _checkpoint(folder: Path) -> VerifiedPart:
         return _part("checkpoint", folder, [f"{marker.MARKER} is missing: it is not complete, and is never used"])
     faults = [*_linked(folder, marker.MARKER), *marker.faults(folder)]
     return _part("checkpoint", folder, faults, None if faults else marker.read(folder).get(marker.FILES))
+
+
+def _base(adapter: Adapter, folder: Path) -> VerifiedPart:
+    try:
+        faults = base_faults(adapter)
+    except ModelError as error:
+        return _part("base of an adapter", folder, [_without(error, folder)])
+    beside = [f"{fault} since the adapter in {adapter.folder} was trained beside it" for fault in faults]
+    return _part("base of an adapter", folder, beside, None if faults else dict(adapter.base_files or {}))
 
 
 def _data(folder: Path) -> VerifiedPart:

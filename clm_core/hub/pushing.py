@@ -18,6 +18,8 @@ from clm_core.hub import account, prepared_data, run_files
 from clm_core.hub.account import DatasetFacts, Hub, Repository
 from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import refuse_link, upload
+from clm_core.models.adapters.base import check_base
+from clm_core.models.adapters.finding import adapter_beside_its_base
 from clm_core.record import (
     CARD,
     RESULTS_FILE,
@@ -52,6 +54,8 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
     results, options = _record(run)
     if damaged := [RESULTS_FILE] if have_changed(results) else model_faults(run):
         raise OutputError(f"{run} is damaged: {', '.join(damaged)}: nothing is uploaded (see `clm verify`)")
+    if adapter := adapter_beside_its_base(run):
+        check_base(adapter)
     earlier = results.get("hub") or {}
     repository = Repository(
         id=config.hub_model_id or earlier.get("repository") or options.get("hub_model_id") or name_of(run),

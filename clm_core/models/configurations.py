@@ -10,6 +10,7 @@ from typing import Any
 from clm_core.backend import Model
 from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
 from clm_core.errors import ModelError, OptionError, did_you_mean, similar
+from clm_core.models.adapters.base import check_base
 from clm_core.models.adapters.finding import find_adapter, where_is
 from clm_core.models.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
 from clm_core.models.causality import make_causal
@@ -64,6 +65,8 @@ def described(
     """
     name, revision = options.model_name_or_path, options.model_revision
     adapter = find_adapter(name, revision) if name else None
+    if adapter:
+        check_base(adapter)
     return Model(
         name_or_path=adapter.base if adapter else name,
         revision=adapter.base_revision if adapter else revision,

@@ -1,13 +1,15 @@
 """Adapters that there are: found in a folder or on the Hub, with the model that they belong to."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clm_core.backend.adapter import CONFIG, WEIGHTS, Adapter
+from clm_core.backend.adapter import BASE, CONFIG, WEIGHTS, Adapter
 from clm_core.config import TokenizerOptions
 from clm_core.errors import ModelError
+from clm_core.models.adapters.base import read_base
 from clm_core.models.adapters.configuration import read_configuration
 from clm_core.paths import is_path
 
@@ -42,7 +44,16 @@ def find_adapter(name: str, revision: str) -> Adapter | None:
             f"{file}: its model {base} is an adapter itself: merge that one (clm merge-adapter "
             f"{shlex.quote(adapter.base)} -o DIR), and name the model that this makes in base_model_name_or_path"
         )
-    return adapter
+    kept = _file(name, revision, BASE) if base.is_dir() else None
+    return replace(adapter, base_files=read_base(kept)) if kept else adapter
+
+
+def adapter_beside_its_base(folder: Path) -> Adapter | None:
+    """The adapter in a folder, where its model is a folder that is at its place; else None, whatever the reason."""
+    with suppress(ModelError):
+        adapter = find_adapter(str(folder), "main")
+        return adapter if adapter and adapter.base_files is not None else None
+    return None
 
 
 def where_is(options: Options, *files: str) -> Options:
