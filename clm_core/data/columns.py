@@ -3,8 +3,11 @@
 The columns may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
 """
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -31,6 +34,9 @@ OTHER_WAYS = {
     ("question", "answer"): "--prompt-column question --completion-column answer",
 }
 """What to do with data that has these columns, and no text."""
+
+NUMBERS = bool | int | float | Decimal
+"""What a template takes besides text."""
 
 SHOWN = 10
 """How many names an error lists."""
@@ -61,25 +67,31 @@ def row_document(row: Any, wanted: Wanted, place: str) -> Any:
     """The document of a row, or None where it has none."""
     if not wanted.are_texts:
         return wanted.document([_cell(row, column) for column in (*wanted.columns, *wanted.optional)], place)
-    return wanted.document([encodable(row_text(row, column, place), place) for column in wanted.columns], place)
+    texts = (row_text(row, column, place, numbers=wanted.takes_numbers) for column in wanted.columns)
+    return wanted.document([encodable(text, place) for text in texts], place)
 
 
-def row_text(row: Any, column: str, place: str) -> str | None:
-    """The text of a row, or None where it has none.
+def row_text(row: Any, column: str, place: str, *, numbers: bool = False) -> str | None:
+    """The text of a row, or None where it has none; `numbers` are taken too, and booleans, as JSON writes them.
 
     Raises:
         DataError: the column contains something that is not text.
     """
     cell = row[column] if isinstance(row, dict) and column in row else _cell(row, column)
-    return _joined(cell, column, place)
+    return _joined(cell, column, place, numbers=numbers)
 
 
 def arrow_documents(table: Any, wanted: Wanted, place: Any, first: int = 1) -> Iterator[Any]:
     """The document of each row of a `pyarrow.Table`, which begins with this row of a file or data set."""
-    cells = [_arrow_cells(table, column, str(place), are_texts=wanted.are_texts) for column in wanted.columns]
+    cells: list[Iterator[Any]] = [_arrow_cells(table, column) for column in wanted.columns]
+    if wanted.are_texts:
+        to_text = partial(_joined, place=str(place), numbers=wanted.takes_numbers)
+        cells = [
+            map(partial(to_text, column=column), found) for column, found in zip(wanted.columns, cells, strict=True)
+        ]
     for column in wanted.optional:
         is_there = column in table.column_names
-        cells.append(_arrow_cells(table, column, str(place), are_texts=False) if is_there else _nothing(table))
+        cells.append(_arrow_cells(table, column) if is_there else _nothing(table))
     return (wanted.document(row, f"{place}, row {at}") for at, row in enumerate(zip(*cells, strict=True), first))
 
 
@@ -122,7 +134,7 @@ def shown_names(names: Iterable[str]) -> str:
     return ", ".join(found[:SHOWN]) + more
 
 
-def _arrow_cells(table: Any, column: str, place: str, *, are_texts: bool) -> Iterator[Any]:
+def _arrow_cells(table: Any, column: str) -> Iterator[Any]:
     import pyarrow
     import pyarrow.compute
 
@@ -134,8 +146,7 @@ def _arrow_cells(table: Any, column: str, place: str, *, are_texts: bool) -> Ite
         values = pyarrow.compute.struct_field(values, names[0])
     rest = ".".join(names[1:])
     for value in values.to_pylist(maps_as_pydicts="strict"):
-        cell = _cell(value, rest) if rest else value
-        yield _joined(cell, column, place) if are_texts else cell
+        yield _cell(value, rest) if rest else value
 
 
 def _nothing(table: Any) -> Iterator[Any]:
@@ -183,7 +194,9 @@ def _cell(row: Any, column: str) -> Any:
     return value
 
 
-def _joined(value: Any, column: str, place: str) -> str | None:
+def _joined(value: Any, column: str, place: str, *, numbers: bool = False) -> str | None:
+    if numbers and not isinstance(value, str):
+        value = [_as_json(item) for item in value] if isinstance(value, list) else _as_json(value)
     if isinstance(value, bytes):  # From programs that do not mark text as such in Parquet.
         value = _decoded(value, column, place)
     if value is None or isinstance(value, str):
@@ -193,7 +206,16 @@ def _joined(value: Any, column: str, place: str) -> str | None:
         return JOINER.join(text for text in texts if text is not None)
     has_roles = isinstance(value, list) and any(isinstance(item, dict) and "role" in item for item in value)
     hint = f": for messages, --messages-column {shlex.quote(column)}" if has_roles else ""
+    if isinstance(value, NUMBERS):
+        hint = f": a template makes text of it, such as --text-template {shlex.quote(f'{{{column}}}')}"
     raise DataError(f"{place}: column {column!r} contains {type(value).__name__} {str(value)[:40]!r}, not text{hint}")
+
+
+def _as_json(value: Any) -> Any:
+    """A number or a boolean as JSON writes it; anything else as it is."""
+    if isinstance(value, Decimal):  # As Parquet may have them; JSON has no name for such a number, but the same text.
+        return str(value)
+    return json.dumps(value) if isinstance(value, NUMBERS) else value
 
 
 def _decoded(value: bytes, column: str, place: str) -> str:

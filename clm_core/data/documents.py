@@ -34,6 +34,8 @@ class Wanted:
     """From what is in the columns, and the place of the row; None where there is no document."""
     are_texts: bool = True
     """Whether the columns have texts, or messages."""
+    takes_numbers: bool = False
+    """Whether numbers and booleans in the columns are taken, as JSON writes them."""
     optional: tuple[str, ...] = ()
     """Columns that are read too, after these, where they are there."""
     text: str | None = None
@@ -58,7 +60,7 @@ def wanted(
         return Wanted(columns, partial(_conversation, [*columns.values()]), are_texts=False, optional=(TOOLS,))
     if text_template:
         template = Template.parse(text_template, completion_column)
-        return Wanted(dict.fromkeys(template.columns, "text_template"), template.filled)
+        return Wanted(dict.fromkeys(template.columns, "text_template"), template.filled, takes_numbers=True)
     if prompt_column and completion_column:
         columns = {prompt_column: "prompt_column", completion_column: "completion_column"}
         return Wanted(columns, lambda cells, place: _prompted(cells[0], cells[-1]))

@@ -1,12 +1,15 @@
 """Prompts and completions: what counts of a row, from its columns to the mask on disk."""
 
 import json
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
@@ -17,6 +20,7 @@ from clm_core.data import merging, preparation
 from clm_core.data.manifest import read_manifest
 from clm_core.data.preparation import Preparation
 from clm_core.data.prepared import Prepared
+from clm_core.data.readers.files import Layout, expand, read
 from clm_core.errors import DataError
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -164,6 +168,8 @@ def test_what_looks_like_a_special_token_is_text_in_a_prompt_and_in_a_completion
         ("{question}\n{answer}.", "answer", {"question": "a", "answer": "b"}, ("a\n", "b.")),
         ("{question}{input}\n{answer}", "answer", {"question": "a", "input": None, "answer": "b"}, ("a\n", "b")),
         ("{it.question}: {it.answer}", "it.answer", {"it": {"question": "a", "answer": ["b", "c"]}}, ("a: ", "b c")),
+        ("{question}{input}: {answer}", "answer", {"question": 0, "input": True, "answer": 0.25}, ("0true: ", "0.25")),
+        ("{question}-{input}", None, {"question": [1, "a", None], "input": False}, ("1 a-false", "")),
     ],
 )
 def test_a_template_is_filled_in(tokenizer, tmp_path, template, completion, row, expected):
@@ -180,6 +186,24 @@ def test_a_template_is_filled_in(tokenizer, tmp_path, template, completion, row,
     masked = ids[:0] if mask is None else ids[mask == 0]
     assert tokenizer.decode(ids) == "".join(expected)
     assert tokenizer.decode(masked) == (expected[0] if completion else "")
+
+
+def test_numbers_and_booleans_are_the_same_text_from_json_parquet_and_csv(tmp_path):
+    row = {"whole": 1234567, "half": 0.5, "yes": True}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (tmp_path / "a.csv").write_text("whole,half,yes\n1234567,0.5,true\n")
+    columns = {name: [value] for name, value in row.items()} | {"whole": [Decimal(1234567)]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    layout = Layout(text_template="{whole} {half} {yes}")
+    found = {tuple(read(file, layout)) for file in expand("train_file", [str(tmp_path / "a.*")])}
+    assert found == {("1234567 0.5 true",)}
+
+
+def test_a_number_in_the_place_of_a_text_is_an_error_that_says_how_to_take_it(tokenizer, tmp_path):
+    with pytest.raises(
+        DataError, match=r"row 1: column 'answer' contains int '5', not text: .*template '\{answer\}'$"
+    ):
+        prepare(tokenizer, tmp_path, [("how many?", 5)])
 
 
 def test_rows_without_a_prompt_or_a_completion_are_left_out_and_counted(tokenizer, tmp_path):
