@@ -68,7 +68,10 @@ class TrainingResult(Result):
     before: Metrics | None
     """The metrics on the validation split before the first step; None if it was not evaluated."""
     after: Metrics | None
-    """The metrics after the last step or, with `load_best_model_at_end`, of the best checkpoint."""
+    """The metrics after the last step or, with `load_best_model_at_end`, of the best checkpoint.
+
+    None where these were not evaluated: without validation data, `eval_strategy` no, or `max_train_time` was up.
+    """
     history: tuple[dict[str, Any], ...]
     """Every reported loss and every evaluation, in order."""
     ledger: dict[str, Any]

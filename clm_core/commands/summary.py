@@ -40,7 +40,7 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
         f"trained     {result.steps:,} step{'s' * (result.steps != 1)}, {result.epochs:.2f} epochs, "
         f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s",
         *_ending(config, result),
-        *_before_and_after(result),
+        *(_before_and_after(result) or _not_scored(result)),
         *(
             [f"completion  {completion.prompt}{completion.completion.rstrip()}"]
             if completion and completion.completion.strip()
@@ -234,6 +234,20 @@ def _way_out(result: VerificationResult) -> list[str]:
 def on_sample(config: Any) -> bool:
     """Whether no data is named, so that it is the built-in sample."""
     return not any(getattr(config, name, None) for name in resolve.DATA)
+
+
+def _not_scored(result: TrainingResult) -> list[str]:
+    """Of a training whose time was up between two evaluations, the perplexity of the last one, and what to do."""
+    scored = [line for line in result.history if "eval_loss" in line]
+    if result.stopped_by != "time" or not scored:
+        return []
+    last, folder = scored[-1], shlex.quote(str(result.output_dir))
+    when = "before training" if last["step"] == 0 else f"at step {last['step']:,}"
+    return [
+        f"perplexity  not known after step {result.steps:,}, as the time was up between two evaluations; "
+        f"{when}: {last['eval_perplexity']:,.2f}",
+        f"            to score the model: clm --backend {result.backend} evaluate --model-name-or-path {folder}",
+    ]
 
 
 def _before_and_after(result: TrainingResult) -> list[str]:

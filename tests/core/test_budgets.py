@@ -8,6 +8,7 @@ from small_corpus import SMALL
 from support.folders import history
 
 import clm_core as clm
+from clm_core.commands.summary import of_training
 from clm_core.config import TrainConfig
 from clm_core.config.values import duration, seconds
 from clm_core.errors import OptionError
@@ -106,6 +107,14 @@ def test_a_training_whose_time_is_up_leaves_the_model_of_its_last_step(train, tm
     run = tmp_path / "run"
     assert json.loads((run / "results.json").read_text())["stopped_by"] == "time"
     assert (run / "model.safetensors").read_bytes() == (run / "checkpoint-1" / "model.safetensors").read_bytes()
+
+
+def test_the_summary_says_how_to_score_a_model_whose_time_was_up_between_two_evaluations(train):
+    run = train(**OPTIONS, max_train_time=MOMENT)
+    said = of_training(TrainConfig(), run, None)
+    assert run.after is None
+    assert "perplexity  not known after step 1, as the time was up between two evaluations; before training: " in said
+    assert "to score the model: clm --backend bigram evaluate --model-name-or-path run" in said
 
 
 def test_a_person_comes_before_the_clock(tmp_path):

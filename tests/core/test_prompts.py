@@ -200,9 +200,7 @@ def test_numbers_and_booleans_are_the_same_text_from_json_parquet_and_csv(tmp_pa
 
 
 def test_a_number_in_the_place_of_a_text_is_an_error_that_says_how_to_take_it(tokenizer, tmp_path):
-    with pytest.raises(
-        DataError, match=r"row 1: column 'answer' contains int '5', not text: .*template '\{answer\}'$"
-    ):
+    with pytest.raises(DataError, match=r"row 1: column 'answer' contains int '5', not text: .*template '\{answer\}'$"):
         prepare(tokenizer, tmp_path, [("how many?", 5)])
 
 
