@@ -38,7 +38,7 @@ class Head:
 
         def score(hidden: torch.Tensor) -> torch.Tensor:
             found.append(mean_loss(hidden, self._output, targets, tokens))
-            return found[0].expand(*hidden.shape[:-1], 1)
+            return found[0].expand(*hidden.shape[:-1], 1).clone()  # FSDP2 warns of a view.
 
         with self.without_logits(score):
             outputs = call()
