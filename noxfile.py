@@ -176,7 +176,7 @@ def scale(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`, or `loaders`."""
+    """Benchmarks, which take minutes and are no tests: `nox -s bench -- prepare`, `loaders` or `train`."""
     name, *arguments = session.posargs or ["prepare"]
     session.install(*([".[fast]"] if name == "prepare" else [".[pt,tf]", TORCH]))
     session.run("python", f"tests/bench/{name}.py", *arguments)

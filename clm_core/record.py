@@ -25,6 +25,9 @@ LOGS = "logs"
 UPLOADING = ".upload-"
 """Prefix of the name of a folder that holds a checkpoint during its upload."""
 
+MEASURED = ("tokens_per_second", "peak_memory_bytes")
+"""What a line of the history has that is another each time, though the training is the same."""
+
 WRITTEN = {
     *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),

@@ -81,6 +81,8 @@ class TrainingResult(Result):
     versions: dict[str, str]
     chosen: dict[str, str] = field(default_factory=dict)
     """What the backend decided by itself, such as `matrix products`: which of several ways was the fastest here."""
+    peak_memory_bytes: int | None = None
+    """The most memory that this process, or its accelerator, has had in use until the last step; None if unknown."""
     stopped_by: Ending | None = None
     """What ended the training before its last step: `early_stopping`, or `time`, after which it may go on."""
     best: dict[str, Any] | None = None

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """Of glibc's mallopt: how much unused memory at its end the heap may have, and how many blocks may be outside of it."""
 
@@ -15,6 +17,15 @@ USUAL = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65536}
 """What they are by glibc's manual, mallopt(3)."""
 
 SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def peak_of_accelerator() -> int | None:
+    """The most of its memory that tensors of this process have had at once, in bytes; None where there is none."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device is None:
+        return None
+    found: int | None = getattr(torch.get_device_module(device), "max_memory_allocated", lambda: None)()
+    return found
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from clm_pt.arguments import training_arguments
 from clm_pt.auxiliary import adds_to_loss, head_beside, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
 from clm_pt.head import head_of
+from clm_pt.memory import peak_of_accelerator
 from clm_pt.modeling import load, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying, give_rate
 from clm_pt.optimizers import DefinedOptimizer
@@ -245,7 +246,8 @@ class ScheduledTrainer(Trainer):
     def report_step(self) -> None:
         """Report a step, and have Trainer do what is to follow."""
         step = self.state.global_step
-        self.job.report(StepDone(step=step, loss=self.loss, grad_norm=self.grad_norm, auxiliary_loss=self.added_loss))
+        done = StepDone(step=step, loss=self.loss, grad_norm=self.grad_norm, auxiliary_loss=self.added_loss)
+        self.job.report(replace(done, peak_memory_bytes=peak_of_accelerator()))
         # Now that it is known whether the training is to stop.
         self.control.should_evaluate, self.control.should_save = self.job.evaluates_at(step), self.job.saves_at(step)
         self.control.should_log = self.job.schedule.logs_at(step)

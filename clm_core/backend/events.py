@@ -39,6 +39,8 @@ class StepDone:
     """Global norm of the gradient before clipping, where the backend has gradients."""
     auxiliary_loss: float | None = None
     """What the model adds to `loss` in training, such as for the balance of its experts, times its coefficient."""
+    peak_memory_bytes: int | None = None
+    """The most memory of an accelerator that the process has had in use; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

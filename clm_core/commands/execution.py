@@ -212,6 +212,7 @@ def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:
         checkpoint=recorder.checkpoint,
         versions=versions(plan.request.backend.requires),
         chosen=recorder.chosen,
+        peak_memory_bytes=recorder.peak_memory_bytes,
         stopped_by=recorder.stopped_by,
         best=best,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from clm_core.checkpoints import backend_of, list_complete
 from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
 from clm_core.data.manifest import AGAIN, documents_read
+from clm_core.durable.disk_errors import shown as size
 from clm_core.hub.pushing import command_for
 from clm_core.marker import PREFIX
 from clm_core.options import resolve, shown
@@ -38,7 +39,7 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     prompt = PROMPT if on_sample(config) else "Once upon a time"
     lines = [
         f"trained     {result.steps:,} step{'s' * (result.steps != 1)}, {result.epochs:.2f} epochs, "
-        f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s",
+        f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s{_memory(result)}",
         *_ending(config, result),
         *(_before_and_after(result) or _not_scored(result)),
         *(
@@ -54,6 +55,10 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     if on_sample(config):
         lines.append(f"the guide   {command} train --config eli5   (DistilGPT2 on ELI5, from the Hub)")
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
+
+
+def _memory(result: TrainingResult) -> str:
+    return f", with {size(result.peak_memory_bytes)} of memory" if result.peak_memory_bytes else ""
 
 
 def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:

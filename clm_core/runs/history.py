@@ -17,6 +17,7 @@ from clm_core.results import Ending, Metrics
 from clm_core.runs.best import Best
 from clm_core.runs.changes import Changes
 from clm_core.runs.kept_history import PENDING_FILE, history_of, pending_of
+from clm_core.runs.memory import peak_memory
 from clm_core.runs.spikes import Spikes
 from clm_core.schedule import Schedule, TokenCount
 from clm_core.screen.progress import Bar, Progress
@@ -79,6 +80,8 @@ class Recorder:
         """Seconds from the first step to the last, including evaluations and checkpoints."""
         self.evaluating = 0.0
         """Seconds spent on evaluations, which do not count for the training speed."""
+        self.peak_memory_bytes: int | None = None
+        """The most memory that was in use until the last step."""
         self.chosen: dict[str, str] = {}
         """What the backend decided by itself."""
         self.stopped_by: Ending | None = None
@@ -164,6 +167,7 @@ class Recorder:
         self.step = event.step
         self.begin()
         self._give_time(event.step)
+        self.peak_memory_bytes = event.peak_memory_bytes or peak_memory()
         self.pending.append(event.loss)
         if event.auxiliary_loss is not None:
             self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
@@ -201,6 +205,7 @@ class Recorder:
                 "grad_norm": event.grad_norm,
                 "tokens": tokens,
                 "tokens_per_second": round(rate, 1),
+                **({"peak_memory_bytes": self.peak_memory_bytes} if self.peak_memory_bytes else {}),
             }
         )
         added = "".join(f"auxiliary loss {value:.3f}, " for value in auxiliary.values())

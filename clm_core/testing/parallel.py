@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from clm_core.backend import Backend
-from clm_core.record import HISTORY_FILE
+from clm_core.record import HISTORY_FILE, MEASURED
 from clm_core.testing.applying import where
 from clm_core.testing.tiny import read_weights
 
@@ -57,7 +57,7 @@ def _run(backend: Backend, folder: Path, devices: str) -> list[dict[str, Any]]:
     assert found.returncode == 0, found.stderr
     assert f"{devices} device" in found.stderr
     lines = (folder / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name != "tokens_per_second"} for line in lines]
+    return [{name: value for name, value in json.loads(line).items() if name not in MEASURED} for line in lines]
 
 
 def _clm(backend: Backend, *arguments: str) -> subprocess.CompletedProcess[str]:

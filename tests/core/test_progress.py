@@ -9,6 +9,7 @@ import pytest
 from clm_core.backend import StepDone
 from clm_core.config import TrainConfig
 from clm_core.runs.history import Recorder
+from clm_core.runs.memory import peak_memory
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import PlainProgress, Progress, TerminalProgress
 
@@ -75,6 +76,17 @@ def test_units_are_words(clock):
         bar.note("")
         assert last_line(stream) == "preparing: 1,500 documents [00:00, 250 documents/s]"
     assert "0 documents" in first
+
+
+def test_the_peak_of_memory_is_the_accelerators_or_that_of_the_process(tmp_path):
+    schedule = Schedule.from_config(TrainConfig(max_steps=2, logging_steps=1), blocks=16)
+    followed = Recorder(schedule, tmp_path, Progress(), block_size=11, validation_blocks=0, bytes_per_token=1.0)
+    with followed.recording():
+        followed(StepDone(step=1, loss=1.0))
+        followed(StepDone(step=2, loss=1.0, peak_memory_bytes=7))
+    of_process, of_accelerator = (line["peak_memory_bytes"] for line in followed.history)
+    assert of_process == pytest.approx(peak_memory(), rel=0.1)
+    assert (of_accelerator, followed.peak_memory_bytes) == (7, 7)
 
 
 def test_tokens_a_second_are_those_since_the_last_report(clock, tmp_path):

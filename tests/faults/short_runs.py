@@ -15,6 +15,8 @@ from typing import Any
 import injection
 from injection import NOTHING, Fault
 
+from clm_core.record import MEASURED
+
 HERE = Path(__file__).parent
 DOCUMENTS = [f"Why is sky number {number} so blue? Because light scatters {number * 7} times." for number in range(24)]
 SETTINGS = {
@@ -35,7 +37,7 @@ SETTINGS = {
 TINY = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "n_positions": 16}
 """The configuration of the model; it has dropout, unless it is told not to."""
 
-TIMES = ("seconds", "tokens_per_second", "versions")
+TIMES = ("seconds", *MEASURED, "versions")
 NOT_COMPARED = ("trainer_state.json", ".lock")
 """What one of the frameworks keeps for itself, and a lock, which names a process."""
 

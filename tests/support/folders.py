@@ -2,6 +2,8 @@
 
 import json
 
+from clm_core.record import MEASURED
+
 
 def names(folder):
     """Of the files and folders in it, but for locks, stamps and the cache of a test."""
@@ -11,4 +13,4 @@ def names(folder):
 def history(folder):
     """The lines of a run's history, without how fast it was."""
     lines = (folder / "history.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_second"} for line in lines]
+    return [{key: value for key, value in json.loads(line).items() if key not in MEASURED} for line in lines]

@@ -1,0 +1,245 @@
+"""Times training steps of a new DistilGPT2: the guide's script, a bare loop, and clm, each in a process of its own.
+
+    nox -s bench -- train --backends pt keras --shapes 8x128 4x512 --precisions fp32 bf16 --rounds 5
+
+A shape is blocks x tokens in a step. Each process computes with one thread, and its seconds are those of its CPU, which
+other programs on the machine do not change much. The first step is left out. Each way runs once a round, in turn, and
+the table has medians over steps, and then over rounds; memory is the most of all rounds, in the steps and over all.
+The share of the limit is that of the seconds that the machine's fastest products of such numbers would take.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STEPS = 5
+WAYS = {"pt": ("guide", "bare", "clm"), "tf": ("guide", "clm"), "keras": ("clm",)}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
+
+
+def main() -> None:
+    """Run every way in turn, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backends", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--shapes", nargs="+", default=["8x128", "4x512"])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(child(*given.child)))
+        return
+    rates = {precision: ask("rate", "pt", "1x1", precision)["rate"] for precision in given.precisions}
+    print(*(f"{precision} products: {rate / 1e9:.0f} GFLOP/s" for precision, rate in rates.items()), sep="\n")
+    cases = [(b, way, s, p) for b in given.backends for s in given.shapes for p in given.precisions for way in WAYS[b]]
+    found = {case: [] for case in cases}
+    for _ in range(given.rounds):
+        for backend, way, shape, precision in cases:
+            found[backend, way, shape, precision].append(ask(way, backend, shape, precision))
+    print("\n".join(table(found, rates)))
+
+
+def table(found: dict, rates: dict[str, float]) -> list[str]:
+    """A row for each way."""
+    lines = [
+        "| step | precision | backend | way | CPU s | x guide | % of the limit | MB in steps | MB | start, CPU s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (backend, way, shape, precision), rounds in found.items():
+        seconds = statistics.median(each["step"] for each in rounds)
+        guide = found.get((backend, "guide", shape, precision))
+        ratio = f"{statistics.median(each['step'] for each in guide) / seconds:.2f}" if guide else "-"
+        limit = 100 * flops(shape) / rates[precision] / seconds
+        in_steps, over_all = (max(each[name] for each in rounds) for name in ("in_steps", "peak"))
+        start = statistics.median(each["start"] for each in rounds)
+        lines.append(
+            f"| {shape} | {precision} | {backend} | {way} | {seconds:.2f} | {ratio} | {limit:.0f} | {in_steps:,.0f} "
+            f"| {over_all:,.0f} | {start:.1f} |"
+        )
+    return lines
+
+
+def flops(shape: str) -> float:
+    """Of a step: 6 for each parameter and token but for positions, and the products within attention."""
+    blocks, length = map(int, shape.split("x"))
+    layers, width, vocabulary = 6, 768, 50_257
+    parameters = 12 * layers * width**2 + vocabulary * width
+    return 6.0 * parameters * blocks * length + 12.0 * layers * width * length * blocks * length
+
+
+def ask(way: str, backend: str, shape: str, precision: str) -> dict:
+    """What a process finds that does one thing."""
+    command = [sys.executable, __file__, "--child", way, backend, shape, precision]
+    environment = {**os.environ, **ONE_THREAD, **QUIET}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{way}, {backend}, {shape}, {precision}:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def child(way: str, backend: str, shape: str, precision: str) -> dict:
+    """The rate of products, or the CPU seconds and the peak of memory of a few steps."""
+    if way == "rate":
+        return {"rate": rate(precision)}
+    blocks, length = map(int, shape.split("x"))
+    marks: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = {"guide": guide_pt if backend == "pt" else guide_tf, "bare": bare, "clm": clm}[way]
+        arguments = (backend,) if way == "clm" else ()
+        run(
+            *arguments,
+            new_blocks(blocks, length),
+            blocks,
+            precision == "bf16",
+            Path(folder),
+            lambda: marks.append(mark()),
+        )
+    times = [after - before for (before, _), (after, _) in itertools.pairwise(marks)]
+    return {
+        "step": statistics.median(times),
+        "start": marks[0][0] - times[0],
+        "in_steps": marks[-1][1],
+        "peak": mark()[1],
+    }
+
+
+def mark() -> tuple[float, int]:
+    """CPU seconds and the peak of memory in MB until now."""
+    from clm_core.runs.memory import peak_memory
+
+    return time.process_time(), (peak_memory() or 0) // 1_000_000
+
+
+def rate(precision: str) -> float:
+    """Floating point operations a second of the fastest product that PyTorch has here, on one core."""
+    import torch
+
+    size, found = 2048, []
+    kind = torch.float32 if precision == "fp32" else torch.bfloat16
+    one = (torch.rand(size, size) - 0.5).to(kind)
+    for setting in ("highest", "medium"):
+        torch.set_float32_matmul_precision(setting)
+        for _ in range(4):
+            started = time.thread_time()
+            one @ one
+            found.append(time.thread_time() - started)
+    return 2.0 * size**3 / min(found)
+
+
+def new_blocks(blocks: int, length: int):
+    """Blocks without meaning, enough for all steps."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 50_257, (blocks * STEPS, length)).astype(np.uint16)
+
+
+def architecture():
+    """That of DistilGPT2."""
+    from transformers import GPT2Config
+
+    return GPT2Config(n_layer=6)
+
+
+def clm(backend, blocks, batch, bf16, folder, done) -> None:
+    """A training of clm, without an evaluation; the checkpoint at its end is not in the steps."""
+    from clm_core.backend import Model, StepDone, TrainingJob
+    from clm_core.config import TrainConfig
+    from clm_core.registry import get_backend
+    from clm_core.schedule import Schedule
+
+    chosen = get_backend(backend)
+    chosen.start(verbose=False)
+    given = {"block_size": blocks.shape[1], "max_steps": STEPS, "per_device_train_batch_size": batch, "bf16": bf16}
+    config = TrainConfig(**given, eval_strategy="no", save_strategy="no")
+    (folder / "model").mkdir()
+    chosen.train(
+        TrainingJob(
+            model=Model(name_or_path=None, revision="main", architecture=architecture(), seed=0),
+            train=blocks,
+            validation=None,
+            schedule=Schedule.from_config(config, blocks=len(blocks)),
+            config=config,
+            options=chosen.options(),
+            output_dir=folder,
+            model_dir=folder / "model",
+            resume_from=None,
+            report=lambda event: done() if isinstance(event, StepDone) else None,
+            backend=backend,
+        )
+    )
+
+
+def guide_pt(blocks, batch, bf16, folder, done) -> None:
+    """The guide's PyTorch tab: Trainer with its defaults."""
+    import torch
+    from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+
+    class Marking(TrainerCallback):
+        def on_step_end(self, *args, **kwargs) -> None:
+            done()
+
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=STEPS,
+        per_device_train_batch_size=batch,
+        bf16=bf16,
+        use_cpu=not torch.accelerator.is_available(),
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    Trainer(GPT2LMHeadModel(architecture()), arguments, train_dataset=rows_of(blocks), callbacks=[Marking()]).train()
+
+
+def rows_of(blocks) -> list[dict]:
+    """As the guide's data set gives them."""
+    import torch
+
+    ids = [torch.from_numpy(block.astype("int64")) for block in blocks]
+    return [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row.clone()} for row in ids]
+
+
+def bare(blocks, batch, bf16, folder, done) -> None:
+    """What one would write without a library."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(architecture()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for start in range(0, len(blocks), batch):
+        ids = torch.from_numpy(blocks[start : start + batch].astype("int64"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        done()
+
+
+def guide_tf(blocks, batch, bf16, folder, done) -> None:
+    """The guide's TensorFlow tab: `fit` with AdamWeightDecay."""
+    import tensorflow as tf
+    import tf_keras
+    from transformers import AdamWeightDecay, TFGPT2LMHeadModel
+
+    if bf16:
+        tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    ids = blocks.astype("int64")
+    data = tf.data.Dataset.from_tensor_slices({"input_ids": ids, "attention_mask": ids * 0 + 1, "labels": ids})
+    model = TFGPT2LMHeadModel(architecture())
+    model.compile(optimizer=AdamWeightDecay(learning_rate=2e-5, weight_decay_rate=0.01))
+    marking = tf_keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: done())
+    model.fit(data.batch(batch), epochs=1, callbacks=[marking], verbose=0)
+
+
+if __name__ == "__main__":
+    main()
