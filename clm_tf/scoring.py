@@ -6,11 +6,13 @@ import numpy as np
 import tensorflow as tf
 from transformers import TFPreTrainedModel
 
-from clm_core.backend import IGNORED, Blocks, EvaluationJob, Logits, Report, Score
+from clm_core.backend import Blocks, EvaluationJob, Logits, Report, Score
 from clm_core.stopping import Stop
 from clm_tf import modeling
 from clm_tf.datasets import evaluation_dataset
 from clm_tf.devices import strategy_of
+from clm_tf.head import head_behind
+from clm_tf.losses import sums_in_chunks, targets_of, token_losses
 from clm_tf.sharing import shared_scorer
 from clm_tf.together import Together, with_others
 
@@ -34,11 +36,10 @@ def scorer(model: TFPreTrainedModel, *, stop: Stop | None = None) -> Callable[[B
     """
 
     def sums(input_ids: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.cast(model(input_ids, training=False, return_dict=True).logits[:, :-1], tf.float32)
-        labels = labels[:, 1:]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.nn.relu(labels), logits)
-        losses = tf.where(labels == IGNORED, 0.0, losses)
-        hits = tf.argmax(logits, axis=-1) == labels
+        logits = model(input_ids, training=False, return_dict=True).logits
+        if head := head_behind(logits):
+            return sums_in_chunks(head.hidden, head.output(), targets_of(labels))
+        losses, hits = token_losses(tf.cast(logits, tf.float32), targets_of(labels))
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.math.count_nonzero(hits)
 
     return shared_scorer(sums, model.distribute_strategy, stop)

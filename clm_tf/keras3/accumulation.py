@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from clm_tf.keras3.decoder import Decoder
+from clm_tf.losses import targets_of, token_losses
 
 APART = 2**32
 """What the numbers of a batch, from which dropout is drawn, differ by from device to device."""
@@ -41,10 +42,9 @@ def _loss_and_gradients(
 
     def add(start: tf.Tensor, loss: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with tf.GradientTape() as tape:
-            logits = model(ids[start : start + size], training=True)[:, :-1]
-            wanted = labels[start : start + size, 1:]
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.nn.relu(wanted), logits)
-            share = tf.reduce_sum(tf.where(wanted < 0, 0.0, losses)) / tokens
+            logits = model(ids[start : start + size], training=True)
+            losses, _ = token_losses(logits, targets_of(labels[start : start + size]))
+            share = tf.reduce_sum(losses) / tokens
         # A tied embedding gets a sparse gradient as input and a dense one as output; as dense, both are one.
         found = map(tf.convert_to_tensor, tape.gradient(share, [variable.value for variable in variables]))
         return start + size, loss + share, *(total + gradient for total, gradient in zip(sums, found, strict=True))

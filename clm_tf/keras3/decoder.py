@@ -19,9 +19,7 @@ from clm_tf.keras3.families import layout_of_fields
 from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
 from clm_tf.keras3.projection import dense, embedding, project
-
-CHUNK = 128
-"""Tokens for which `score` computes logits at a time."""
+from clm_tf.losses import Output, sums_in_chunks, targets_of
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
 """The dtype policies of Keras in which it computes."""
@@ -162,19 +160,8 @@ class Decoder(keras.Model):
         vocabulary needs no more memory.
         """
         hidden, _ = self.hidden(ids)
-        hidden = tf.reshape(hidden[:, :-1], (-1, hidden.shape[-1]))
-        labels = tf.reshape((ids if labels is None else labels)[:, 1:], (-1,))
-
-        def add(start: Any, loss: Any, hits: Any) -> tuple[Any, Any, Any]:
-            logits, wanted = self.logits(hidden[start : start + CHUNK]), labels[start : start + CHUNK]
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.nn.relu(wanted), logits)
-            losses = tf.where(wanted < 0, 0.0, losses)
-            found = tf.math.count_nonzero(tf.argmax(logits, -1, wanted.dtype) == wanted)
-            return start + CHUNK, loss + tf.reduce_sum(tf.cast(losses, tf.float64)), hits + found
-
-        start = (tf.constant(0), tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
-        _, loss, hits = tf.while_loop(lambda at, *_: at < tf.shape(labels)[0], add, start)
-        return loss, hits
+        targets = targets_of(ids if labels is None else labels)
+        return sums_in_chunks(hidden, Output(self.logits, self.layout.vocabulary), targets)
 
     def empty_cache(self, rows: int, length: int) -> list[Cache]:
         """A cache for texts of up to `length` tokens."""

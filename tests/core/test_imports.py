@@ -69,7 +69,7 @@ def test_one_backend_can_be_deleted_without_the_other_noticing(package, other):
 @pytest.mark.parametrize("path", KERAS, ids=lambda path: path.stem)
 def test_keras_3_takes_from_the_other_backend_of_tensorflow_what_stands_on_no_keras(path):
     taken = {name.split(".")[1] for name in imported_names(path) if name.startswith("clm_tf.")} - {"keras3"}
-    assert taken <= {"blocks", "devices", "sharing", "steps", "together", "uploads"}
+    assert taken <= {"blocks", "devices", "losses", "sharing", "steps", "together", "uploads"}
     assert top(path).isdisjoint({"tf_keras", "torch", "clm_pt"})
 
 
@@ -77,7 +77,7 @@ def test_keras_3_takes_from_the_other_backend_of_tensorflow_what_stands_on_no_ke
 def test_the_other_backend_of_tensorflow_does_not_know_keras_3(path):
     assert not [name for name in imported_names(path) if name.startswith("clm_tf.keras3")]
     assert "keras" not in top(path)
-    if path.stem in ("blocks", "sharing", "steps", "together", "uploads"):
+    if path.stem in ("blocks", "losses", "sharing", "steps", "together", "uploads"):
         assert top(path).isdisjoint({"tf_keras", "transformers"})
 
 

@@ -25,7 +25,7 @@ OWN = {
     | {"arguments", "auxiliary", "head", "launch", "losses", "memory", "processes", "products"}
     | {"sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
-    | {"accumulation", "blocks", "devices", "projection", "push_to_hub", "sharing"}
+    | {"accumulation", "blocks", "devices", "head", "losses", "projection", "push_to_hub", "sharing"}
     | {"steps", "together", "uploads"},
     "clm_tf.keras3": {
         *(
