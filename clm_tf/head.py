@@ -5,6 +5,7 @@ the embeddings. A graph computes no more of the logits than is used; where they 
 them never exist.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -35,13 +36,17 @@ class Head:
     bias: tf.Tensor | None
     """Float32, (vocabulary,) or (1, vocabulary)."""
 
-    def output(self) -> Output:
-        """How the logits follow from hidden states."""
-        matrix = tf.cast(self.matrix, self.hidden.dtype)
-        return Output(lambda hidden: self._logits(hidden, matrix), self.matrix.shape[1 if self.transposed else 0])
+    @property
+    def parameters(self) -> list[tf.Tensor]:
+        """The matrix, and the bias if there is one."""
+        return [self.matrix] if self.bias is None else [self.matrix, self.bias]
 
-    def _logits(self, hidden: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-        products = tf.matmul(hidden, matrix, transpose_b=not self.transposed)
+    def output(self, parameters: Sequence[tf.Tensor] = ()) -> Output:
+        """How the logits follow from hidden states, and from those of its `parameters` whose gradients are wanted."""
+        return Output(self._logits, self.matrix.shape[1 if self.transposed else 0], parameters)
+
+    def _logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        products = tf.matmul(hidden, tf.cast(self.matrix, hidden.dtype), transpose_b=not self.transposed)
         if self.bias is not None:
             products += tf.cast(self.bias, products.dtype)
         return tf.cast(products, tf.float32)

@@ -6,7 +6,7 @@ Efficient Triton Kernels for LLM Training" (2024), section 3.2.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -17,6 +17,10 @@ CHUNK_BYTES = 1 << 26
 
 LEAST_ROWS, MOST_ROWS = 16, 256
 """How many tokens a chunk may have: a product of fewer is slow, and of more is no faster."""
+
+
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
+"""Of a variable; None if it is not used."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,47 @@ def sums_in_chunks(hidden: tf.Tensor, output: Output, targets: tf.Tensor) -> tup
     start = (tf.constant(0), tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
     _, loss, hits = _while_there_are(states, add, start)
     return loss, hits
+
+
+def gradients_in_chunks(
+    hidden: tf.Tensor, output: Output, targets: tf.Tensor, tokens: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """The sum of the losses by `tokens`; and its gradients, those of the hidden states and of `output.parameters`.
+
+    The arguments are those of `sums_in_chunks`.
+    """
+    states, wanted = _cut(hidden, output, targets)
+
+    def add(index: tf.Tensor, loss: tf.Tensor, found: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        part = states[index]
+        with tf.GradientTape() as tape:
+            tape.watch([part, *output.parameters])
+            losses, _ = token_losses(output.of(part), wanted[index])
+            share = tf.reduce_sum(losses) / tokens
+        of_part, *more = tape.gradient(share, [part, *output.parameters])
+        found = tf.tensor_scatter_nd_update(found, index[None, None], of_part[None])
+        totals = (total + tf.convert_to_tensor(gradient) for total, gradient in zip(sums, more, strict=True))
+        return index + 1, loss + share, found, *totals
+
+    nothing = [tf.zeros(parameter.shape) for parameter in output.parameters]
+    start = (tf.constant(0), tf.constant(0.0), tf.zeros_like(states), *nothing)
+    _, loss, found, *sums = _while_there_are(states, add, start)
+    rows = tf.reshape(found, (-1, hidden.shape[-1]))[: tf.size(targets)]
+    return loss, tf.reshape(rows, tf.shape(hidden)), sums
+
+
+def sum_of(of_head: tf.Tensor | None, of_body: Gradient) -> Gradient:
+    """The gradient of a variable, from what it has as a part of the head, and as a part of all else.
+
+    A tied embedding gets a sparse gradient there, whose rows are added to the dense one of the head.
+    """
+    if of_head is None or of_body is None:
+        return of_body if of_head is None else of_head
+    if isinstance(of_body, tf.IndexedSlices):
+        rows = tf.reshape(of_body.indices, (-1, 1))
+        values = tf.reshape(of_body.values, (-1, *of_head.shape[1:]))
+        return tf.tensor_scatter_nd_add(of_head, rows, tf.cast(values, of_head.dtype))
+    return of_head + of_body
 
 
 def _cut(hidden: tf.Tensor, output: Output, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

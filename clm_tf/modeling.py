@@ -28,7 +28,7 @@ from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_core.weights import save as save_weights
 from clm_tf import adapters, weights
-from clm_tf.accumulation import step_in_batches
+from clm_tf.accumulation import NextToken, step_in_batches
 from clm_tf.repairs import CLASSES, stop_at_padding
 
 WITHOUT_BF16 = {"ctrl", "mistral"}
@@ -67,7 +67,7 @@ def load(model: Model | str | os.PathLike[str]) -> TFPreTrainedModel:
     generators = _dropout_generators(built)
     for generator, key in zip(generators, _keys(model.seed, len(generators)), strict=True):
         generator.reset_from_key_counter(key, [0, 0])
-    built.hf_compute_loss = _in_float32(built.hf_compute_loss)
+    built.hf_compute_loss = NextToken(built.hf_compute_loss)
     check_causal(
         lambda ids: tf.cast(built(ids, training=False, return_dict=True).logits, tf.float32).numpy(), built.config
     )
@@ -183,8 +183,3 @@ def _own_random_generators() -> Iterator[None]:
     finally:
         if not before:
             experimental.disable_tf_random_generator()
-
-
-def _in_float32(compute_loss: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """In mixed precision the class would round every token's loss, and their sum, to bfloat16."""
-    return lambda labels, logits: compute_loss(labels, tf.cast(logits, tf.float32))

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -91,6 +93,15 @@ class StepOptimizer(keras.optimizers.legacy.Optimizer):
         """Of the configuration that Keras stores, what is about all of this."""
         schedule = self.schedule and dataclasses.asdict(self.schedule)
         return {"max_grad_norm": self.max_grad_norm, "schedule": schedule, "rates": self.rates}
+
+    def _create_all_weights(self, var_list: Sequence[tf.Variable]) -> None:
+        """In a thread of its own on one device, or TensorFlow would trace the step again because it created them."""
+        create = partial(super()._create_all_weights, var_list)
+        if tf.distribute.has_strategy():
+            create()
+            return
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(create).result()
 
     def _clipped(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> list[tuple[tf.Tensor, tf.Variable]]:
         """As `torch.nn.utils.clip_grad_norm_` does it; the norm before is kept for the report."""
