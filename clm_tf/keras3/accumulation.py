@@ -1,4 +1,4 @@
-"""The training step on several devices: each computes its rows a few at a time, and all update once, by the sum."""
+"""The training step: its logits in chunks; on several devices, each of which computes its rows a few at a time."""
 
 from functools import partial
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from clm_core.backend import IGNORED
 from clm_tf.keras3.decoder import Decoder
-from clm_tf.losses import targets_of, token_losses
+from clm_tf.losses import gradients_in_chunks, sum_of, targets_of, token_losses
 
 APART = 2**32
 """What the numbers of a batch, from which dropout is drawn, differ by from device to device."""
@@ -23,37 +24,73 @@ def reduce_steps(model: Decoder) -> Decoder:
     return model
 
 
+def step_in_chunks(model: Decoder) -> Decoder:
+    """Have `fit` compute each batch of `training_dataset` without the logits of all its tokens at once.
+
+    It needs the loss `NextToken`, without metrics, and the optimizer of `create_optimizer`.
+    """
+    model.train_step = partial(_train_step, model)
+    return model
+
+
 def _shared_step(model: Decoder, data: Any) -> dict[str, Any]:
     replica = tf.distribute.get_replica_context()
     ids, labels = keras.utils.unpack_x_y_sample_weight(data)[:2]
     # Each device has its own copy of this number, which is the same on all until here.
     model.batches.assign_add(tf.cast(replica.replica_id_in_sync_group, tf.int64) * APART)
     tokens = replica.all_reduce(tf.distribute.ReduceOp.SUM, _tokens(labels))
-    loss, gradients = _loss_and_gradients(model, ids, labels, tokens)
+    loss, gradients = _of_step(model, ids, labels, tokens)
     model.optimizer.update_by(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients), model.trainable_variables)
     return {"loss": replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)}
 
 
-def _loss_and_gradients(
-    model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tensor
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
+def _train_step(model: Decoder, data: Any) -> dict[str, Any]:
+    ids, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    count = tf.cast(tf.size(labels[:, 1:]), tf.float32)
+    if weights is not None:  # As `training_batches` makes them: 0, or what is the same for all tokens of a step.
+        labels = tf.concat([labels[:, :1], tf.where(weights > 0, labels[:, 1:], IGNORED)], 1)
+        count /= tf.reduce_max(weights)
+    loss, gradients = _of_batch(model, ids, labels, count)
+    model._loss_tracker.update_state(loss)
+    model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    found: dict[str, Any] = model.get_metrics_result()
+    return found
+
+
+def _of_step(model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """The share of these rows, perhaps none, in the mean loss of a step of so many tokens; and its gradients."""
-    size, variables = model.optimizer.schedule.share_size, model.trainable_variables
+    size = model.optimizer.schedule.share_size
 
     def add(start: tf.Tensor, loss: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with tf.GradientTape() as tape:
-            logits = model(ids[start : start + size], training=True)
-            losses, _ = token_losses(logits, targets_of(labels[start : start + size]))
-            share = tf.reduce_sum(losses) / tokens
-        # A tied embedding gets a sparse gradient as input and a dense one as output; as dense, both are one.
-        found = map(tf.convert_to_tensor, tape.gradient(share, [variable.value for variable in variables]))
+        share, found = _of_batch(model, ids[start : start + size], labels[start : start + size], tokens)
         return start + size, loss + share, *(total + gradient for total, gradient in zip(sums, found, strict=True))
 
-    start = (tf.constant(0), tf.constant(0.0), *(tf.zeros(variable.shape) for variable in variables))
+    start = (tf.constant(0), tf.constant(0.0), *(tf.zeros(variable.shape) for variable in model.trainable_variables))
     count = tf.shape(ids)[0]
     # One at a time: the activations of several would be in memory together.
     _, loss, *sums = tf.while_loop(lambda at, *_: at < count, add, start, parallel_iterations=1)
     return loss, sums
+
+
+def _of_batch(
+    model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tensor
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The share of a batch in the mean loss of so many tokens, with what the model adds to it; and its gradients."""
+    output, targets = model.output(), targets_of(labels)
+    variables = [variable.value for variable in model.trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = model(ids, training=True, head=output is None)
+        losses = list(model.losses)
+        if output is None:
+            losses.append(tf.reduce_sum(token_losses(outputs, targets)[0]) / tokens)
+    if output is None:
+        return tf.add_n(losses), [*map(tf.convert_to_tensor, tape.gradient(losses, variables))]
+    loss, of_hidden, found = gradients_in_chunks(outputs, output, targets, tokens)
+    ones = [tf.ones_like(each) for each in losses]
+    of_body = tape.gradient([outputs, *losses], variables, output_gradients=[of_hidden, *ones])
+    by_variable = {variable.ref(): gradient for variable, gradient in zip(output.parameters, found, strict=True)}
+    of_head = [by_variable.get(variable.ref()) for variable in variables]
+    return tf.add_n([loss, *losses]), [*map(tf.convert_to_tensor, map(sum_of, of_head, of_body))]
 
 
 def _tokens(labels: tf.Tensor) -> tf.Tensor:

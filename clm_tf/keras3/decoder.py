@@ -18,7 +18,7 @@ from clm_tf.keras3.dropout import drop, seed_of
 from clm_tf.keras3.families import layout_of_fields
 from clm_tf.keras3.layout import Layout
 from clm_tf.keras3.norm import Norm
-from clm_tf.keras3.projection import dense, embedding, project
+from clm_tf.keras3.projection import adapter_of, dense, embedding, project
 from clm_tf.losses import Output, sums_in_chunks, targets_of
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
@@ -105,11 +105,21 @@ class Decoder(keras.Model):
 
         return CONFIG_MAPPING[self.layout.model_type].from_dict(self.fields)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The logits after each token."""
+    def call(self, inputs: Any, training: bool | None = None, head: bool = True) -> Any:
+        """The logits after each token; without the head, what it gets."""
         batch = self._next_batch() if training else None
         hidden, _ = self.hidden(inputs, batch=batch)
-        return self.logits(hidden, batch)
+        return self.logits(hidden, batch) if head else hidden
+
+    def output(self) -> Output | None:
+        """How the logits follow from hidden states; None in a training whose head has an adapter, with its dropout."""
+        if not self.layout.tied and adapter_of(self.head):
+            return None
+        layers = [self.embeddings] if self.layout.tied else [self.head]
+        parameters = [variable for layer in layers for variable in layer.trainable_variables]
+        if self.layout.tied and self.layout.head_bias and self.head_bias.trainable:
+            parameters.append(self.head_bias)
+        return Output(self.logits, self.layout.vocabulary, [variable.value for variable in parameters])
 
     def hidden(
         self, ids: Any, cache: list[Cache] | None = None, at: Any = 0, batch: Any = None

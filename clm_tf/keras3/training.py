@@ -9,7 +9,7 @@ from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
 from clm_tf.devices import strategy_of
 from clm_tf.keras3 import checkpoints, modeling, parts
-from clm_tf.keras3.accumulation import reduce_steps
+from clm_tf.keras3.accumulation import reduce_steps, step_in_chunks
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.keras3.datasets import shared_dataset, training_dataset
 from clm_tf.keras3.decoder import Decoder
@@ -68,7 +68,7 @@ def _fit(model: Decoder, job: TrainingJob, strategy: tf.distribute.Strategy) -> 
     """One Keras epoch from here to the end, because a resumed training may begin within one of the schedule's."""
     if job.world.size == 1:
         dataset = training_dataset(job.train, job.schedule, start_step=job.first_step)
-        model.fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
+        step_in_chunks(model).fit(dataset, shuffle=False, verbose=0, callbacks=_callbacks(job))
         return
     shared = shared_dataset(job.train, job.schedule, job.first_step, Together(strategy))
     steps = job.schedule.total_steps - job.first_step
