@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 from clm_core.redaction import without_credentials
 
+SHOWN = 10
+"""How many names an error lists."""
+
 
 class ClmError(Exception):
     """Base of all errors that are caused by the input, not by clm; the command prints only the message."""
@@ -99,6 +102,13 @@ def first_line(error: BaseException, *, otherwise: str | None = None) -> str:
 def similar(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
     """The known names that this one may be a typo of, most similar first; `cutoff` is a ratio of `difflib`."""
     return difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Names in a list that ends after ten."""
+    found = [repr(name) if name != name.strip() else name[:60] + "..." * (len(name) > 60) for name in names]
+    more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
 
 
 def did_you_mean(*names: object) -> str:

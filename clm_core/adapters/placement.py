@@ -7,7 +7,7 @@ from pathlib import Path
 from clm_core.backend import Model
 from clm_core.backend.adapter import CONFIG, LORA_A, LORA_B, Adapter
 from clm_core.config import ALL_LINEAR
-from clm_core.errors import ClmError, ModelError, OptionError, did_you_mean, similar
+from clm_core.errors import ClmError, ModelError, OptionError, did_you_mean, shown_names, similar
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -51,7 +51,7 @@ def place(
     if adapter.target_modules == (ALL_LINEAR,):
         targets = [name for name in open_to_it if name != output and name not in tied]
     else:
-        _check_each(adapter, open_to_it, parameters, tied, model.architecture.model_type)
+        _check_each(adapter, linear, whole, parameters, tied, model.architecture.model_type)
         targets = [name for name in open_to_it if adapter.is_target(name)]
     if not targets:
         raise _wrong(adapter, "target_modules", " ".join(adapter.target_modules), "there is no dense layer left for it")
@@ -69,9 +69,10 @@ def _whole(adapter: Adapter, parameters: Shapes, tied: Collection[str]) -> tuple
     for name in adapter.modules_to_save:
         matched = [module for module in modules if module.endswith(name)]
         if not matched:
-            raise _wrong(adapter, "modules_to_save", name, f"there is no such module{_near(name, modules)}")
-        if shared := [module for module in matched if any(_is_in(each, module) for each in tied)]:
-            raise _wrong(adapter, "modules_to_save", name, f"{shared[0]} shares its weight with another module")
+            why = f"there is no such module{_near(name, modules) or f'; there are {shown_names(_ends(modules))}'}"
+            raise _wrong(adapter, "modules_to_save", name, why)
+        if shared := [each for each in tied if any(_is_in(each, module) for module in matched)]:
+            raise _wrong(adapter, "modules_to_save", name, _shares(adapter, shared[0], tied))
     found = tuple(module for module in modules if adapter.modules_to_save and adapter.saves_whole(module))
     for module in found:
         if around := [other for other in found if other != module and _is_in(module, other)]:
@@ -83,6 +84,7 @@ def _whole(adapter: Adapter, parameters: Shapes, tied: Collection[str]) -> tuple
 def _check_each(
     adapter: Adapter,
     linear: Mapping[str, tuple[int, int]],
+    whole: Collection[str],
     parameters: Shapes,
     tied: Collection[str],
     kind: str,
@@ -91,13 +93,18 @@ def _check_each(
     for name in adapter.target_modules:
         matched = [each for each in (*linear, *tied) if each == name or each.endswith(f".{name}")]
         if shared := [each for each in matched if each in tied]:
-            raise _wrong(adapter, "target_modules", name, f"{shared[0]} shares its weight with another module")
+            raise _wrong(adapter, "target_modules", name, _shares(adapter, shared[0], tied))
+        if matched and all(any(_is_in(each, module) for module in whole) for each in matched):
+            option = "modules_to_save" if adapter.folder else "lora_modules_to_save"
+            saved = f"{option} {' '.join(adapter.modules_to_save)}"
+            why = f"{matched[0]} is trained whole, by {saved}: leave it out there, or name other layers here"
+            raise _wrong(adapter, "target_modules", name, why)
         if matched:
             continue
-        if any(each == name or each.endswith(f".{name}") for each in _modules(parameters, ())):
-            raise _wrong(adapter, "target_modules", name, "it is no dense layer, or is trained whole")
-        ends = dict.fromkeys(each.rpartition(".")[2] for each in linear if each not in tied)
+        ends = _ends(each for each in linear if each not in tied)
         why = f"a {kind} has no dense layer of this name; it has {', '.join(ends)}{_near(name, ends)}"
+        if any(each == name or each.endswith(f".{name}") for each in _modules(parameters, ())):
+            why = f"it is no dense layer, as {', '.join(ends)} are; --lora-modules-to-save trains other modules"
         raise _wrong(adapter, "target_modules", name, why)
 
 
@@ -114,9 +121,19 @@ def _is_in(module: str, other: str) -> bool:
     return module == other or module.startswith(f"{other}.")
 
 
+def _shares(adapter: Adapter, module: str, tied: Collection[str]) -> str:
+    others = " and ".join(each for each in tied if each != module) or "another module"
+    way = "" if adapter.folder else ": leave it out; a training without lora_r can change both"
+    return f"{module} shares its weight with {others}, so that an adapter cannot change it alone{way}"
+
+
+def _ends(modules: Iterable[str]) -> list[str]:
+    """What the names end with, each once, but no numbers."""
+    return [end for end in dict.fromkeys(each.rpartition(".")[2] for each in modules) if not end.isdigit()]
+
+
 def _near(name: str, known: Iterable[str]) -> str:
-    ends = dict.fromkeys(each.rpartition(".")[2] for each in known)
-    return did_you_mean(*similar(name.rpartition(".")[2], ends))
+    return did_you_mean(*similar(name.rpartition(".")[2], _ends(known)))
 
 
 def _wrong(adapter: Adapter, field: str, name: str, why: str) -> ClmError:

@@ -17,6 +17,12 @@ DECIDING = ("model_name_or_path", "config_name", "model_type", "tokenizer_name")
 NAMED = ("model_name_or_path", "config_name", "tokenizer_name")
 """The options that name a folder, or something on the Hub."""
 
+CHANGED_FIRST = {
+    "config_overrides": "write these fields into config.json in a copy of the model",
+    "resize_embeddings": "train the new embeddings first, without lora_r, such as with --train-only embeddings",
+}
+"""How a model is changed before it gets an adapter."""
+
 SAMPLE = "sample"
 
 
@@ -86,7 +92,8 @@ def _check_changes(config: TrainConfig | ParityConfig) -> None:
     given += ["resize_embeddings"] if config.resize_embeddings else []
     if given and config.lora_r is not None:
         raise OptionError(
-            f"{given[0]} and lora_r cannot be combined: an adapter is opened beside its base, which is not changed"
+            f"{given[0]} and lora_r cannot be combined: an adapter is opened beside its base as it is: "
+            f"{CHANGED_FIRST[given[0]]}, and give the folder of that as --model-name-or-path"
         )
 
 

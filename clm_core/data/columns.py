@@ -12,7 +12,7 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 from clm_core.data.documents import Wanted
-from clm_core.errors import DataError, did_you_mean, similar
+from clm_core.errors import DataError, did_you_mean, shown_names, similar
 
 JOINER = " "
 """What joins the strings of a list, as the guide joins the answers of a question."""
@@ -37,9 +37,6 @@ OTHER_WAYS = {
 
 NUMBERS = bool | int | float | Decimal
 """What a template takes besides text."""
-
-SHOWN = 10
-"""How many names an error lists."""
 
 
 class NoColumnError(DataError):
@@ -125,13 +122,6 @@ def check_column(column: str, source: Any, place: Any, option: str = "text_colum
 def has_column(row: dict[str, Any], column: str) -> bool:
     """Whether a row has the column."""
     return column in set(_nested(row))
-
-
-def shown_names(names: Iterable[str]) -> str:
-    """Names in a list that ends after ten."""
-    found = [repr(name) if name != name.strip() else name[:60] + "..." * (len(name) > 60) for name in names]
-    more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
 
 
 def _arrow_cells(table: Any, column: str) -> Iterator[Any]:

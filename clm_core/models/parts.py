@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from fnmatch import translate
 
 from clm_core.config import OptimizationOptions, TrainConfig
-from clm_core.errors import OptionError, did_you_mean, similar
+from clm_core.errors import OptionError, did_you_mean, shown_names, similar
 
 EMBEDDINGS = "embeddings"
 """The pattern for the token embeddings, and the matrix of an output layer that is not tied to them."""
@@ -95,8 +95,15 @@ def _hint(pattern: str, names: Collection[str]) -> str:
         return f"; several are given with spaces: {' '.join(filter(None, pattern.split(',')))}"
     if OUTPUT.search(pattern):
         return "; the output layer is the token embeddings, which `embeddings` means"
-    known = {part for name in names for part in _parts(name)} | {EMBEDDINGS}
-    return did_you_mean(*similar(pattern, sorted(known), most=3)) or "; its names are those in model.safetensors"
+    count = max(map(len, _lists(names).values()), default=0)
+    layers = [f"layers:0-{count - 1}"] if count else []
+    if layers and pattern.startswith("layer"):
+        return did_you_mean(*layers)
+    known = sorted({part for name in names for part in _parts(name)} | {EMBEDDINGS})
+    last = re.sub(r"[*?\[\]]", "", pattern).rpartition(".")[2]
+    near = similar(pattern, known, most=3) or similar(last, known, most=3)
+    words = dict.fromkeys(word for name in names for word in name.split(".") if not word.isdigit())
+    return did_you_mean(*near) or f"; there are {shown_names([EMBEDDINGS, *layers, *words])}"
 
 
 def _parts(name: str) -> Iterator[str]:

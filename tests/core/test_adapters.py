@@ -101,14 +101,35 @@ def test_each_layer_has_two_matrices_and_a_module_that_is_saved_has_its_paramete
             {"lora_target_modules": ("c_atn",)},
             "no dense layer of this name; it has c_attn, c_proj, c_fc; did you mean c_attn",
         ),
-        ({"lora_target_modules": ("wpe",)}, "lora_target_modules wpe: it is no dense layer"),
-        ({"lora_target_modules": ("lm_head",)}, "lm_head shares its weight"),
-        ({"lora_modules_to_save": ("wte",)}, "lora_modules_to_save wte: transformer.wte shares its weight"),
-        ({"lora_modules_to_save": ("transformer",)}, "shares its weight"),
+        (
+            {"lora_target_modules": ("wpe",)},
+            "wpe: it is no dense layer, as c_attn, c_proj, c_fc are; --lora-mod",
+        ),
+        ({"lora_target_modules": ("lm_head",)}, "lm_head shares its weight with transformer.wte, so"),
+        (
+            {"lora_target_modules": ("wte",)},
+            "transformer.wte shares its weight with lm_head",
+        ),
+        (
+            {"lora_modules_to_save": ("wte",)},
+            "to_save wte: transformer.wte shares its weight with lm_head",
+        ),
+        ({"lora_modules_to_save": ("transformer",)}, "wte shares its weight with lm_head, so that an adapter cannot"),
+        (
+            {"lora_modules_to_save": ("zzz",)},
+            "no such module; there are transformer, wte, wpe, h, attn, c_at",
+        ),
+        (
+            {"lora_modules_to_save": ("c_attn",)},
+            "is trained whole, by lora_modules_to_save c_attn: leave",
+        ),
         ({"lora_modules_to_save": ("ln_g",)}, "there is no such module; did you mean ln_f"),
         ({"lora_modules_to_save": ("mlp", "h.0.mlp.c_fc")}, "h.0.mlp.c_fc is in transformer.h.0.mlp, and both"),
         ({"lora_modules_to_save": ("attn",)}, "h.0.attn.c_attn is in transformer.h.0.attn, and both names end so"),
-        ({"lora_modules_to_save": ("mlp",), "lora_target_modules": ("c_fc",)}, "it is no dense layer, or is trained"),
+        (
+            {"lora_modules_to_save": ("mlp",), "lora_target_modules": ("c_fc",)},
+            "c_fc is trained whole, by lora_modules_to_save mlp",
+        ),
         (
             {"lora_modules_to_save": ("mlp", "0.attn", "1.attn"), "lora_target_modules": ("all-linear",)},
             "no dense layer left",

@@ -110,6 +110,21 @@ def test_the_merged_model_is_a_folder_of_transformers_with_its_tokenizer(model, 
     assert [path.name for path in result.folder.parent.iterdir()] == ["whole"]
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"resize_embeddings": True},
+            r"new embeddings first, without lora_r, .*give the folder of that as --model",
+        ),
+        ({"config_overrides": "rope_theta=5"}, r"write these fields into config.json in a copy of the model, and give"),
+    ],
+)
+def test_how_to_change_a_model_before_it_gets_an_adapter_is_said(base, options, says):
+    with pytest.raises(OptionError, match=says):
+        look(TrainConfig(text_column="title", model_name_or_path=base.name_or_path, lora_r=2, **options))
+
+
 def test_what_cannot_be_merged_is_an_error_and_leaves_nothing(model, tmp_path):
     folder = Path(model.adapter.folder)
     with pytest.raises(OutputError, match="is there already"):

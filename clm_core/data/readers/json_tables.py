@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from clm_core.data.columns import NoColumnError, has_column, shown_names
+from clm_core.data.columns import NoColumnError, has_column
 from clm_core.data.documents import Wanted
-from clm_core.errors import DataError, did_you_mean
+from clm_core.errors import DataError, did_you_mean, shown_names
 
 ALL, SELF = "*", "."
 """In a field, every member; and, alone, the value itself as one row."""
