@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import OptimizationOptions, moved, option
@@ -17,6 +18,9 @@ class PyTorchOptions:
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
     gradient_checkpointing: bool = moved(OptimizationOptions, "gradient_checkpointing")
     fsdp: bool = option(False, "cut weights, gradients and moments up over all devices, by FSDP2, to need less memory")
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
+        option(None, "how to compute attention in training; by default sdpa, or eager in models that do not have it")
+    )
     keep_memory: bool = option(
         True, "keep memory that is freed for the next step until the training ends, which is faster on a CPU (glibc)"
     )

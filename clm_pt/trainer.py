@@ -20,6 +20,7 @@ from clm_core.checkpoints import save as save_checkpoint
 from clm_core.optimizer import is_adamw
 from clm_pt import adapters, checkpoints, parts
 from clm_pt.arguments import training_arguments
+from clm_pt.attention import choose_attention
 from clm_pt.auxiliary import adds_to_loss, head_beside, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
 from clm_pt.head import head_of
@@ -63,6 +64,7 @@ class ScheduledTrainer(Trainer):
         if job.options.fsdp:
             check_memory(job.source)
         model = _aligned(_trainable_as_new(load(job.source)))
+        choose_attention(model, job.options.attn_implementation, bf16=job.config.bf16)
         parts.choose(model, job.config)
         self._uses_cache = getattr(model.config, "use_cache", None)
         self.adds = adds_to_loss(model, job.train)

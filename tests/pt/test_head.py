@@ -21,7 +21,7 @@ CHANGED = {
     "granite": {"logits_scaling": 3.0},
     "falcon_h1": {"lm_head_multiplier": 0.5},
 }
-WITHOUT = ("prophetnet", "open-llama")
+WITHOUT = ("prophetnet", "xlm-prophetnet")
 
 
 def tiny(new_model, kind, **changes):
