@@ -1,6 +1,7 @@
 """The chat template of a tokenizer: makes a conversation one text, and says where in it the assistant speaks."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ OF_TOOLS = re.compile(r"\btools\b")
 MARK = "mark it in the template with {% generation %} and {% endgeneration %}, or "
 
 PROBE = [{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}]
+
+PART = {"type": "text", "text": "a part"}
+"""A part of a message, which templates of models that read pictures take in a list."""
 
 Messages = list[dict[str, Any]]
 
@@ -66,6 +70,28 @@ class ChatTemplate:
         except Exception:  # Whatever a template raises for messages that it does not expect.
             return False
 
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template writes the text of a part, and not the part as Python or JSON writes it."""
+        try:
+            text = _Text(self._tokenizer, self._plain, [{"role": "user", "content": [PART]}, *PROBE[1:]]).whole
+        except Exception:  # As above: most templates put the content and a string together.
+            return False
+        return PART["text"] in text and str(PART) not in text and json.dumps(PART) not in text
+
+    def _with_text(self, message: dict[str, Any], place: str) -> dict[str, Any]:
+        """A message whose content is a string, where the template takes no parts."""
+        content = message.get("content")
+        if not isinstance(content, list) or self._takes_parts:
+            return message
+        for part in content:
+            if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+                raise DataError(
+                    f"{place}: its content has a part {str(part)[:40]!r}, and the tokenizer's chat template takes "
+                    "text: leave this part out, or give the tokenizer of a model that takes it with --tokenizer-name"
+                )
+        return {**message, "content": "".join(part["text"] for part in content)}
+
     def rendered(self, conversation: Conversation, *, masks: bool) -> Rendered | None:
         """A conversation as a text; None if something is to be masked, and the assistant says nothing in it.
 
@@ -80,7 +106,8 @@ class ChatTemplate:
                 f"{place}: the tokenizer's chat template does not write tools: give the tokenizer of a model that "
                 "knows them with --tokenizer-name, or take the column 'tools' out of the data"
             )
-        messages, tools = (self._quoted(part, place) for part in (conversation.messages, conversation.tools))
+        said = [self._with_text(each, f"{place}, message {at}") for at, each in enumerate(conversation.messages, 1)]
+        messages, tools = (self._quoted(part, place) for part in (said, conversation.tools))
         try:
             text = _Text(self._tokenizer, source, messages, tools, place)
             marked = text.marked(conversation.prompt) if masks else text.whole

@@ -86,6 +86,31 @@ def test_without_marks_in_the_template_turn_by_turn(chat, tmp_path, name):
     assert counted(found, tokenizer) == said
 
 
+def parts(*texts):
+    return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
+
+
+OF_PARTS = "{% for m in messages %}{{ m.role }}: {% if m.content is string %}{{ m.content }}{% else %}"
+OF_PARTS += "{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endif %}<|im_end|>{% endfor %}"
+LOOSE = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"), [(PLAIN, "How are you?"), (LOOSE, "How are you?"), (OF_PARTS, "<How are>< you?>")]
+)
+def test_parts_of_a_message_are_text_as_the_template_takes_it(chat, tmp_path, template, expected):
+    tokenizer = chat(template)
+    found = prepare(tokenizer, tmp_path, [[parts("How are", " you?"), SAID]])
+    same = tokenizer.apply_chat_template([{**USER, "content": expected}, SAID], return_dict=True)["input_ids"]
+    assert found.tokens("train").tolist() == same
+
+
+def test_a_part_that_is_no_text_is_an_error_where_the_template_takes_text(chat, tmp_path):
+    image = {"role": "user", "content": [{"type": "image", "url": "a.png"}]}
+    with pytest.raises(DataError, match=r"row 1, message 1: its content has a part .*'image'.* takes text: leave"):
+        prepare(chat(LOOSE), tmp_path, [[image, SAID]])
+
+
 def test_all_counts_if_it_is_to(chat, tmp_path):
     tokenizer = chat(PLAIN)
     found = prepare(tokenizer, tmp_path, [[USER, SAID], [USER]], completion_only_loss=False)
