@@ -60,6 +60,9 @@ SETTLED = OF_STATE | (
 ) - (MAY_CHANGE | ELSEWHERE)
 """What the run is: with another model, or other blocks, it is another run."""
 
+FOLLOWS = {"lora_alpha": "lora_r"}
+"""The options that are as another one where they are not given."""
+
 LENGTH = {
     *("max_steps", "num_train_epochs", "max_trained_tokens", "dataloader_drop_last"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "train_batch_size"),
@@ -83,8 +86,10 @@ def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) ->
         found |= _of_overrides(*found.pop("config_overrides"))
     for name in sorted(found.keys() & SETTLED):
         was, now = found[name]
+        is_now = f"is {shown(now)}" if _is_given(now) else "is not given"
+        had = f"with {shown(was)}" if _is_given(was) else "without it"
         raise OptionError(
-            f"{name} is {shown(now)}, but the run was started with {shown(was)}, and another value makes another run: "
+            f"{name} {is_now}, but the run was started {had}, and another value makes another run: "
             "use the same to resume it, or choose another folder with --output-dir"
         )
     return found
@@ -92,13 +97,24 @@ def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) ->
 
 def lines(found: Changes) -> list[str]:
     """A line for each change."""
-    return [f"{name}: {shown(was)} before, {shown(now)} from now on" for name, (was, now) in found.items()]
+    return [f"{name}: {_shown(was)} before, {_shown(now)} from now on" for name, (was, now) in found.items()]
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value not in ([], ())
+
+
+def _shown(value: Any) -> str:
+    return shown(value) if _is_given(value) else "none"
 
 
 def _changes(before: Record, config: Any, names: set[str]) -> Changes:
     defaults = without_folders({option.name: _plain(option.default) for option in list_options(type(config))})
     now = {**defaults, **without_folders(changed(config))}
-    pairs = {name: (before.get(name, defaults[name]), now[name]) for name in sorted(names)}
+    was = {name: before.get(name, default) for name, default in defaults.items()}
+    for values in (was, now):
+        values |= {name: values[other] for name, other in FOLLOWS.items() if name in names and values[name] is None}
+    pairs = {name: (was[name], now[name]) for name in sorted(names)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -132,6 +132,26 @@ def test_what_defines_the_data_or_the_model_is_refused_by_name(repeat, ended_at,
     assert names(tmp_path / "run") == before
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({}, {"lora_alpha": 8}, "lora_alpha is 8, but the run was started with 4, and"),
+        (
+            {},
+            {"lora_target_modules": ("all-linear",)},
+            "is all-linear, but the run was started without it, and",
+        ),
+        ({"lora_target_modules": ["c_fc"]}, {}, "lora_target_modules is not given, but the run was started with c_fc"),
+        ({"tokenizer_name": "x"}, {}, "tokenizer_name is not given, but the run was started with x, and"),
+    ],
+)
+def test_what_was_not_given_is_said_as_what_it_means(before, now, said):
+    with pytest.raises(OptionError, match=said):
+        changes.changes({"lora_r": 4, **before}, TrainConfig(lora_r=4, **now), {})
+    assert changes.changes({"lora_r": 4}, TrainConfig(lora_r=4, lora_alpha=4), {}) == {}
+    assert changes.lines({"max_eval_samples": (None, 3)}) == ["max_eval_samples: none before, 3 from now on"]
+
+
 def test_another_optimizer_is_refused_by_name():
     with pytest.raises(OptionError, match=r"^optim is muon, but the run was started with adamw_torch"):
         changes.changes({}, TrainConfig(optim="muon"), {})
