@@ -12,10 +12,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from clm_core.data.locks import cache_folder, lock
 from clm_core.data.manifest import AGAIN, FORMAT, MANIFEST, Manifest, read_manifest
 from clm_core.data.prepared import FILES, Prepared
 from clm_core.durable.files import TEMPORARY as NEW_FILE
+from clm_core.durable.locks import cache_folder, lock
 from clm_core.errors import DataError, OutputError
 
 TEMPORARY = ".clm-preparing-"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.config import COLUMNS, DataOptions
-from clm_core.data import stamps
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import File, kind
+from clm_core.durable import stamps
 from clm_core.errors import DataError, OptionError
 from clm_core.shards import Shard
 

@@ -16,7 +16,6 @@ from clm_core.data.cache import Content, filling, find, reserved
 from clm_core.data.chat import ChatTemplate, renderer
 from clm_core.data.documents import has_prompts, masks_prompts
 from clm_core.data.engines import Engine, EngineDiffersError, Kind, choose_engine, reference_engine
-from clm_core.data.locks import cache_folder
 from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, check_balance, write_manifest
 from clm_core.data.named_files import BY_FILE, is_by_file
 from clm_core.data.packing import GUIDE, STREAM, GuideWriter
@@ -25,6 +24,7 @@ from clm_core.data.routing import ELSEWHERE, EMPTY, SKIPPED, UNREAD, Limits, Rou
 from clm_core.data.sources import Sources, open_sources
 from clm_core.data.split_writer import SplitWriter
 from clm_core.data.tokenization import Tokens, digest_tokenizer, tokenize
+from clm_core.durable.locks import cache_folder
 from clm_core.errors import DataError, OptionError
 from clm_core.models.templates import template_of
 from clm_core.models.vocabulary import count_ids

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from clm_core.backend import Blocks, MaskedBlocks
-from clm_core.data import stamps
 from clm_core.data.manifest import (
     AGAIN,
     LEFT_OUT,
@@ -31,7 +30,7 @@ from clm_core.data.manifest import (
     read_manifest,
 )
 from clm_core.data.masks import Counted, as_blocks, counted
-from clm_core.durable import checksums
+from clm_core.durable import checksums, stamps
 from clm_core.errors import DataError, OptionError
 from clm_core.shards import Shard
 

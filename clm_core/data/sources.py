@@ -16,7 +16,6 @@ from typing import Any
 
 from clm_core import sample
 from clm_core.config import DataOptions
-from clm_core.data import stamps
 from clm_core.data.columns import arrow_columns, arrow_documents, check_column, row_document
 from clm_core.data.documents import Wanted, check_columns
 from clm_core.data.named_files import (
@@ -32,6 +31,7 @@ from clm_core.data.named_files import (
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import kind
 from clm_core.data.taking import take
+from clm_core.durable import stamps
 from clm_core.errors import DataError, OptionError, first_line
 
 OF_HUB = ("dataset_config_name", "revision", "dataset_split", "streaming")

@@ -9,9 +9,9 @@ import time
 import pytest
 
 import clm_core as clm
-from clm_core.data import named_files, stamps
+from clm_core.data import named_files
 from clm_core.data.named_files import NamedFiles
-from clm_core.durable import checksums
+from clm_core.durable import checksums, stamps
 from clm_core.errors import DataError
 
 DATA = ["train.bin", "train.ends", "validation.bin", "validation.ends"]
@@ -19,7 +19,7 @@ DATA = ["train.bin", "train.ends", "validation.bin", "validation.ends"]
 TWO_AT_ONCE = """
 import os, time
 from pathlib import Path
-from clm_core.data import stamps
+from clm_core.durable import stamps
 stamps.SETTLED = 0
 def find_out():
     with open("calls", "a") as file:

@@ -7,8 +7,8 @@ from typing import Any
 
 from clm_core.backend import Model
 from clm_core.backend.adapter import BASE, Adapter
-from clm_core.data.stamps import once
 from clm_core.durable.checksums import Listed, list_files, read_record
+from clm_core.durable.stamps import once
 from clm_core.errors import ModelError
 from clm_core.models import weight_files
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clm_core import durable
-from clm_core.data.locks import cache_folder, lock
 from clm_core.durable.checksums import is_sealed, read_record, seal
+from clm_core.durable.locks import cache_folder, lock
 
 SETTLED = 2_000_000_000
 """Nanoseconds after which the next change of a file gives it another time, also where times are whole seconds."""
