@@ -212,7 +212,7 @@ def prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
     documents = ledger["documents"]
     parts = [
         f"{split}: {counts['documents']:,} documents, {counts['tokens'] + counts['eos_added']:,} tokens, "
-        f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']} tokens dropped{masked(counts)}"
+        f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']:,} tokens dropped{masked(counts)}"
         for split, counts in ledger["splits"].items()
     ]
     return f"{how}: {documents_read(documents)}; " + "; ".join(parts)

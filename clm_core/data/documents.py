@@ -100,10 +100,10 @@ def check_columns(options: DataOptions) -> None:
             f"completion_column {options.completion_column!r} needs a prompt_column, with what comes before it (or, if "
             "these are messages, a messages_column), or a text_template that has both"
         )
-    if options.completion_column and options.completion_column == options.messages_column:
-        raise OptionError(
-            f"completion_column {options.completion_column!r} is messages_column too: leave completion_column out"
-        )
+    for name in ("messages_column", "prompt_column"):
+        if options.completion_column and options.completion_column == getattr(options, name):
+            way = "leave completion_column out" if name == "messages_column" else "name the column with what follows it"
+            raise OptionError(f"completion_column {options.completion_column!r} is {name} too: {way}")
     if given and given != ["text_column"] and vars(options).get("packing") == "guide":
         raise OptionError(f"packing guide: the guide's rows have one text each: leave {given[0]} out, or packing")
 

@@ -26,6 +26,7 @@ def overridden(architecture: Any, overrides: str) -> Any:
     Raises:
         OptionError: a field is unknown, its value is not one of its kind or cannot be, or it would change nothing.
     """
+    split(overrides)  # What it says has the name of the option already.
     try:
         values = _parsed(architecture, overrides)
         fields, asked = with_rotation(architecture.to_dict(), _not_derived(architecture), values)
@@ -76,12 +77,13 @@ def split(overrides: str) -> dict[str, str]:
         OptionError: it is not of the form `name=value,name=value`.
     """
     found: dict[str, str] = {}
+    shown = f"config_overrides {overrides!r}"
     for pair in _pairs(overrides):
         name, equals, text = (part.strip() for part in pair.partition("="))
         if not (name and equals and text):
-            raise OptionError(f"{pair!r} is not of the form name=value, with a comma between two")
+            raise OptionError(f"{shown}: {pair!r} is not of the form name=value, with a comma between two")
         if found.setdefault(name, text) != text:
-            raise OptionError(f"{name} is given twice: {found[name]} and {text}")
+            raise OptionError(f"{shown}: {name} is given twice: {found[name]} and {text}")
     return found
 
 

@@ -34,7 +34,7 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     """What to use instead of an option that does not exist, after a semicolon; empty if nothing is similar."""
     known, written = list(known), (_flag if as_flag else str)
     elsewhere = table()["options"].get(name.lower(), {})
-    if "say" in elsewhere:
+    if "say" in elsewhere and elsewhere.get("of") in (None, *known):
         return f"; {elsewhere['say']}"
     uses = elsewhere.get("use", "").split(" or ")
     if here := [option for option in uses if option in known]:

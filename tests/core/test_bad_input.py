@@ -57,6 +57,7 @@ def zstd(content):
         ("a.json", b"[]", "a.json has no rows"),
         ("a.json", b"[" * 100_000, "cannot read the JSON"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}\n', r"a.jsonl, row 2: \ud83d is half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": \n', "a.jsonl, line 2, column 9: not valid JSON: Expecting value"),
         ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', "a.jsonl, row 2: column 'text' contains int '5', not text"),
         ("a.csv", b"id,text\n", "a.csv has no rows"),
         ("a.csv", CSV + b"2,a,b\n", "a.csv, line 3: not valid CSV: 3 fields, but the header has 2"),

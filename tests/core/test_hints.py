@@ -28,7 +28,8 @@ def test_no_name_of_the_table_is_an_option_or_a_command_here():
 def test_what_the_table_leads_to_is_here():
     assert {use for entry in NAMES.values() if "use" in entry for use in entry["use"].split(" or ")} <= OPTIONS
     assert {command.split()[1] for command in table()["commands"].values()} <= {*COMMANDS, "--help", "--version"}
-    assert all(entry.keys() in ({"use"}, {"say"}) for entry in NAMES.values())
+    assert all(entry.keys() in ({"use"}, {"say"}, {"say", "of"}) for entry in NAMES.values())
+    assert {entry["of"] for entry in NAMES.values() if "of" in entry} <= OPTIONS
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -53,6 +54,8 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["parity", "--max-train-time", "8h"], "--max-train-time is an option of clm train"),
         (["generate", "--max-length", "9"], "here it is --max-new-tokens"),
         (["generate", "--text-column", "a"], "--text-column is an option of clm train, clm evaluate, clm prepare"),
+        (["train", "--dry-run"], "to see the data without training, run `clm prepare`"),
+        (["push", "run", "--dry-run"], "unknown option --dry-run\n"),
         (["train", "--xyzzy"], "unknown option --xyzzy\n"),
     ],
 )

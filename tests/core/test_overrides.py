@@ -106,6 +106,11 @@ def test_a_comma_within_json_ends_no_value() -> None:
     assert found == {"a": "1", "b": '{"x":[1,2],"y":"p,q}"}', "c": "none"}
 
 
+def test_what_is_no_pair_is_an_error_that_names_the_option() -> None:
+    with pytest.raises(OptionError, match=r"^config_overrides 'resid_pdrop': 'resid_pdrop' is not"):
+        split("resid_pdrop")
+
+
 def test_a_run_keeps_the_changes_of_its_model(train: Any) -> None:
     train(output_dir="base", max_steps=2)
     run = {"output_dir": "run", "model_name_or_path": "base", "model_type": None, "resume_from_checkpoint": "auto"}

@@ -255,6 +255,7 @@ QA = b'{"question": "a", "answer": "b"}\n'
         ("--messages-column question --text-template {answer}", "and messages_column 'question' cannot be combined"),
         ("--prompt-column question --text-template {answer}", "cannot be combined: leave one of them out"),
         ("--text-template {qestion}", "did you mean {question} in --text-template?"),
+        ("--prompt-column answer --completion-column answer", "completion_column 'answer' is prompt_column too: name"),
         ("--text-template nothing", "there is no column in it, such as {question}"),
         ("--text-template {question", "expected '}' before end of string: a brace that is text is written twice"),
         ("--text-template {question:3}", "{question:3} is not a column: give its name alone"),

@@ -88,6 +88,8 @@ def _skip_space(text: str, start: int) -> int:
 
 
 def _invalid(error: json.JSONDecodeError, file: File, line: int) -> DataError:
+    end = min(error.pos, len(error.doc.rstrip()))  # What is missing at the end of a line is not in the next one.
+    error = json.JSONDecodeError(error.msg, error.doc, end)
     place = f"{file}, line {line + error.lineno - 1}, column {error.colno}"
     between = error.doc[error.pos : error.pos + 1] == "," and error.doc[: error.pos].rstrip().endswith(("}", "]"))
     more = ": a comma between objects, which only an array has" if between else ""

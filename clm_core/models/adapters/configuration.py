@@ -86,7 +86,7 @@ def write_configuration(adapter: Adapter, architecture: Any, targets: Sequence[s
         "peft_type": "LORA",
         "r": adapter.r,
         "revision": None if Path(adapter.base).is_absolute() else adapter.base_revision,
-        "target_modules": named or list(targets),
+        "target_modules": named or sorted(targets),
         "task_type": "CAUSAL_LM",
         "use_rslora": adapter.use_rslora,
     }
