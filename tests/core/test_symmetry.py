@@ -22,7 +22,18 @@ OF_CLASSES = {"guide", "repairs"}
 
 OWN = {
     "clm_pt": OF_CLASSES
-    | {"arguments", "attention", "auxiliary", "head", "launch", "losses", "memory", "processes", "products"}
+    | {
+        "activations",
+        "arguments",
+        "attention",
+        "auxiliary",
+        "head",
+        "launch",
+        "losses",
+        "memory",
+        "processes",
+        "products",
+    }
     | {"sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
     | {"accumulation", "blocks", "devices", "head", "losses", "projection", "push_to_hub", "sharing"}
