@@ -11,13 +11,13 @@ from clm_pt.repairs import EAGER
 LENGTH = 8
 
 
-def choose_attention(model: PreTrainedModel, wanted: str | None, *, bf16: bool) -> None:
-    """Have a model compute attention as `wanted`; None leaves it to transformers. What is saved does not say it.
+def choose_attention(model: PreTrainedModel, wanted: str, *, bf16: bool) -> None:
+    """Have a model compute attention as `wanted`; "auto" leaves it to transformers. What is saved does not say it.
 
     Raises:
         OptionError: it has no such attention or needs another, or a package, or a device that trains so, is missing.
     """
-    if wanted is None:
+    if wanted == "auto":
         return
     kind, option = model.config.model_type, f"pt attn implementation {wanted}"
     if wanted != "eager" and (kind in EAGER or attention(model.config, "pt")):

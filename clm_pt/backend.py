@@ -18,9 +18,9 @@ class PyTorchOptions:
     torch_compile: bool = option(False, "compile the model with torch.compile, which needs a C++ compiler on a CPU")
     gradient_checkpointing: bool = moved(OptimizationOptions, "gradient_checkpointing")
     fsdp: bool = option(False, "cut weights, gradients and moments up over all devices, by FSDP2, to need less memory")
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
-        option(None, "how to compute attention in training; by default sdpa, or eager in models that do not have it")
-    )
+    attn_implementation: Literal[
+        "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+    ] = option("auto", "how to compute attention in training; auto: sdpa, or eager in models that do not have it")
     keep_memory: bool = option(
         True, "keep memory that is freed for the next step until the training ends, which is faster on a CPU (glibc)"
     )
