@@ -27,7 +27,6 @@ from clm_core.models.unused_weights import OUTPUT
 from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt import adapters
-from clm_pt.activations import fuse
 from clm_pt.repairs import repair
 from clm_pt.weights import check_all_finite, check_all_used, grow
 
@@ -58,7 +57,6 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
             "for which it has no model, so it could not be opened again once saved"
         )
     repair(loaded)
-    fuse(loaded)
     _check_causal(loaded)
     if model.adapter:
         adapters.attach(loaded, model)

@@ -23,7 +23,6 @@ OF_CLASSES = {"guide", "repairs"}
 OWN = {
     "clm_pt": OF_CLASSES
     | {
-        "activations",
         "arguments",
         "attention",
         "auxiliary",

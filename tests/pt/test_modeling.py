@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, T5Config, ViTConfig
-from transformers.activations import ACT2FN
 
 from clm_core import sample
 from clm_core.backend import Model
@@ -261,13 +260,3 @@ def test_a_copy_of_the_embeddings_beside_them_is_no_hindrance_to_more_embeddings
     loaded = modeling.load(larger)
     assert loaded.lm_head.weight is loaded.transformer.wte.weight
     assert len(loaded.lm_head.weight) == rows
-
-
-@pytest.mark.parametrize("name", ["gelu_new", "gelu_fast"])
-def test_gelu_by_tanh_is_one_operation_and_the_same_function(new_model, name):
-    model = modeling.load(new_model(activation_function=name))
-    inputs = torch.linspace(-8.0, 8.0, 1001)
-    fused = model.transformer.h[0].mlp.act
-    assert type(fused) is torch.nn.GELU
-    torch.testing.assert_close(fused(inputs), ACT2FN[name](inputs), rtol=0.0, atol=1e-6)
-    assert model.config.activation_function == name
