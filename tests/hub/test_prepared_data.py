@@ -111,7 +111,9 @@ def test_a_file_for_trainings_does_not_publish_the_data(clm, hub, training, tmp_
 
 
 def test_what_counts_is_published_too_and_comes_back(clm, hub, training, train_on, tmp_path):
-    columns = ["--prompt-column", "text", "--completion-column", "text"]
+    rows = [json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines()]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"title": "On foxes", **row}) + "\n" for row in rows))
+    columns = ["--prompt-column", "title", "--completion-column", "text"]
     assert clm(*PUSH, *columns) == 0
     files = hub.files("jane/fox", kind="datasets")
     assert files["train.mask"] == (tmp_path / "fox" / "train.mask").read_bytes()
