@@ -248,8 +248,8 @@ class ScheduledTrainer(Trainer):
     def report_step(self) -> None:
         """Report a step, and have Trainer do what is to follow."""
         step = self.state.global_step
-        done = StepDone(step=step, loss=self.loss, grad_norm=self.grad_norm, auxiliary_loss=self.added_loss)
-        self.job.report(replace(done, peak_memory_bytes=peak_of_accelerator()))
+        found = {"grad_norm": self.grad_norm, "auxiliary_loss": self.added_loss}
+        self.job.report(StepDone(step=step, loss=self.loss, peak_memory_bytes=peak_of_accelerator(), **found))
         # Now that it is known whether the training is to stop.
         self.control.should_evaluate, self.control.should_save = self.job.evaluates_at(step), self.job.saves_at(step)
         self.control.should_log = self.job.schedule.logs_at(step)
