@@ -1,10 +1,21 @@
-"""The loop of an evaluation: batch by batch, each reported, the scores summed."""
+"""The loop of an evaluation: batch by batch, each reported, the scores summed; and the tokens scored at a time."""
 
 from collections.abc import Callable
 
 from clm_core.backend import ALONE, BatchScored, Blocks, Report, Score, World
 
 NOTHING = Score(loss_sum=0.0, correct=0, tokens=0)
+
+CHUNK_BYTES = 1 << 26
+"""The float32 logits of a chunk have no more bytes, unless it has `LEAST_ROWS`."""
+
+LEAST_ROWS, MOST_ROWS = 16, 256
+"""How many tokens a chunk may have: a product of fewer is slow, and of more is no faster."""
+
+
+def rows_of_chunk(vocabulary: int) -> int:
+    """For how many tokens a backend computes logits at a time, in a training too."""
+    return max(LEAST_ROWS, min(MOST_ROWS, CHUNK_BYTES // (4 * vocabulary)))
 
 
 def score_in_batches(

@@ -15,12 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, linear, pad
 
 from clm_core.backend import IGNORED
-
-CHUNK_BYTES = 1 << 26
-"""The float32 logits of a chunk have no more bytes, unless it has `LEAST_ROWS`."""
-
-LEAST_ROWS, MOST_ROWS = 16, 256
-"""How many tokens a chunk may have: a product of fewer is slow, and of more is no faster."""
+from clm_core.scoring import rows_of_chunk
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ class _Gradients:
 
 
 def _chunks(tokens: int, output: Output) -> Iterator[slice]:
-    rows = max(LEAST_ROWS, min(MOST_ROWS, CHUNK_BYTES // (4 * output.layer.out_features)))
+    rows = rows_of_chunk(output.layer.out_features)
     return (slice(start, start + rows) for start in range(0, tokens, rows))
 
 

@@ -11,13 +11,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from clm_core.backend import IGNORED
-
-CHUNK_BYTES = 1 << 26
-"""The float32 logits of a chunk have no more bytes, unless it has `LEAST_ROWS`."""
-
-LEAST_ROWS, MOST_ROWS = 16, 256
-"""How many tokens a chunk may have: a product of fewer is slow, and of more is no faster."""
-
+from clm_core.scoring import rows_of_chunk
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 """Of a variable; None if it is not used."""
@@ -110,7 +104,7 @@ def _cut(hidden: tf.Tensor, output: Output, targets: tf.Tensor) -> tuple[tf.Tens
     The last may end with rows that do not count. XLA needs one size, and the others lose nothing by it.
     """
     width, count = hidden.shape[-1], tf.size(targets)
-    most = max(LEAST_ROWS, min(MOST_ROWS, CHUNK_BYTES // (4 * output.vocabulary)))
+    most = rows_of_chunk(output.vocabulary)
     chunks = tf.maximum(-(-count // most), 1)
     each = -(-count // chunks)
     more = chunks * each - count

@@ -24,7 +24,7 @@ COUNTED = np.random.default_rng(1).random((3, 15)) < 0.5
     ids=["tied", "soft cap", "mixture"],
 )
 def test_chunks_of_the_head_have_the_loss_and_the_gradients_of_the_whole(kind, changes, compiled, monkeypatch):
-    monkeypatch.setattr(losses, "MOST_ROWS", 16)
+    monkeypatch.setattr(losses, "rows_of_chunk", lambda vocabulary: 16)
     architecture = AutoConfig.for_model(kind, **{**PLAIN[kind], **changes})
     model = load(Model(name_or_path=None, revision="main", architecture=architecture, seed=1))
     variables = [variable.value for variable in model.trainable_variables]

@@ -45,8 +45,7 @@ def gradients(model):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(losses, "CHUNK_BYTES", 0)
-    monkeypatch.setattr(losses, "LEAST_ROWS", 7)
+    monkeypatch.setattr(losses, "rows_of_chunk", lambda vocabulary: 7)
 
 
 @pytest.mark.parametrize(("kind", "changes"), [*((kind, {}) for kind in HEADS), *CHANGED.items()])

@@ -58,7 +58,7 @@ def head_of(model, ids):
 
 
 def test_the_head_of_each_class_is_found_and_scores_in_chunks(model, monkeypatch):
-    monkeypatch.setattr(losses, "MOST_ROWS", 16)
+    monkeypatch.setattr(losses, "rows_of_chunk", lambda vocabulary: 16)
     monkeypatch.setattr(losses, "token_losses", seen := Seen(losses.token_losses))
     logits = model(IDS, training=False, return_dict=True).logits.numpy()
     np.testing.assert_allclose(head_of(model, IDS), logits.reshape(-1, logits.shape[-1]), rtol=1e-6, atol=1e-6)
