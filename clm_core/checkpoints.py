@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clm_core.backend import Saved, TrainingJob
-from clm_core.durable import disk_errors, remove, share, sync_folder
+from clm_core.durable import copy, disk_errors, remove, share, sync_folder
 from clm_core.durable.files import temporary_folder, unforeseen
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
@@ -29,7 +29,7 @@ from clm_core.optimizer.state import (
     write_states,
 )
 from clm_core.paths import likely
-from clm_core.record import HISTORY_FILE
+from clm_core.record import HISTORY_FILE, files_of_model
 from clm_core.schedule import Schedule
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "check_files",
     "check_whole",
     "complete",
+    "copy_model",
     "faults",
     "find",
     "has_sums",
@@ -55,6 +56,7 @@ __all__ = [
     "run_of",
     "save",
     "step_of",
+    "take_last_model",
     "write_moments",
     "write_states",
     "writing",
@@ -118,6 +120,29 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
     """The folder of a checkpoint that `writing` has completed; for backends from when that was a separate step."""
     return job.output_dir / f"{PREFIX}{step}"
+
+
+def copy_model(checkpoint: Path, model_dir: Path) -> None:
+    """Copy the model of a checkpoint to a folder."""
+    for path in files_of_model(checkpoint):
+        copy(path, model_dir / path.name)
+
+
+def take_last_model(job: TrainingJob) -> bool:
+    """Copy the model that this training has saved at its last step to `job.model_dir`, in the process that leads.
+
+    Returns whether it has; if not, the model is still to be written. A training that had no step to make did not.
+
+    Raises:
+        ModelError: the checkpoint is damaged.
+    """
+    last = job.schedule.total_steps
+    is_saved = job.first_step < last and job.schedule.saves_at(last)
+    if is_saved and job.world.leads:
+        checkpoint = job.output_dir / f"{PREFIX}{last}"
+        check_whole(checkpoint)
+        copy_model(checkpoint, job.model_dir)
+    return is_saved
 
 
 def list_complete(run: Path) -> list[Path]:

@@ -7,22 +7,27 @@ parameters have in transformers' PyTorch classes: all frameworks, and all versio
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from clm_core.backend import Model
 from clm_core.durable import sync
+from clm_core.durable.tensors import OnDemand, bytes_of, write_tensors
 from clm_core.errors import ModelError, OutputError
 from clm_core.models.faults import check_finite
 from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.unused_weights import check_unused
-from clm_core.models.weight_files import WEIGHTS, StoredWeights, check_whole
+from clm_core.models.weight_files import WEIGHTS, Entry, StoredWeights, check_whole, entries
 
 Array = npt.NDArray[np.float32]
+
+PART = 1 << 22
+"""Bytes that are read back at a time."""
 
 
 def load(
@@ -74,9 +79,10 @@ def save(weights: Mapping[str, Any], architecture: Any, folder: Path, *, generat
     """Write a model that PyTorch opens: model.safetensors, config.json and generation_config.json.
 
     `weights` has an array for each parameter, by its name and in its shape in PyTorch; anything that NumPy converts to
-    an array works, and is written as float32. config.json is `architecture` as transformers' causal language model
-    would write it. `generation_config` is derived from it if none is given. When this returns, all files are on the
-    disk, and the weights have been read back and compared.
+    an array works, and is written as float32. A mapping may make each when it is asked for, so that not all need be in
+    memory. config.json is `architecture` as transformers' causal language model would write it. `generation_config` is
+    derived from it if none is given. When this returns, all files are on the disk, and the weights have been read back
+    and compared.
 
     Raises:
         ModelError: transformers has no causal language model of this architecture.
@@ -109,11 +115,8 @@ def write_weights(weights: Mapping[str, Any], file: Path) -> None:
     Raises:
         OutputError: they differ.
     """
-    from safetensors.numpy import save_file
-
-    # safetensors writes the bytes of an array as they lie in memory, which of a transposed one is another order.
-    arrays = {name: np.asarray(array, np.float32, order="C") for name, array in weights.items()}
-    save_file(arrays, file, metadata={"format": "pt"})
+    arrays = OnDemand({name: partial(_float32, weights, name) for name in weights})
+    write_tensors(file, arrays, {"format": "pt"})
     _check_written(arrays, file)
 
 
@@ -148,16 +151,23 @@ def _of_causal_model(architecture: Any) -> Any:
     return config
 
 
+def _float32(weights: Mapping[str, Any], name: str) -> Array:
+    return np.asarray(weights[name], np.float32)
+
+
 def _check_written(weights: Mapping[str, Array], file: Path) -> None:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as written:
-        same = sorted(written.keys()) == sorted(weights)
-        wrong = [name for name in weights if not (same and _identical(written.get_tensor(name), weights[name]))]
-    if wrong:
-        raise not_written(file, wrong[0])
+    written = entries(file)
+    with file.open("rb") as content:
+        for name in weights:
+            if not _is_at(content, written.get(name), weights[name]):
+                raise not_written(file, name)
 
 
-def _identical(one: Array, other: Array) -> bool:
-    """Equal bit for bit, so that NaN equals itself."""
-    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+def _is_at(content: BinaryIO, entry: Entry | None, array: Array) -> bool:
+    """Whether a file has this array, bit for bit; it is not mapped, so that no more than a part of it is in memory."""
+    if entry is None or (entry.kind, entry.shape) != ("F32", array.shape):
+        return False
+    content.seek(entry.start)
+    whole = bytes_of(array)
+    parts = (whole[start : start + PART] for start in range(0, len(whole), PART))
+    return all(content.read(len(part)) == part for part in parts)

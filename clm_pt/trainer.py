@@ -160,8 +160,9 @@ class ScheduledTrainer(Trainer):
     def write_checkpoint(self, folder: Path, state: State | None = None) -> None:
         """Write the model and its optimizer into a folder; `state` is what they have, if they are sharded."""
         model = self._whole_model()
+        is_last = self.state.global_step == self.job.schedule.total_steps  # Its model will be that of the run.
         with self.own_cache():
-            save_pretrained(model, folder, state.weights if state else None)
+            (save if is_last else save_pretrained)(model, folder, weights=state.weights if state else None)
         checkpoints.write(folder, model, self.optimizer, moments=state.moments if state else None)
 
     def write_model(self, folder: Path) -> None:
@@ -171,7 +172,6 @@ class ScheduledTrainer(Trainer):
         if leads:
             with self.own_cache():
                 save(model, folder, weights=weights)
-        wait_for_all()
 
     def whole_state(self) -> State:
         """What is sharded, whole, in the process that leads; all processes are to ask for it."""

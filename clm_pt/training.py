@@ -3,12 +3,13 @@
 from transformers import PrinterCallback
 
 from clm_core.backend import TrainingJob
+from clm_core.checkpoints import take_last_model
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
 from clm_pt.callbacks import Clipping, LoggingSteps, Reporting, Seeding
 from clm_pt.guide import GuideTrainer
 from clm_pt.memory import kept_memory
-from clm_pt.processes import together
+from clm_pt.processes import together, wait_for_all
 from clm_pt.products import fastest_products
 from clm_pt.trainer import ScheduledTrainer
 
@@ -30,7 +31,9 @@ def train(job: TrainingJob) -> None:
         if job.first_step < job.schedule.total_steps:
             with checkpoints.readable(job, trainer) as checkpoint:
                 trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.write_model(job.model_dir)
+        if not take_last_model(job):
+            trainer.write_model(job.model_dir)
+        wait_for_all()
 
 
 @own_environment()

@@ -1,5 +1,6 @@
 """The state of a training beside its weights: the optimizer's."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from transformers import TFPreTrainedModel
 
 from clm_core import checkpoints
+from clm_core.durable.tensors import OnDemand
 from clm_core.optimizer import rule_of
 from clm_tf import modeling, weights
 from clm_tf.optimizers import StepOptimizer
@@ -41,13 +43,13 @@ def restore(folder: Path, model: TFPreTrainedModel, optimizer: StepOptimizer) ->
 def _states(model: TFPreTrainedModel, optimizer: StepOptimizer) -> dict[str, checkpoints.State | None]:
     shapes = {name: array.shape for name, array in weights.trained(model).items()}
     turned = weights.transposed(model)
-    kept: dict[str, dict[str, np.ndarray]] = {name: {} for name in shapes}
+    kept: dict[str, dict[str, Callable[[], np.ndarray]]] = {name: {} for name in shapes}
     for part in _parts(shapes, optimizer):
-        for name, array in weights.exported_slots(model, partial(optimizer.moment, slot=part)).items():
-            kept[name][_in_files(part, name in turned)] = array
+        for name, make in weights.exported_slots(model, partial(optimizer.moment, slot=part)).makers.items():
+            kept[name][_in_files(part, name in turned)] = make
     named = weights.pytorch_names(model)
     return {
-        name: checkpoints.State(parts, optimizer.updates_of(named[name])) if parts else None
+        name: checkpoints.State(OnDemand(parts), optimizer.updates_of(named[name])) if parts else None
         for name, parts in kept.items()
     }
 

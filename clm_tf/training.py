@@ -5,6 +5,7 @@ import tf_keras as keras
 from transformers import TFPreTrainedModel
 
 from clm_core.backend import TrainingJob
+from clm_core.checkpoints import take_last_model
 from clm_core.errors import OptionError
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
@@ -48,7 +49,7 @@ def train(job: TrainingJob) -> None:
         elif (blocks := job.validation) is not None:
             score = scorer(model, stop=job.stop)
             job.evaluate(job.first_step, lambda: score(blocks, job.config.per_device_eval_batch_size, job.report))
-        if job.world.leads:
+        if not take_last_model(job) and job.world.leads:
             modeling.save(model, job.model_dir)
         together.meet()
 

@@ -6,6 +6,7 @@ transformers, read. transformers' own TensorFlow classes neither read nor write 
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from transformers.modeling_tf_pytorch_utils import (
 
 from clm_core.adapters import LORA_A, LORA_B
 from clm_core.backend import Model
+from clm_core.durable.tensors import OnDemand
 from clm_core.errors import ModelError
 from clm_core.models.faults import cannot_load, check_finite
 from clm_core.models.first_weights import first_weight
@@ -64,9 +66,9 @@ def set_all(model: TFPreTrainedModel, value: Callable[[str, np.ndarray], np.ndar
     )
 
 
-def exported(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
+def exported(model: TFPreTrainedModel) -> OnDemand:
     """The weights as PyTorch has them: by their names and in their shapes there, contiguous, float32."""
-    return {name: _to_pytorch(name, variable.numpy(), transpose) for name, variable, transpose in _named(model)}
+    return OnDemand({name: partial(_array, name, *each) for name, *each in _named(model)})
 
 
 def shapes(model: TFPreTrainedModel) -> dict[str, tuple[int, ...]]:
@@ -78,7 +80,7 @@ def shapes(model: TFPreTrainedModel) -> dict[str, tuple[int, ...]]:
     return {name: _to_pytorch(name, array, transpose).shape for name, array, transpose in arrays}
 
 
-def trained(model: TFPreTrainedModel) -> dict[str, np.ndarray]:
+def trained(model: TFPreTrainedModel) -> OnDemand:
     """Of the weights as PyTorch has them, those that a training changes, with what an adapter has."""
     return exported_slots(model, lambda variable: variable)
 
@@ -94,15 +96,13 @@ def freeze(model: TFPreTrainedModel, frozen: Collection[Any]) -> None:
         own[:] = [variable for variable in own if variable.ref() not in frozen]
 
 
-def exported_slots(
-    model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable | None]
-) -> dict[str, np.ndarray]:
+def exported_slots(model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable | None]) -> OnDemand:
     """What an optimizer keeps of trained variables, if it does, named and shaped as PyTorch has the parameter."""
     trained = {variable.ref() for variable in model.trainable_variables}  # Not those of a layer that is not trained.
     named = (
         (name, slot(variable), transpose) for name, variable, transpose in _named(model) if variable.ref() in trained
     )
-    return {name: _to_pytorch(name, kept.numpy(), transpose) for name, kept, transpose in named if kept is not None}
+    return OnDemand({name: partial(_array, name, *kept) for name, *kept in named if kept[0] is not None})
 
 
 def assign_slots(
@@ -197,6 +197,10 @@ def _pytorch_name(name: str) -> str:
     """What PyTorch calls a weight in a file, where the name of the model is left out before it."""
     found, _ = convert_tf_weight_name_to_pt_weight_name(f"model/{name}", tf_weight_shape=())
     return str(found)
+
+
+def _array(name: str, variable: tf.Variable, transpose: TransposeType) -> np.ndarray:
+    return _to_pytorch(name, variable.numpy(), transpose)
 
 
 def _to_pytorch(name: str, array: np.ndarray, transpose: TransposeType) -> np.ndarray:

@@ -25,7 +25,8 @@ under the names and in the shapes that the parameters have in transformers' PyTo
    seed that follows from the schedule's and the step, so that no checkpoint keeps a random state.
 6. `clm_core.checkpoints.save(job, step, write)` if `job.saves_at(step)`: your `write(folder)` writes what 7 does, and
    `clm_core.checkpoints.write_moments(folder, ...)`.
-7. `clm_core.weights.save(weights, job.model.architecture, job.model_dir)` writes the model, and reads it back.
+7. `clm_core.weights.save(weights, job.model.architecture, job.model_dir)` writes the model, and reads it back; where
+   `clm_core.checkpoints.take_last_model(job)`, the checkpoint of the last step has it, and it is there already.
 
 A backend around a framework's own training loop takes from these what fits. `clm_core.sampling.choose` chooses the
 next token. `clm_core.models.causality.check_causal` makes sure that a model attends to no token that it predicts.

@@ -47,14 +47,15 @@ def _not_finite(file: Path, entry: Entry) -> tuple[float, list[int]] | None:
 
 
 def _parts(file: Path, entry: Entry) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The numbers of a tensor from a memory map, a part at a time, each with its place; those of halves as bits."""
+    """The numbers of a tensor, a part at a time, each with its place; those of halves as bits."""
     kind = FLOATS.get(entry.kind) or ("<u2" if entry.kind in HALVES else None)
     count = math.prod(entry.shape)
     if kind is None or count == 0:
         return
-    numbers = np.memmap(file, kind, "r", offset=entry.start, shape=(count,))
-    for start in range(0, count, PART):
-        yield start, numbers[start : start + PART]
+    with file.open("rb") as content:
+        content.seek(entry.start)
+        for start in range(0, count, PART):
+            yield start, np.fromfile(content, kind, min(PART, count - start))
 
 
 def _are_finite(part: npt.NDArray[Any], kind: str) -> bool:

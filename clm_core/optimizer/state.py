@@ -1,13 +1,15 @@
 """The state of an optimizer in a checkpoint: which parts a parameter has, written and read by their names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.durable.tensors import OnDemand, write_tensors
 from clm_core.errors import ModelError
 from clm_core.marker import step_of
 from clm_core.optimizer.rules import ADAMW, Shape, rule_of
@@ -28,7 +30,10 @@ class State:
     """What an optimizer keeps of a parameter; the arrays are float32, and follow the parameter's shape in PyTorch."""
 
     parts: Mapping[str, Array]
-    """By name, those of the parameter's `Rule`: `m` and `v`, `row` and `col`, `v`, or `momentum`."""
+    """By name, those of the parameter's `Rule`: `m` and `v`, `row` and `col`, `v`, or `momentum`.
+
+    To be written, it may make each when it is asked for, as `clm_core.durable.tensors.OnDemand` does.
+    """
     updates: int
     """How often the parameter was updated: at every step, except those at which it got no gradient."""
 
@@ -45,15 +50,12 @@ class Moments:
 
 def write_states(folder: Path, states: Mapping[str, State | None], *, optim: str) -> None:
     """Write the state of each trained parameter under PyTorch's name; None if it never got a gradient."""
-    from safetensors.numpy import save_file
-
-    tensors: dict[str, npt.NDArray[Any]] = {}
+    tensors: dict[str, Callable[[], npt.NDArray[Any]]] = {}
     for name, state in states.items():
-        tensors[f"{COUNT}.{name}"] = np.array(state.updates if state else 0)
+        tensors[f"{COUNT}.{name}"] = partial(np.array, state.updates if state else 0, np.int64)
         if state:
-            tensors |= {f"{part}.{name}": array for part, array in state.parts.items()}
-    metadata = None if is_adamw(optim) else {OPTIM: optim}
-    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / FILE, metadata)
+            tensors |= {f"{part}.{name}": partial(state.parts.__getitem__, part) for part in state.parts}
+    write_tensors(folder / FILE, OnDemand(tensors), None if is_adamw(optim) else {OPTIM: optim})
 
 
 def read_states(checkpoint: Path, shapes: Mapping[str, Shape], *, optim: str) -> dict[str, State | None]:

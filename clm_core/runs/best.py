@@ -11,10 +11,9 @@ from typing import Any
 from clm_core import checkpoints
 from clm_core.config import RunOptions
 from clm_core.durable.disk_errors import writing
-from clm_core.durable.files import copy, sync, sync_folder, temporary_folder
+from clm_core.durable.files import sync, sync_folder, temporary_folder
 from clm_core.errors import ModelError
 from clm_core.marker import PREFIX
-from clm_core.record import files_of_model
 from clm_core.runs.changes import LENGTH, OF_EVALUATION
 
 WAITS_ANEW = "waits_anew"
@@ -108,8 +107,7 @@ def take_model(checkpoint: Path, model_dir: Path) -> None:
         ) from None
     for path in model_dir.iterdir():
         path.unlink()
-    for path in files_of_model(checkpoint):
-        copy(path, model_dir / path.name)
+    checkpoints.copy_model(checkpoint, model_dir)
 
 
 def checkpoint_of(step: int, resume_from: Path) -> Path | None:

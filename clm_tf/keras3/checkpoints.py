@@ -1,8 +1,10 @@
 """The state of a training beside its weights: the optimizer's. Dropout has none."""
 
+from functools import partial
 from pathlib import Path
 
 from clm_core import checkpoints
+from clm_core.durable.tensors import OnDemand
 from clm_core.errors import ModelError
 from clm_tf.keras3 import modeling, weights
 from clm_tf.keras3.decoder import Decoder
@@ -19,8 +21,8 @@ def write(folder: Path, model: Decoder, optimizer: DefinedOptimizer) -> None:
     states: dict[str, checkpoints.State | None] = {}
     for name, (variable, flipped) in weights.trained(model).items():
         state = optimizer.state_of(variable)
-        parts = {_in_files(part, flipped): weights.array_of(kept, flipped) for part, kept in state.items()}
-        states[name] = checkpoints.State(parts, updates)
+        parts = {_in_files(part, flipped): partial(weights.array_of, kept, flipped) for part, kept in state.items()}
+        states[name] = checkpoints.State(OnDemand(parts), updates)
     checkpoints.write_states(folder, states, optim=optimizer.config.optim)
 
 

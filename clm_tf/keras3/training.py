@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from clm_core.backend import TrainingJob
+from clm_core.checkpoints import take_last_model
 from clm_core.errors import OptionError
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
@@ -49,7 +50,8 @@ def train(job: TrainingJob) -> None:
         elif (blocks := job.validation) is not None:
             size = job.config.per_device_eval_batch_size
             job.evaluate(job.first_step, lambda: score(model, blocks, size, job.report))
-        modeling.save(model, job.model_dir)
+        if not take_last_model(job):
+            modeling.save(model, job.model_dir)
 
 
 def _check(job: TrainingJob) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from clm_core.adapters import LORA_A, LORA_B
 from clm_core.backend import Model
+from clm_core.durable.tensors import OnDemand
 from clm_core.errors import ModelError
 from clm_core.weights import tensors
 from clm_tf.keras3.norm import Norm
@@ -37,7 +39,7 @@ def fill(model: Decoder, source: Model) -> None:
         variable.assign(array.T if flipped else array)
 
 
-def exported(model: Decoder) -> dict[str, Array]:
+def exported(model: Decoder) -> OnDemand:
     """The weights as PyTorch has them: by their names and in their shapes there, float32, what LoRA adds included.
 
     Raises:
@@ -46,7 +48,7 @@ def exported(model: Decoder) -> dict[str, Array]:
     for layer in model._flatten_layers():
         if mode := getattr(layer, "quantization_mode", None):
             raise ModelError(f"layer {layer.path} was quantized to {mode}, which PyTorch's layout has no place for")
-    return {name: array_of(variable, flipped) for name, (variable, flipped) in named(model, summed=True).items()}
+    return OnDemand({name: partial(array_of, *pair) for name, pair in named(model, summed=True).items()})
 
 
 def shapes(model: Decoder) -> dict[str, tuple[int, ...]]:
