@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clm_core.backend import Saved, TrainingJob
-from clm_core.durable import copy, disk_errors, remove, share, sync_folder
+from clm_core.durable import checksums, copy, disk_errors, remove, share, sync_folder
 from clm_core.durable.files import temporary_folder, unforeseen
-from clm_core.errors import DiskFullError, ModelError
-from clm_core.marker import MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
+from clm_core.errors import DiskFullError, ModelError, OutputError
+from clm_core.marker import FILES, MARKER, NAME, PREFIX, backend_of, faults, has_sums, mark, read, step_of
 from clm_core.models.finite import check_finite
 from clm_core.optimizer.state import FILE as MOMENTS
 from clm_core.optimizer.state import (
@@ -123,9 +123,17 @@ def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
 
 
 def copy_model(checkpoint: Path, model_dir: Path) -> None:
-    """Copy the model of a checkpoint to a folder."""
-    for path in files_of_model(checkpoint):
-        copy(path, model_dir / path.name)
+    """Copy the model of a checkpoint to a folder.
+
+    Raises:
+        OutputError: the copies are not what was written into the checkpoint.
+    """
+    names = [path.name for path in files_of_model(checkpoint)]
+    for name in names:
+        copy(checkpoint / name, model_dir / name)
+    listed = read(checkpoint).get(FILES, {})
+    if wrong := checksums.faults(model_dir, {name: listed[name] for name in names if name in listed}):
+        raise OutputError(f"the model of {checkpoint} was not copied whole: {', '.join(wrong)}: is the disk failing?")
 
 
 def take_last_model(job: TrainingJob) -> bool:
@@ -135,13 +143,12 @@ def take_last_model(job: TrainingJob) -> bool:
 
     Raises:
         ModelError: the checkpoint is damaged.
+        OutputError: the copies are not what was written into the checkpoint.
     """
     last = job.schedule.total_steps
     is_saved = job.first_step < last and job.schedule.saves_at(last)
     if is_saved and job.world.leads:
-        checkpoint = job.output_dir / f"{PREFIX}{last}"
-        check_whole(checkpoint)
-        copy_model(checkpoint, job.model_dir)
+        copy_model(job.output_dir / f"{PREFIX}{last}", job.model_dir)
     return is_saved
 
 

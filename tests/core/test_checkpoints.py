@@ -307,30 +307,3 @@ def test_one_that_is_linked_from_another_disk_is_read_and_only_its_link_is_remov
     assert checkpoints.run_of(folder) == tmp_path / "run"
     save(here, 9)
     assert (names(tmp_path / "run"), names(tmp_path / "moved")) == (["checkpoint-9"], ["checkpoint.json", "weights"])
-
-
-def with_model(job, folder, strategy="steps"):
-    folder.mkdir()
-    return replace(job, schedule=schedule(max_steps=3, save_strategy=strategy), model_dir=folder)
-
-
-def test_the_model_that_the_last_step_saved_is_that_of_the_run(job, tmp_path):
-    at_the_end = with_model(job(), tmp_path / "model")
-    with checkpoints.writing(at_the_end, 3) as folder:
-        save_file({"w": np.ones(3, np.float32)}, folder / "model.safetensors")
-        save_file({"m.w": np.zeros(3, np.float32)}, folder / checkpoints.MOMENTS)
-    assert checkpoints.take_last_model(at_the_end)
-    assert names(tmp_path / "model") == ["model.safetensors"]
-    assert load_file(tmp_path / "model" / "model.safetensors")["w"].tolist() == [1.0] * 3
-
-
-def test_a_model_that_no_checkpoint_has_is_still_to_be_written(job, tmp_path):
-    assert not checkpoints.take_last_model(with_model(job(), tmp_path / "model", "no"))
-    assert names(tmp_path / "model") == []
-
-
-def test_a_last_checkpoint_that_is_damaged_at_once_is_not_taken(job, tmp_path):
-    at_the_end = with_model(job(), tmp_path / "model")
-    (save(at_the_end, 3) / "weights").write_text("other")
-    with pytest.raises(ModelError, match=r"checkpoint-3 is damaged: weights does not match its checksum"):
-        checkpoints.take_last_model(at_the_end)
