@@ -23,6 +23,7 @@ from clm_core.models.adapters.base import check_base
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
 from clm_core.models.tokenizers import SAMPLE
+from clm_core.models.weight_files import commit_of
 from clm_core.paths import is_path
 from clm_core.record import model_faults
 from clm_core.registry import backends_with, unmet
@@ -107,8 +108,7 @@ def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
             f"(--resume-from-checkpoint {quoted} with more --max-steps or --num-train-epochs); to train the model that "
             f"it makes, or another adapter of that, merge it first (clm merge-adapter {quoted} --output-dir DIR)"
         )
-    # A commit, if it is on the Hub: what is under the name may change.
-    revision = getattr(model.architecture, "_commit_hash", None) or model.revision
+    revision = commit_of(model) if config.lora_r else model.revision
     adapter = new_adapter(config, name, revision, model.architecture)
     if adapter is None:
         return model

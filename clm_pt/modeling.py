@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from clm_core.errors import ModelError, OutputError
 from clm_core.models.causality import check_causal
 from clm_core.models.configurations import existing_model
 from clm_core.models.faults import cannot_build, cannot_load
-from clm_core.models.first_weights import first_weight
+from clm_core.models.first_weights import draws_all, first_weight
 from clm_core.models.ignored_fields import attention
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization, check_types
@@ -29,6 +29,11 @@ from clm_core.weights import not_written
 from clm_pt import adapters
 from clm_pt.repairs import repair
 from clm_pt.weights import check_all_finite, check_all_used, grow
+
+try:
+    from transformers.initialization import no_init_weights
+except ImportError:  # In transformers 4.57.
+    from transformers.modeling_utils import no_init_weights
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
 """The quantization methods that transformers reads; for any other it takes the numbers as they are."""
@@ -161,7 +166,9 @@ def _check_causal(model: PreTrainedModel) -> None:
 
 
 def _new(model: Model) -> PreTrainedModel:
-    new = _from_config(model.architecture)
+    with no_init_weights() if draws_all(model.architecture) else nullcontext():
+        new = _from_config(model.architecture)
+    new.tie_weights()  # It is left out where nothing is drawn.
     with torch.no_grad():
         for name, parameter in new.named_parameters():
             drawn = first_weight(name, tuple(parameter.shape), model.architecture, seed=model.seed)

@@ -8,6 +8,7 @@ framework has its own.
 import hashlib
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +57,10 @@ RULES: Mapping[str, Rules] = {
 ARCHITECTURES = frozenset(RULES)
 
 PART = 1 << 20
-"""Numbers drawn at a time, so that a large embedding needs little extra memory."""
+"""Numbers drawn at a time, so that a large embedding needs little extra memory; the draw depends on it."""
+
+THREADS = 4
+"""Parts drawn at once, each of which takes some 50 MB while it is drawn."""
 
 Array = npt.NDArray[np.float32]
 
@@ -87,6 +91,11 @@ def first_weight(name: str, shape: tuple[int, ...], architecture: Any, *, seed: 
     return _normal(name, math.prod(shape), deviation, seed).reshape(shape)
 
 
+def draws_all(architecture: Any) -> bool:
+    """Whether `first_weight` has the first values of all parameters, and the framework need draw none."""
+    return architecture.model_type in RULES and not _has_sinusoids(architecture)
+
+
 def uniform(name: str, shape: tuple[int, ...], limit: float, *, seed: int) -> Array:
     """Numbers between plus and minus `limit`, float32, drawn for a tensor of this name."""
     raw = _bits(name, seed).random_raw(math.prod(shape))
@@ -95,8 +104,12 @@ def uniform(name: str, shape: tuple[int, ...], limit: float, *, seed: int) -> Ar
 
 
 def _is_computed(name: str, architecture: Any) -> bool:
-    sinusoidal = architecture.model_type == "roformer" or getattr(architecture, "sinusoidal_embeddings", False)
-    return sinusoidal and name.endswith(("embed_positions.weight", "position_embeddings.weight"))
+    positions = ("embed_positions.weight", "position_embeddings.weight")
+    return _has_sinusoids(architecture) and name.endswith(positions)
+
+
+def _has_sinusoids(architecture: Any) -> bool:
+    return architecture.model_type == "roformer" or getattr(architecture, "sinusoidal_embeddings", False)
 
 
 def _value(name: str, dimensions: int, rules: Rules) -> float | str:
@@ -120,11 +133,18 @@ def _deviation(name: str, architecture: Any) -> float:
 
 
 def _normal(name: str, count: int, deviation: float, seed: int) -> Array:
-    bits = _bits(name, seed)
     numbers = np.empty(count, np.float32)
-    for start in range(0, count, PART):
+
+    def draw(start: int) -> None:
         part = numbers[start : start + PART]
+        bits = _bits(name, seed).advance(start)
         part[:] = deviation * _box_muller(bits.random_raw(2 * math.ceil(len(part) / 2)))[: len(part)]
+
+    if count <= PART:
+        draw(0)
+        return numbers
+    with ThreadPoolExecutor(THREADS) as threads:  # NumPy computes without Python's lock.
+        list(threads.map(draw, range(0, count, PART)))
     return numbers
 
 

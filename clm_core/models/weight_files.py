@@ -208,6 +208,13 @@ def fetch(model: Model, filename: str) -> Path | None:
     return Path(found) if found else None
 
 
+def commit_of(model: Model) -> str:
+    """The commit of a model on the Hub, where what is under its name may change; of one in a folder, its revision."""
+    found = fetch(model, "config.json")
+    in_cache = found is not None and found.parent.parent.name == "snapshots"  # As huggingface_hub keeps what it loads.
+    return found.parent.name if found and in_cache else model.revision
+
+
 def absent(model: Model) -> ModelError:
     """Why `find` found nothing. Pickles are looked for, and neither read nor downloaded: they can run any code."""
     if file := _first_of(model, PICKLED):

@@ -26,9 +26,12 @@ def draw(name="transformer.wte.weight", shape=(40, 50), architecture=GPT2, seed=
     return first_weight(name, shape, architecture, seed=seed)
 
 
-def test_the_numbers_stay_what_they_are():
-    digest = hashlib.sha256(np.round(draw(), 5).tobytes()).hexdigest()
-    assert digest[:16] == "e2e76b70328d4772"
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((40, 50), "e2e76b70328d4772"), ((2 * PART + 7, 1), "882eca303b016433")]
+)
+def test_the_numbers_stay_what_they_are(shape, expected):
+    digest = hashlib.sha256(np.round(draw(shape=shape), 5).tobytes()).hexdigest()
+    assert digest[:16] == expected
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"name": "transformer.wpe.weight"}])

@@ -57,3 +57,16 @@ def test_tensors_in_a_file_have_the_first_weights_of_their_names_there(kind, tmp
     modeling.save(new(config), tmp_path)
     for name, array in load_file(tmp_path / "model.safetensors").items():
         assert (array == first_weight(name, array.shape, config, seed=1)).all(), name
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_nothing_is_left_of_what_the_class_would_have_drawn(kind, monkeypatch):
+    found = tensors(new(architecture(kind)))
+    monkeypatch.setattr(modeling, "draws_all", lambda architecture: False)
+    expected = tensors(new(architecture(kind)))
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
+def tensors(model):
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
