@@ -171,6 +171,8 @@ def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
         raise ModelError(f"resume_from_checkpoint: there is no folder {path}{likely(str(path))}")
     if found := newest_whole(path, say):
         return found
+    if NAME.fullmatch(path.absolute().name):
+        raise ModelError(f"{path} has no {MARKER}: it was never completed, or is damaged: use another checkpoint")
     started = sorted(folder.name for folder in path.iterdir() if NAME.fullmatch(folder.name))
     why = f"{', '.join(started)} never completed" if started else f"no {MARKER} and no checkpoint-STEP folder in it"
     raise ModelError(f"resume_from_checkpoint: {path} is neither a checkpoint nor a run with a checkpoint ({why})")
@@ -188,12 +190,14 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> P
         if NAME.fullmatch(path.name) and not (path / MARKER).is_file():
             say(f"{path} has no {MARKER}: it was never completed, or is damaged, and is not used")
     damaged: dict[str, str] = {}
-    for path in sorted(list_complete(run), key=lambda path: (is_current(path), _step_in(path)), reverse=True):
+    found = sorted(list_complete(run), key=lambda path: (_may_be_current(path), _step_in(path)), reverse=True)
+    for path in found:
         if not (wrong := faults(path)):
-            for name, line in damaged.items():
+            later = [each for each in found if _step_in(each) > _step_in(path) and each.name not in damaged]
+            for name, line in {**damaged, **{each.name: _why_not(each) for each in later}}.items():
                 say(f"{line}: {name} is not used, but {path.name}")
             return path
-        damaged[path.name] = f"{path} is damaged: {', '.join(wrong)}"
+        damaged[path.name] = _damage(path, wrong)
     if damaged:
         raise ModelError(
             f"{'; '.join(damaged.values())}: no checkpoint of this run is left; start it anew with "
@@ -217,7 +221,7 @@ def check_whole(checkpoint: Path) -> None:
         ModelError: a file of it is damaged, missing, or from another checkpoint.
     """
     if wrong := faults(checkpoint):
-        raise ModelError(f"{checkpoint} is damaged: {', '.join(wrong)}: use another checkpoint")
+        raise ModelError(f"{_damage(checkpoint, wrong)}: use another checkpoint")
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -270,6 +274,26 @@ def prune(job: TrainingJob, step: int) -> None:
         for old in _not_best(job, _until(job, step)[:-limit]):
             with disk_errors.writing(old):
                 _discard(old)
+
+
+def _may_be_current(checkpoint: Path) -> bool:
+    """The same, also where the end of the run's history was cut off, so that it does not lead to the checkpoint."""
+    kept, whole = (folder / HISTORY_FILE for folder in (checkpoint, run_of(checkpoint)))
+    if is_current(checkpoint) or not whole.is_file() or whole.is_symlink():
+        return is_current(checkpoint)
+    lines = whole.read_bytes()
+    return kept.read_bytes().startswith(lines[: lines.rfind(b"\n") + 1])
+
+
+def _why_not(checkpoint: Path) -> str:
+    """Why a checkpoint is passed over that the run's history does not lead to."""
+    if wrong := faults(checkpoint):
+        return _damage(checkpoint, wrong)
+    return f"{checkpoint} is none that {run_of(checkpoint) / HISTORY_FILE} leads to"
+
+
+def _damage(checkpoint: Path, wrong: list[str]) -> str:
+    return f"{checkpoint} is damaged: {', '.join(wrong)}"
 
 
 def _discard(checkpoint: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from clm_core.durable import checksums, read, replace, sync_file
 from clm_core.errors import OutputError
-from clm_core.marker import FILES, MARKER
+from clm_core.marker import FILES, MARKER, NAME
 from clm_core.screen.endings import ERROR_LOG
 
 RUN_FILE = "run.yaml"
@@ -100,7 +100,8 @@ def model_faults(folder: Path) -> list[str]:
             if checksums.is_sealed(found) and isinstance(found.get(FILES), dict):
                 model = {file: sums for file, sums in found[FILES].items() if _is_of_model(file)}
                 return checksums.faults(folder, model, links=True)
-    return []
+    is_checkpoint = NAME.fullmatch(folder.absolute().name) and (folder / RUN_FILE).is_file()
+    return [f"it has no {MARKER}"] if is_checkpoint and not (folder / MARKER).is_file() else []
 
 
 def read_configuration(run: Path) -> Record:

@@ -59,7 +59,7 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     run = folder if named == AUTO else Path(named)
     if run is None or (named == AUTO and not (run.is_dir() and output.has_run(run))):
         return Start()
-    if (run / checkpoints.MARKER).is_file():
+    if (run / checkpoints.MARKER).is_file() or checkpoints.NAME.fullmatch(run.absolute().name):
         return _from(request, checkpoints.find(run), say)
     finished = _finished(run, say) if folder and run.resolve() == folder.resolve() else None
     start = Start(

@@ -247,6 +247,25 @@ def test_the_newest_whole_one_is_used_and_a_damaged_one_is_named(job, tmp_path):
     ] == [True, True]
 
 
+def test_a_later_one_is_used_where_only_the_end_of_the_runs_history_is_lost(job, tmp_path):
+    lines = ["1\n", "2\n", "3\n"]
+    for step in (1, 2, 3):
+        add = lambda folder, step=step: (folder / "history.jsonl").write_text("".join(lines[:step]))  # noqa: E731
+        save(replace(job(save_total_limit=None), add_to_checkpoint=add), step)
+    (tmp_path / "history.jsonl").write_text("1\n2\n3")
+    assert checkpoints.find(tmp_path).name == "checkpoint-3"
+    (tmp_path / "history.jsonl").write_text("1\n2\nother\n")
+    said = []
+    assert checkpoints.find(tmp_path, said.append).name == "checkpoint-2"
+    assert "history.jsonl leads to: checkpoint-3 is not used, but checkpoint-2" in said[0]
+
+
+def test_one_without_its_marker_is_refused_where_it_is_named(job, tmp_path):
+    (save(job(), 7) / "checkpoint.json").unlink()
+    with pytest.raises(ModelError, match=r"checkpoint-7 has no checkpoint\.json: it was never completed"):
+        checkpoints.find(tmp_path / "checkpoint-7")
+
+
 def test_a_damaged_one_that_is_named_is_refused(job):
     folder = save(job(), 7)
     (folder / "weights").unlink()
