@@ -8,6 +8,12 @@ from clm_core.redaction import without_credentials
 SHOWN = 10
 """How many names an error lists."""
 
+OF_MEMORY = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
+"""What Python, PyTorch and TensorFlow call the error that there is no memory left."""
+
+WITHOUT_MEMORY = ("out of memory", "not enough memory", "allocate memory")
+"""What PyTorch says of it where it has no name for it."""
+
 
 class ClmError(Exception):
     """Base of all errors that are caused by the input, not by clm; the command prints only the message."""
@@ -85,6 +91,16 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it was raised for, says that there was no memory for something."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    said = str(error).lower()
+    if kinds & OF_MEMORY or ("RuntimeError" in kinds and any(words in said for words in WITHOUT_MEMORY)):
+        return True
+    why = error.__cause__ or error.__context__
+    return why is not None and is_out_of_memory(why)
 
 
 def first_line(error: BaseException, *, otherwise: str | None = None) -> str:

@@ -92,6 +92,9 @@ class TrainingJob:
     evaluation_due: bool = False
     """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
 
+    is_scored: bool = False
+    """Whether the evaluation at `first_step` was made already, before the training was started again."""
+
     @cached_property
     def first_step(self) -> int:
         """The steps that were made before."""
@@ -108,7 +111,8 @@ class TrainingJob:
 
     def evaluates_at(self, step: int) -> bool:
         """Whether to evaluate at this step: never without validation blocks, nor twice, nor if it is to stop."""
-        is_new = step > self.first_step or self.resume_from is None or self.evaluation_due
+        is_first_due = (self.resume_from is None or self.evaluation_due) and not self.is_scored
+        is_new = step > self.first_step or is_first_due
         goes_on = step == self.first_step or not self.stop.requested  # `report` ends the first one, before any step.
         return goes_on and is_new and self.validation is not None and self.schedule.evaluates_at(step)
 

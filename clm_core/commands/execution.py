@@ -27,6 +27,7 @@ from clm_core.runs import output, run_file
 from clm_core.runs.advice import Advice
 from clm_core.runs.best import Best, bring, checkpoint_of, take_model
 from clm_core.runs.curves import CurveWriter
+from clm_core.runs.fitting import train_in_memory
 from clm_core.runs.history import Recorder
 from clm_core.runs.spikes import Spikes
 from clm_core.screen import signals
@@ -98,7 +99,7 @@ def _train(plan: Plan, recorder: Recorder, job: TrainingJob) -> None:
             recorder.stopped_by = "early_stopping"
             return
         with recorder.until_it_ends():
-            plan.request.backend.train(job)
+            train_in_memory(plan.request.backend, job, recorder, recorder.progress.say)
 
 
 def _keep_best(plan: Plan, recorder: Recorder, folder: Path) -> None:

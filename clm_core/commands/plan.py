@@ -22,6 +22,7 @@ from clm_core.options.resolve import DATA, Request
 from clm_core.runs import output, run_file
 from clm_core.runs.changes import lines
 from clm_core.runs.disk import check_room
+from clm_core.runs.fitting import check_can_be_found
 from clm_core.runs.start import Start, find_start
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Progress
@@ -92,6 +93,7 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
         ClmError: an option, the data, the model or the checkpoint cannot be used as requested.
     """
     config, backend = request.config, request.backend
+    check_can_be_found(config, world)
     check_undamaged(config)
     announce(config, progress)
     tokenizer = load_tokenizer(config)

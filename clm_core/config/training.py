@@ -138,6 +138,11 @@ class RunOptions:
     save_on_signal: bool = option(
         True, "when a signal or the file `stop` in output_dir ends the training, write a checkpoint first"
     )
+    auto_find_batch_size: bool = option(
+        False,
+        "where the first step runs out of memory, start again with half as many blocks per batch, until it fits; a "
+        "step keeps its blocks",
+    )
     eval_strategy: Literal["no", "steps", "epoch"] = option(
         "epoch", "when to evaluate during training; unless `no`, also before and after it"
     )

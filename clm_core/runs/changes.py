@@ -37,6 +37,7 @@ ELSEWHERE = {
     *_names(HubOptions),
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "report_to"),
     *("preprocessing_num_workers", "streaming", "check_disk", "save_on_signal", "nproc_per_node", "max_train_time"),
+    "auto_find_batch_size",
 }
 """Where and when things are written, and how fast: of no consequence for the training."""
 

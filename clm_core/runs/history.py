@@ -252,6 +252,11 @@ class Recorder:
                 raise self._stopped()
 
     @property
+    def is_evaluating(self) -> bool:
+        """Whether an evaluation has begun that has not ended."""
+        return self._evaluation is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether the training has waited long enough for a better evaluation, before its last step."""
         return self.best is not None and self.best.is_exhausted and self.step < self.schedule.total_steps

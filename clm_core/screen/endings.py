@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clm_core.durable import replace
 from clm_core.durable.disk_errors import file_of, is_disk_full
-from clm_core.errors import ClmError, ProcessError, StoppedError, first_line
+from clm_core.errors import ClmError, ProcessError, StoppedError, first_line, is_out_of_memory
 from clm_core.redaction import without_secrets
 from clm_core.screen.exit_codes import ExitCode, code_of, is_not_allowed, signal_of
 from clm_core.screen.signals import ended_by
@@ -81,7 +81,7 @@ def line_of(error: BaseException) -> str:
         return f"the disk is full: {_full_path(error)}: free some space, or choose a folder on another disk"
     if is_not_allowed(error):
         return _not_allowed(error)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         said = "out of memory: a smaller batch size or --block-size needs less"
     elif isinstance(error, RecursionError):
         said = "something is nested too deeply"

@@ -94,7 +94,7 @@ CORE_OPTIONS = {
     ),
     *("early_stopping_patience", "early_stopping_threshold", "load_best_model_at_end", "metric_for_best_model"),
     *("max_trained_tokens", "max_train_time"),
-    *("nproc_per_node", "check_disk", "save_on_signal", "stop_on_loss_spike", "loss_spike_patience"),
+    *("auto_find_batch_size", "check_disk", "save_on_signal", "stop_on_loss_spike", "loss_spike_patience"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_offline", "hub_license"),
 }
 """The options that the core implements, before and after it calls a backend."""
