@@ -51,6 +51,10 @@ class DivergedError(TrainingError):
         """The first step of which that was seen; what was saved before is from before."""
 
 
+class LostProcessError(TrainingError):
+    """Another of the processes that train together ended."""
+
+
 class StoppedError(TrainingError):
     """The training has stopped because it was asked to: by a signal, or by the file `stop` in its folder."""
 

@@ -28,6 +28,7 @@ class PyTorchOptions:
         False,
         "train like the guide's PyTorch tab: with Trainer's block order, loss, weight decay and clipping; EOS is not a "
         "label, because the guide's collator pads with it",
+        settled=True,
     )
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from clm_core.backend import EvaluationJob, TrainingJob, World, check_same
-from clm_core.errors import ClmError, Interrupted, OptionError, TrainingError
+from clm_core.errors import ClmError, Interrupted, LostProcessError, OptionError
 from clm_pt.workers import STARTED_BY, is_worker
 
 PATIENCE = timedelta(minutes=30)
@@ -37,7 +37,7 @@ def together(what: str) -> Iterator[None]:
     """Part at the end of the block, where processes have met in it.
 
     Raises:
-        TrainingError: another one of those that do `what` has ended.
+        LostProcessError: another one of those that do `what` has ended.
         OptionError: DistributedDataParallel cannot train the model.
     """
     are_in_step = True
@@ -46,7 +46,7 @@ def together(what: str) -> Iterator[None]:
     except RuntimeError as error:
         are_in_step = False
         if _is_lost(error):
-            raise TrainingError(f"another of the processes that {what} ended") from error
+            raise LostProcessError(f"another of the processes that {what} ended") from error
         if _TWICE in str(error):  # As Reformer, whose backward pass repeats the forward pass layer by layer.
             raise OptionError(
                 "DistributedDataParallel does not train this model, whose backward pass uses a weight more than once: "

@@ -34,6 +34,7 @@ class TensorFlowOptions:
         "train like the guide's TensorFlow tab: model.prepare_tf_dataset, transformers' own AdamWeightDecay with "
         "Keras' epsilon, and fit, with PushToHubCallback if push_to_hub; EOS is not a label, because the collator pads "
         "with it",
+        settled=True,
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from clm_core.backend import ALONE, Score, World, check_same
-from clm_core.errors import TrainingError
+from clm_core.errors import LostProcessError
 from clm_core.stopping import Stop
 
 PARTING = 2.0
@@ -27,14 +27,14 @@ def with_others(world: World) -> Iterator[None]:
     """Train together with other processes, if there are any.
 
     Raises:
-        TrainingError: one of them has ended.
+        LostProcessError: one of them has ended.
     """
     try:
         yield
     except LOST as error:
         if world.is_one_process:
             raise
-        raise TrainingError("another of the processes that train ended") from error
+        raise LostProcessError("another of the processes that train ended") from error
 
 
 class Together:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import shown
 from clm_core.options.resolve import DATA, Request
 from clm_core.runs import output, run_file
-from clm_core.runs.changes import lines
+from clm_core.runs.changes import OF_STEPS, lines, without_effect
 from clm_core.runs.disk import check_room
 from clm_core.runs.fitting import check_can_be_found
 from clm_core.runs.start import Start, find_start
@@ -111,6 +111,8 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
         of_blocks=prepared.predicted(TRAIN, config.block_size),
     )
     first_step = _first_step(request, start, schedule, progress) if start.resume_from else 0
+    if first_step == schedule.total_steps:
+        request, start = _as_trained(request, start)
     check_room(
         config,
         schedule,
@@ -155,9 +157,16 @@ def _first_step(request: Request[TrainConfig], start: Start, schedule: Schedule,
         )
     left = "" if step < schedule.total_steps else ": only what follows the last one is left to do"
     progress.say(f"resuming {checkpoints.run_of(checkpoint)} at step {step:,} of {schedule.total_steps:,}{left}")
-    for line in lines(start.changed):
+    for line in without_effect(start.changed) if left else lines(start.changed):
         progress.say(line)
     return step
+
+
+def _as_trained(request: Request[TrainConfig], start: Start) -> tuple[Request[TrainConfig], Start]:
+    """A training without a step left, with the options of its steps as they were when these were made."""
+    was = {name: pair[0] for name, pair in start.changed.items() if name in OF_STEPS}
+    changed = {name: pair for name, pair in start.changed.items() if name not in OF_STEPS}
+    return replace(request, config=replace(request.config, **was)), replace(start, changed=changed)
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

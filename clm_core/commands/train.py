@@ -10,7 +10,7 @@ from clm_core.commands.execution import execute, follow
 from clm_core.commands.generate import generate
 from clm_core.commands.plan import check_output, plan, shape_of_step
 from clm_core.config import TrainConfig
-from clm_core.errors import ClmError
+from clm_core.errors import ClmError, ProcessError
 from clm_core.hub import publishing
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import launcher_of, unused, world_of
@@ -18,6 +18,7 @@ from clm_core.options import Given, resolve, shown
 from clm_core.options.resolve import AUTO, Request
 from clm_core.results import GenerationResult, TrainingResult
 from clm_core.runs import output
+from clm_core.runs.advice import with_command
 from clm_core.runs.start import Start, find_start, folder_of, result_of
 from clm_core.sample import PROMPT
 from clm_core.screen.endings import of_run
@@ -91,7 +92,10 @@ def _launched(
                 return _already_finished(start, publishing.publisher(config, progress), progress)
             mailbox.put(mailbox.PREPARED, str(planned.prepared.folder.absolute()), place)
             mailbox.put(mailbox.SAID, "plan", place)
-        processes.run(place, launcher, "train", request, progress, verbose=verbose)
+        try:
+            processes.run(place, launcher, "train", request, progress, verbose=verbose)
+        except ProcessError as error:
+            raise with_command(error, folder, backend.name) from error
     return result_of(folder)
 
 

@@ -1,6 +1,7 @@
 """`clm verify`: check a run, a checkpoint or prepared data against the checksums in its record."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from clm_core.data.prepared import Prepared
 from clm_core.durable.checksums import Listed
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.models.adapters.base import base_faults
-from clm_core.models.adapters.finding import adapter_beside_its_base
+from clm_core.models.adapters.finding import adapter_beside_its_base, adapter_without_its_base
 from clm_core.paths import likely
 from clm_core.results import Kind, State, VerificationResult, VerifiedPart
 from clm_core.screen.exit_codes import ExitCode
@@ -47,7 +48,7 @@ def verify(folder: Path, progress: Progress) -> VerificationResult:
         for look, path in looks:
             part = look(path)
             # A training that is running may have removed a checkpoint in the meantime.
-            parts += [part] if path.exists() else []
+            parts += [part] if path.exists() or look is _gone else []
             bar.advance()
     return VerificationResult(folder=folder, kind=parts[0].kind, state=_state(parts), parts=tuple(parts))
 
@@ -76,9 +77,11 @@ def _looks(folder: Path) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]
 
 
 def _bases(folders: Sequence[Path]) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]]:
-    """The base of the adapter that is in one of these folders, if it is where it was and its sums are known."""
+    """The base of the adapter in one of these folders, if it is a folder: with its sums, or gone."""
     if adapter := next(filter(None, map(adapter_beside_its_base, folders)), None):
         yield partial(_base, adapter), Path(adapter.base)
+    elif adapter := next(filter(None, map(adapter_without_its_base, folders)), None):
+        yield _gone, Path(adapter.base)
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -132,6 +135,11 @@ def _base(adapter: Adapter, folder: Path) -> VerifiedPart:
         return _part("base of an adapter", folder, [_without(error, folder)])
     beside = [f"{fault} since the adapter in {adapter.folder} was trained beside it" for fault in faults]
     return _part("base of an adapter", folder, beside, None if faults else dict(adapter.base_files or {}))
+
+
+def _gone(folder: Path) -> VerifiedPart:
+    way = f"put it back, or make a link to where it is now (ln -s NEW-PLACE {shlex.quote(str(folder))})"
+    return _part("base of an adapter", folder, [f"it is not there any more: {way}"])
 
 
 def _data(folder: Path) -> VerifiedPart:

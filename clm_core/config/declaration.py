@@ -16,14 +16,16 @@ def option(
     short: str | None = None,
     refused: Mapping[str, str] | None = None,
     same: Mapping[str, str] | None = None,
+    settled: bool = False,
 ) -> Any:
     """A dataclass field with its help, a check that its values go through, and perhaps a flag of one letter.
 
     `refused` has the values that other programs have and that are none here, each with the reason; `same` has values
-    that mean another one, which the option then has.
+    that mean another one, which the option then has. An option of a backend's own is `settled` if a run that resumes
+    has to have the value that it was started with.
     """
     metadata = {"help": help, "check": check, "metavar": metavar, "short": short, "refused": refused or {}}
-    return field(default=default, metadata={**metadata, "moved": False, "same": same or {}})
+    return field(default=default, metadata={**metadata, "moved": False, "same": same or {}, "settled": settled})
 
 
 def moved(group: type, name: str) -> Any:

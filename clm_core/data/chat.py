@@ -82,6 +82,8 @@ class ChatTemplate:
     def _with_text(self, message: dict[str, Any], place: str) -> dict[str, Any]:
         """A message whose content is a string, where the template takes no parts."""
         content = message.get("content")
+        if not isinstance(content, str | list | dict | None):
+            raise DataError(f"{place}: its content is {str(content)[:40]}, not text")
         if not isinstance(content, list) or self._takes_parts:
             return message
         for part in content:

@@ -105,7 +105,9 @@ def shown(size: float) -> str:
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and those that led to it, hidden ones too."""
-    while error is not None:
+    seen: set[int] = set()  # Python lets an error be its own cause.
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 
@@ -152,6 +154,8 @@ def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0) -> Disk
     if number in FULL:
         return DiskFullError(f"the disk is full: {path}: free some space, or choose a folder on another disk{sizes}")
     remedy = "make it writable" if number in REFUSED else "its disk fails, or is not there any more"
+    if number == errno.EFBIG:
+        remedy = "a limit of this process (`ulimit -f`), or of the file system, is below the size of the file"
     return DiskError(f"{path} cannot be written: {os.strerror(number)}: {remedy}{sizes}")
 
 

@@ -31,6 +31,9 @@ class OnDemand(Mapping[str, Array]):
 def write_tensors(file: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays of floats and signed whole numbers; each is asked for twice: for its shape, and to be written.
 
+    Raises:
+        ValueError: an array is of another type.
+
     Of float32 and int64, the file is that of `safetensors.numpy.save_file`, byte for byte.
 
     The format: https://huggingface.co/docs/safetensors/index#format
@@ -61,6 +64,8 @@ class _Described:
 
     @classmethod
     def of(cls, array: Array) -> "_Described":
+        if array.dtype.kind not in "fi":
+            raise ValueError(f"an array of {array.dtype} is neither of floats nor of signed whole numbers")
         return cls(array.dtype, array.shape, array.nbytes)
 
     def entry(self, start: int) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def _raise_failure(folder: Path, code: int) -> None:
         line = found["line"].removeprefix(f"{FAILED}: ").removeprefix(f"{NAME}: ")
         if found["code"] == ExitCode.STOPPED or found["code"] > 128:
             raise StoppedError(line, signum=found["code"] - 128 if found["code"] > 128 else None)
+        if found["code"] == ExitCode.CRASHED and code - 128 in signal.valid_signals():  # It has lost the one that did.
+            raise ProcessError(f"{signal.Signals(code - 128).name}: {line}", code=code)
         raise ProcessError(line, code=found["code"])
     signals.check()
     if code < 0:
@@ -118,6 +120,6 @@ def _raise_failure(folder: Path, code: int) -> None:
         raise ProcessError(f"the launcher of the processes was ended by {by}", code=ExitCode.CRASHED)
     if code - 128 in signal.valid_signals():
         by = signal.Signals(code - 128).name
-        raise ProcessError(f"one of the processes was ended by {by}, and the others with it", code=ExitCode.CRASHED)
+        raise ProcessError(f"one of the processes was ended by {by}, and the others with it", code=code)
     if code:
         raise ProcessError(f"the processes ended with code {code}, and none of them said why", code=ExitCode.CRASHED)

@@ -9,9 +9,29 @@ from pathlib import Path
 
 from clm_core.checkpoints import list_complete, step_of
 from clm_core.durable.disk_errors import writing
-from clm_core.errors import DiskError, DivergedError, ModelError, StoppedError, TrainingError
+from clm_core.errors import (
+    DiskError,
+    DivergedError,
+    LostProcessError,
+    ModelError,
+    ProcessError,
+    StoppedError,
+    TrainingError,
+)
 from clm_core.runs.history import Recorder
+from clm_core.screen.exit_codes import ExitCode
 from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
+
+GOES_ON = "to go on: "
+"""What comes before the command that resumes a run."""
+
+
+def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
+    """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
+    found = list_complete(folder) if folder.is_dir() else []
+    way = f"{found[-1]} is complete; {GOES_ON}{_command(backend, folder)}" if found else "there is no checkpoint"
+    is_said = error.code < ExitCode.CRASHED or GOES_ON in str(error)
+    return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +60,8 @@ class Advice:
             raise StoppedError(self._stopped(), signum=self.recorder.stop.signum) from error
         except DiskError as error:
             raise type(error)(f"{error}; {self._from(self._newest())}") from error
+        except LostProcessError as error:
+            raise LostProcessError(f"{error}; {self._from(self._newest())}") from error
         except TrainingError as error:
             wrong = error.step if isinstance(error, DivergedError) else self.recorder.step + 1
             raise TrainingError(f"{error}; {self._slower(self._newest(before=wrong))}") from error
@@ -57,17 +79,14 @@ class Advice:
         if checkpoint is None:
             return "there is no checkpoint"
         is_newest = checkpoint.parent == self.folder
-        return f"{checkpoint} is complete; to go on: {self._command(self.folder if is_newest else checkpoint)}"
+        return f"{checkpoint} is complete; {GOES_ON}{_command(self.backend, self.folder if is_newest else checkpoint)}"
 
     def _slower(self, checkpoint: Path | None) -> str:
         """How to resume the run at half of its learning rate."""
         if checkpoint is None:
             return "there is no checkpoint from before"
         rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
-        return f"{checkpoint} is from before; to go on: {self._command(checkpoint)}{rate}"
-
-    def _command(self, path: Path) -> str:
-        return f"clm --backend {self.backend} train --resume-from-checkpoint {shlex.quote(str(path))}"
+        return f"{checkpoint} is from before; {GOES_ON}{_command(self.backend, checkpoint)}{rate}"
 
     def _newest(self, before: int | None = None) -> Path | None:
         """The checkpoint to resume from: the newest one, or the newest from before a step."""
@@ -75,6 +94,10 @@ class Advice:
         if (start := self.recorder.checkpoint) and start not in found and start.is_dir():
             found.insert(0, start)
         return next((path for path in reversed(found) if _is_from(path, before)), None)
+
+
+def _command(backend: str, path: Path) -> str:
+    return f"clm --backend {backend} train --resume-from-checkpoint {shlex.quote(str(path))}"
 
 
 def _is_from(checkpoint: Path, before: int | None) -> bool:

@@ -70,6 +70,9 @@ LENGTH = {
 }
 """The options that the number of steps follows from."""
 
+OF_STEPS = _names(OptimizationOptions) - LENGTH - OF_STATE
+"""The options that only steps know of."""
+
 
 def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) -> Changes:
     """Compare the options of a run, as `read_options` returns them, with those of its resumption.
@@ -79,13 +82,14 @@ def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) ->
     Raises:
         OptionError: an option that defines the data or the model is another one.
     """
-    found = _changes(before, config, SETTLED | MAY_CHANGE)
+    found, settled = _changes(before, config, SETTLED | MAY_CHANGE), set(SETTLED)
     for name, section in sections.items():
         own = _changes(before.get(name) or {}, section, {option.name for option in list_options(type(section))})
         found |= {f"{name}.{key}": change for key, change in own.items()}
+        settled |= {f"{name}.{field.name}" for field in fields(section) if field.metadata.get("settled")}
     if "config_overrides" in found:
         found |= _of_overrides(*found.pop("config_overrides"))
-    for name in sorted(found.keys() & SETTLED):
+    for name in sorted(found.keys() & settled, key=lambda name: (name in FOLLOWS, name)):
         was, now = found[name]
         is_now = f"is {shown(now)}" if _is_given(now) else "is not given"
         had = f"with {shown(was)}" if _is_given(was) else "without it"
@@ -98,15 +102,27 @@ def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) ->
 
 def lines(found: Changes) -> list[str]:
     """A line for each change."""
-    return [f"{name}: {_shown(was)} before, {_shown(now)} from now on" for name, (was, now) in found.items()]
+    return [
+        f"{name}: {_shown(was, name)} before, {_shown(now, name)} from now on" for name, (was, now) in found.items()
+    ]
+
+
+def without_effect(found: Changes) -> list[str]:
+    """A line for each change, where no step is left for those of steps."""
+    of_steps = {name: pair for name, pair in found.items() if name in OF_STEPS}
+    said = [
+        f"{name} {_shown(now)} has no effect any more: it was {_shown(was)}" for name, (was, now) in of_steps.items()
+    ]
+    return said + lines({name: pair for name, pair in found.items() if name not in OF_STEPS})
 
 
 def _is_given(value: Any) -> bool:
     return value is not None and value not in ([], ())
 
 
-def _shown(value: Any) -> str:
-    return shown(value) if _is_given(value) else "none"
+def _shown(value: Any, name: str = "") -> str:
+    nothing = "the model's own" if name.startswith("config_overrides ") else "none"
+    return shown(value) if _is_given(value) else nothing
 
 
 def _changes(before: Record, config: Any, names: set[str]) -> Changes:

@@ -244,7 +244,7 @@ class Recorder:
             self.best.add(line)
             line |= {} if self.best.step is None else {"best_step": self.best.step}
         self._record(line)
-        when = "before training" if event.step == 0 else f"step {event.step} of {self.schedule.total_steps}"
+        when = "before training" if event.step == 0 else f"step {event.step:,} of {self.schedule.total_steps:,}"
         self.progress.say(f"{when}: validation loss {metrics['loss']:.4f}, perplexity {metrics['perplexity']:,.2f}")
         if self.is_over:
             self.stop.waited, self._stops_after = True, event.step

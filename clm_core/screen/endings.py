@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clm_core.durable import replace
 from clm_core.durable.disk_errors import file_of, is_disk_full
-from clm_core.errors import ClmError, ProcessError, StoppedError, first_line, is_out_of_memory
+from clm_core.errors import ClmError, LostProcessError, ProcessError, StoppedError, first_line, is_out_of_memory
 from clm_core.redaction import without_secrets
 from clm_core.screen.exit_codes import ExitCode, code_of, is_not_allowed, signal_of
 from clm_core.screen.signals import ended_by
@@ -60,7 +60,7 @@ def end(error: BaseException, argv: list[str], *, verbose: bool, say: Callable[[
         say(f"{NAME}: {without_secrets(line_of(error))}")
     else:
         line = without_secrets(line_of(error))
-        if code == ExitCode.CRASHED and not isinstance(error, ProcessError):
+        if code == ExitCode.CRASHED and not isinstance(error, ProcessError | LostProcessError):
             log = _log(error, argv)
             if verbose:
                 complain(log.rstrip())

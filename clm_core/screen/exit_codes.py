@@ -5,7 +5,7 @@ import signal
 from enum import IntEnum
 
 from clm_core.durable.disk_errors import chain, is_disk_full
-from clm_core.errors import ClmError, DiskError, ProcessError, StoppedError
+from clm_core.errors import ClmError, DiskError, LostProcessError, ProcessError, StoppedError
 
 OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of the name of a file: no file can have it, or it is a link to itself."""
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     NOT_UPLOADED = 3, "the result is on disk, but the upload to the Hub failed"
     DISK_FULL = 4, "the disk is full, your quota is used up, or the disk cannot be written"
     STOPPED = 5, "stopped as asked by the file `stop` in the run's folder; the message names the command that resumes"
-    CRASHED = 70, "unexpected error; the message names the file with the traceback"
+    CRASHED = 70, "unexpected error, with its traceback in a file; or one of several processes ended without a word"
     HUNG_UP = 129, "ended by SIGHUP: the terminal was closed (128 + the number of the signal, as for the others below)"
     INTERRUPTED = 130, "ended by SIGINT: Ctrl-C"
     USER_1 = 138, "ended by SIGUSR1"
@@ -45,6 +45,8 @@ def code_of(error: BaseException) -> int:
         return ExitCode.STOPPED
     if isinstance(error, ProcessError):
         return error.code
+    if isinstance(error, LostProcessError):
+        return ExitCode.CRASHED
     if isinstance(error, BrokenPipeError):
         return ExitCode.PIPE_CLOSED
     if isinstance(error, DiskError) or is_disk_full(error):

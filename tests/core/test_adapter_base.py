@@ -96,3 +96,12 @@ def test_weights_that_are_read_before_those_of_the_base_are_another_model(run):
     (run / "adapter_base.json").write_text(json.dumps({"model-00001-of-00001.safetensors": sums["model.safetensors"]}))
     with pytest.raises(ModelError, match=r"00001\.safetensors is missing, model\.safetensors is new"):
         existing_model(run)
+
+
+def test_a_base_that_is_gone_is_named_by_verify(run):
+    base = run.with_name("base").rename(run.with_name("elsewhere"))
+    part = verify(run, Progress()).parts[-1]
+    assert (part.kind, part.state) == ("base of an adapter", "damaged")
+    assert part.faults[0].startswith("it is not there any more: put it back, or make a link to where it is now (ln -s")
+    base.rename(run.with_name("base"))
+    assert verify(run, Progress()).parts[-1].state == "whole"

@@ -12,6 +12,7 @@ from clm_core.errors import OptionError, ProcessError, StoppedError
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import launcher_of, unused, world_of
 from clm_core.registry import get_backend
+from clm_core.runs.advice import with_command
 from clm_core.testing.tiny import tiny_model, validation_blocks
 
 
@@ -119,5 +120,18 @@ def test_an_option_that_came_from_a_file_is_the_same_in_the_processes(tmp_path):
 
 @pytest.mark.parametrize(("code", "said"), [(137, "one of the processes was ended by SIGKILL"), (3, "with code 3")])
 def test_an_end_that_no_process_has_said_anything_of_is_described_by_its_code(code, said, letters):
-    with pytest.raises(ProcessError, match=said):
+    with pytest.raises(ProcessError, match=said) as raised:
         processes._raise_failure(letters, code)
+    assert raised.value.code == (code if code > 128 else 70)
+
+
+def test_the_signal_that_killed_another_process_is_that_of_the_command(letters, tmp_path):
+    lost = {"code": 70, "line": "clm: error: another of the processes that train ended"}
+    mailbox.put(mailbox.ERROR, json.dumps(lost), letters)
+    with pytest.raises(ProcessError, match=r"^SIGKILL: another of the processes that train ended$") as raised:
+        processes._raise_failure(letters, 137)
+    assert raised.value.code == 137
+    (tmp_path / "run" / "checkpoint-4").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-4" / "checkpoint.json").touch()
+    said = str(with_command(raised.value, tmp_path / "run", "pt"))
+    assert said.endswith(f"to go on: clm --backend pt train --resume-from-checkpoint {tmp_path}/run")

@@ -16,6 +16,7 @@ from clm_core.config import TrainConfig
 from clm_core.errors import ModelError, OptionError, OutputError, StoppedError
 from clm_core.runs import changes
 from clm_core.screen.progress import Progress
+from clm_pt.backend import PyTorchOptions
 
 OPTIONS = {"output_dir": "run", "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 2}
 
@@ -170,6 +171,24 @@ def test_dropout_may_change_and_is_named_but_no_other_part_of_the_model(repeat, 
         repeat(config_overrides="n_layer=2,attn_pdrop=0.1")
     _, said = repeat(config_overrides="n_layer=1,attn_pdrop=0.2")
     assert "config_overrides attn_pdrop: 0.1 before, 0.2 from now on" in said
+
+
+def test_a_rate_that_no_step_is_left_for_is_said_to_have_no_effect():
+    found = {"learning_rate": (1e-3, 5e-3), "per_device_eval_batch_size": (8, 2)}
+    assert changes.without_effect(found) == [
+        "learning_rate 0.005 has no effect any more: it was 0.001",
+        "per_device_eval_batch_size: 8 before, 2 from now on",
+    ]
+
+
+def test_what_a_backend_alone_makes_another_run_of_is_settled_too():
+    with pytest.raises(OptionError, match=r"pt\.guide is yes, but the run was started with no"):
+        changes.changes({}, TrainConfig(), {"pt": PyTorchOptions(guide=True)})
+
+
+def test_a_rank_that_differs_is_named_and_not_what_follows_from_it():
+    with pytest.raises(OptionError, match="lora_r is 4, but the run was started with 2"):
+        changes.changes({"lora_r": 2}, TrainConfig(lora_r=4), {})
 
 
 def test_every_option_may_change_or_is_settled_or_has_no_consequence():

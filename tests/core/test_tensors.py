@@ -3,6 +3,7 @@
 import tracemalloc
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -37,3 +38,10 @@ def test_one_array_at_a_time_is_in_memory(tmp_path):
     tracemalloc.stop()
     assert peak < 2.5 * 4 * size
     assert [load_file(tmp_path / "w")[name][0] for name in tensors] == list(range(16))
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.complex64])
+def test_what_the_header_has_no_name_for_here_is_refused(tmp_path, kind):
+    with pytest.raises(ValueError, match=f"an array of {np.dtype(kind)} is neither of floats nor"):
+        write_tensors(tmp_path / "w", {"w": np.zeros(3, kind)})
+    assert list(tmp_path.iterdir()) == []

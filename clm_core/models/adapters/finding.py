@@ -56,6 +56,16 @@ def adapter_beside_its_base(folder: Path) -> Adapter | None:
     return None
 
 
+def adapter_without_its_base(folder: Path) -> Adapter | None:
+    """The adapter in a folder, where its model is a folder that is not there any more; else None."""
+    with suppress(ModelError):
+        file = folder / CONFIG
+        adapter = read_configuration(file, folder=str(folder)) if file.is_file() else None
+        is_gone = adapter is not None and Path(adapter.base).is_absolute() and not Path(adapter.base).is_dir()
+        return adapter if is_gone else None
+    return None
+
+
 def where_is(options: Options, *files: str) -> Options:
     """Options that name the model with one of these files: an adapter's own, if it has none of them, its base's."""
     name = options.model_name_or_path
