@@ -146,9 +146,12 @@ def take_last_model(job: TrainingJob) -> bool:
         OutputError: the copies are not what was written into the checkpoint.
     """
     last = job.schedule.total_steps
+    checkpoint = job.output_dir / f"{PREFIX}{last}"
     is_saved = job.first_step < last and job.schedule.saves_at(last)
+    if job.world.size == 1 and not (checkpoint / MARKER).is_file():  # `report` may have removed it.
+        return False
     if is_saved and job.world.leads:
-        copy_model(job.output_dir / f"{PREFIX}{last}", job.model_dir)
+        copy_model(checkpoint, job.model_dir)
     return is_saved
 
 

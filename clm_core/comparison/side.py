@@ -25,6 +25,7 @@ from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.data.prepared import Prepared
 from clm_core.durable.files import unforeseen
 from clm_core.errors import TrainingError
+from clm_core.marker import MARKER
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import load_config
 from clm_core.options import resolve
@@ -121,7 +122,7 @@ class _Recorder:
 def _keep_model(checkpoint: Path) -> None:
     """Remove the state of the optimizer, which is twice as large as the weights and not compared."""
     for path in checkpoint.iterdir():
-        if not path.name.startswith(("model", "adapter", "config", "generation_config")):
+        if not path.name.startswith(("model", "adapter", "config", "generation_config", MARKER)):
             path.unlink()
 
 

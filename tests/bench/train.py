@@ -5,7 +5,9 @@
 A shape is blocks x tokens in a step. Each process computes with one thread, and its seconds are those of its CPU, which
 other programs on the machine do not change much. The first step is left out. Each way runs once a round, in turn, and
 the table has medians over steps, and then over rounds; memory is the most of all rounds, in the steps and over all.
-The share of the limit is that of the seconds that the machine's fastest products of such numbers would take.
+The share of the limit is that of the seconds that the machine's fastest products of such numbers would take. `start` is
+what comes before the first step, with what that takes more than a later one; `evaluation` scores the blocks of a step;
+`save` writes a checkpoint (the guide's TensorFlow tab writes the model alone). Ratios are those of the steps.
 """
 
 import argparse
@@ -50,8 +52,9 @@ def main() -> None:
 def table(found: dict, rates: dict[str, float]) -> list[str]:
     """A row for each way."""
     lines = [
-        "| step | precision | backend | way | CPU s | x guide | % of the limit | MB in steps | MB | start, CPU s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| step | precision | backend | way | CPU s | x guide | % of the limit | MB in steps | MB | start | evaluation "
+        "| save |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (backend, way, shape, precision), rounds in found.items():
         seconds = statistics.median(each["step"] for each in rounds)
@@ -59,12 +62,17 @@ def table(found: dict, rates: dict[str, float]) -> list[str]:
         ratio = f"{statistics.median(each['step'] for each in guide) / seconds:.2f}" if guide else "-"
         limit = 100 * flops(shape) / rates[precision] / seconds
         in_steps, over_all = (max(each[name] for each in rounds) for name in ("in_steps", "peak"))
-        start = statistics.median(each["start"] for each in rounds)
+        others = " | ".join(_median([each[name] for each in rounds]) for name in ("start", "evaluation", "save"))
         lines.append(
             f"| {shape} | {precision} | {backend} | {way} | {seconds:.2f} | {ratio} | {limit:.0f} | {in_steps:,.0f} "
-            f"| {over_all:,.0f} | {start:.1f} |"
+            f"| {over_all:,.0f} | {others} |"
         )
     return lines
+
+
+def _median(seconds: list) -> str:
+    known = [each for each in seconds if each is not None]
+    return f"{statistics.median(known):.2f}" if known else "-"
 
 
 def flops(shape: str) -> float:
@@ -90,7 +98,7 @@ def child(way: str, backend: str, shape: str, precision: str) -> dict:
     if way == "rate":
         return {"rate": rate(precision)}
     blocks, length = map(int, shape.split("x"))
-    marks: list[tuple[float, int]] = []
+    marks: list[tuple[str, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         run = {"guide": guide_pt if backend == "pt" else guide_tf, "bare": bare, "clm": clm}[way]
         arguments = (backend,) if way == "clm" else ()
@@ -100,15 +108,26 @@ def child(way: str, backend: str, shape: str, precision: str) -> dict:
             blocks,
             precision == "bf16",
             Path(folder),
-            lambda: marks.append(mark()),
+            lambda name="step": marks.append((name, *mark())),
         )
-    times = [after - before for (before, _), (after, _) in itertools.pairwise(marks)]
+    steps = [(seconds, peak) for name, seconds, peak in marks if name == "step"]
+    step = statistics.median(after - before for (before, _), (after, _) in itertools.pairwise(steps))
+    evaluation, save = (_last(marks, name) for name in ("evaluation", "save"))
+    before = evaluation or 0.0 if marks[0][0] == "evaluation" else 0.0
     return {
-        "step": statistics.median(times),
-        "start": marks[0][0] - times[0],
-        "in_steps": marks[-1][1],
+        "step": step,
+        "start": steps[0][0] - step - before,
+        "evaluation": evaluation,
+        "save": save,
+        "in_steps": steps[-1][1],
         "peak": mark()[1],
     }
+
+
+def _last(marks: list[tuple[str, float, int]], wanted: str) -> float | None:
+    """The seconds of the last thing of a name, from what came before it."""
+    pairs = [(before, after) for before, after in itertools.pairwise(marks) if after[0] == wanted]
+    return pairs[-1][1][1] - pairs[-1][0][1] if pairs else None
 
 
 def mark() -> tuple[float, int]:
@@ -149,8 +168,8 @@ def architecture():
 
 
 def clm(backend, blocks, batch, bf16, folder, done) -> None:
-    """A training of clm, without an evaluation; the checkpoint at its end is not in the steps."""
-    from clm_core.backend import Model, StepDone, TrainingJob
+    """A training of clm, with an evaluation before its first step and after its last, and a checkpoint at its end."""
+    from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
     from clm_core.config import TrainConfig
     from clm_core.registry import get_backend
     from clm_core.schedule import Schedule
@@ -158,20 +177,22 @@ def clm(backend, blocks, batch, bf16, folder, done) -> None:
     chosen = get_backend(backend)
     chosen.start(verbose=False)
     given = {"block_size": blocks.shape[1], "max_steps": STEPS, "per_device_train_batch_size": batch, "bf16": bf16}
-    config = TrainConfig(**given, eval_strategy="no", save_strategy="no")
+    ends = {"eval_strategy": "steps", "eval_steps": STEPS, "save_strategy": "steps", "save_steps": STEPS}
+    config = TrainConfig(**given, **ends, per_device_eval_batch_size=batch)
+    names = {StepDone: "step", Evaluated: "evaluation", Saved: "save"}
     (folder / "model").mkdir()
     chosen.train(
         TrainingJob(
             model=Model(name_or_path=None, revision="main", architecture=architecture(), seed=0),
             train=blocks,
-            validation=None,
+            validation=blocks[:batch],
             schedule=Schedule.from_config(config, blocks=len(blocks)),
             config=config,
             options=chosen.options(),
             output_dir=folder,
             model_dir=folder / "model",
             resume_from=None,
-            report=lambda event: done() if isinstance(event, StepDone) else None,
+            report=lambda event: done(names[type(event)]) if type(event) in names else None,
             backend=backend,
         )
     )
@@ -186,6 +207,9 @@ def guide_pt(blocks, batch, bf16, folder, done) -> None:
         def on_step_end(self, *args, **kwargs) -> None:
             done()
 
+        def on_save(self, *args, **kwargs) -> None:
+            done("save")
+
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=STEPS,
@@ -193,10 +217,16 @@ def guide_pt(blocks, batch, bf16, folder, done) -> None:
         bf16=bf16,
         use_cpu=not torch.accelerator.is_available(),
         report_to=[],
-        save_strategy="no",
+        save_steps=STEPS,
+        per_device_eval_batch_size=batch,
         disable_tqdm=True,
     )
-    Trainer(GPT2LMHeadModel(architecture()), arguments, train_dataset=rows_of(blocks), callbacks=[Marking()]).train()
+    rows = rows_of(blocks)
+    trainer = Trainer(GPT2LMHeadModel(architecture()), arguments, train_dataset=rows, callbacks=[Marking()])
+    trainer.train()
+    done("end")
+    trainer.evaluate(rows[:batch])
+    done("evaluation")
 
 
 def rows_of(blocks) -> list[dict]:
@@ -239,6 +269,13 @@ def guide_tf(blocks, batch, bf16, folder, done) -> None:
     model.compile(optimizer=AdamWeightDecay(learning_rate=2e-5, weight_decay_rate=0.01))
     marking = tf_keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: done())
     model.fit(data.batch(batch), epochs=1, callbacks=[marking], verbose=0)
+    done("end")
+    model.save_pretrained(folder)
+    done("save")
+    model.evaluate(data.take(batch).batch(batch), verbose=0)  # Traced here, as before the first evaluation of a run.
+    done("before")
+    model.evaluate(data.take(batch).batch(batch), verbose=0)
+    done("evaluation")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,14 @@ def test_a_model_that_no_checkpoint_has_is_still_to_be_written(job, tmp_path):
     assert files(tmp_path / "model") == []
 
 
+def test_a_checkpoint_that_somebody_has_removed_at_once_is_not_missed(job, tmp_path):
+    finished = job()
+    with checkpoints.writing(finished, 3) as folder:
+        (folder / "config.json").write_text("{}")
+    (tmp_path / "checkpoint-3" / "checkpoint.json").unlink()
+    assert not checkpoints.take_last_model(finished)
+
+
 def test_what_is_damaged_on_the_way_is_named(job, tmp_path):
     finished = job()
     with checkpoints.writing(finished, 3) as folder:
