@@ -14,6 +14,7 @@ from clm_core.stopping import Stop
 from clm_tf.head import Head, head_behind
 from clm_tf.losses import Gradient, gradients_in_chunks, sum_of, targets_of, token_losses
 from clm_tf.optimizers import StepOptimizer
+from clm_tf.tracing import traced
 
 Rows = dict[str, tf.Tensor]
 Gradients: TypeAlias = Sequence[Gradient]
@@ -59,7 +60,7 @@ def share_steps(model: TFPreTrainedModel, stop: Stop) -> None:
 def _shared_step(model: TFPreTrainedModel, stop: Stop, data: Any) -> dict[str, Any]:
     replica = tf.distribute.get_replica_context()
     rows, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    loss, gradients = _of_step(model, rows, model.optimizer.schedule.share_size)
+    loss, gradients = traced(model, _of_step)(model, rows, model.optimizer.schedule.share_size)
     model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     logs = {"loss": replica.all_reduce(tf.distribute.ReduceOp.SUM, loss)}
     if stop.together:
@@ -74,9 +75,9 @@ def _train_step(model: TFPreTrainedModel, at_once: Callable[[Any], dict[str, Any
         return at_once(data)
     schedule = model.optimizer.schedule
     if schedule.accumulation == 1:
-        loss, gradients = _of_batch(model, rows, _tokens(rows))
+        loss, gradients = traced(model, _of_batch)(model, rows, _tokens(rows))
     else:
-        loss, gradients = _of_step(model, rows, schedule.share_size)
+        loss, gradients = traced(model, _of_step)(model, rows, schedule.share_size)
     model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     model.compiled_loss(loss[None], loss[None])  # As transformers' own step has it: the mean that `fit` shows.
     return {metric.name: metric.result() for metric in model.metrics}

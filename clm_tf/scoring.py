@@ -15,6 +15,7 @@ from clm_tf.head import head_behind
 from clm_tf.losses import sums_in_chunks, targets_of, token_losses
 from clm_tf.sharing import shared_scorer
 from clm_tf.together import Together, with_others
+from clm_tf.tracing import traced
 
 
 def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report: Report = lambda event: None) -> Score:
@@ -42,7 +43,7 @@ def scorer(model: TFPreTrainedModel, *, stop: Stop | None = None) -> Callable[[B
         losses, hits = token_losses(tf.cast(logits, tf.float32), targets_of(labels))
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.math.count_nonzero(hits)
 
-    return shared_scorer(sums, model.distribute_strategy, stop)
+    return shared_scorer(traced(model, sums), model.distribute_strategy, stop)
 
 
 def logits(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8) -> Logits:

@@ -25,12 +25,14 @@ from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
 GOES_ON = "to go on: "
 """What comes before the command that resumes a run."""
 
+NONE = "there is no checkpoint"
+
 
 def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
     """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
     found = list_complete(folder) if folder.is_dir() else []
-    way = f"{found[-1]} is complete; {GOES_ON}{_command(backend, folder)}" if found else "there is no checkpoint"
-    is_said = error.code < ExitCode.CRASHED or GOES_ON in str(error)
+    way = f"{found[-1]} is complete; {GOES_ON}{_command(backend, folder)}" if found else NONE
+    is_said = error.code < ExitCode.CRASHED or GOES_ON in str(error) or NONE in str(error)
     return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code)
 
 
@@ -77,7 +79,7 @@ class Advice:
     def _from(self, checkpoint: Path | None) -> str:
         """How to resume the run, or start it again."""
         if checkpoint is None:
-            return "there is no checkpoint"
+            return NONE
         is_newest = checkpoint.parent == self.folder
         return f"{checkpoint} is complete; {GOES_ON}{_command(self.backend, self.folder if is_newest else checkpoint)}"
 

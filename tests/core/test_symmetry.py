@@ -36,7 +36,7 @@ OWN = {
     | {"sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
     | {"accumulation", "blocks", "devices", "head", "losses", "projection", "push_to_hub", "sharing"}
-    | {"steps", "together", "uploads"},
+    | {"steps", "together", "tracing", "uploads"},
     "clm_tf.keras3": {
         *(
             "accumulation",

@@ -7,9 +7,11 @@ from frameworks import installed
 from probe import new_model, written
 
 from clm_tf import losses, modeling
+from clm_tf.accumulation import _of_batch
 from clm_tf.head import head_behind
 from clm_tf.projection import DENSE, adapt
 from clm_tf.scoring import score
+from clm_tf.tracing import traced
 
 MODEL_TYPES = [
     *("bert", "camembert", "ctrl", "gpt2", "gptj", "mistral", "openai-gpt", "opt", "rembert", "roberta"),
@@ -67,6 +69,14 @@ def test_the_head_of_each_class_is_found_and_scores_in_chunks(model, monkeypatch
     found = score(model, IDS.astype(np.uint16), 3)
     np.testing.assert_allclose([found.loss_sum, found.correct], [expected, hits], rtol=1e-6)
     assert seen.shapes == [(None, logits.shape[-1])]
+
+
+def test_a_step_of_each_class_can_be_traced(model):
+    rows = {name: tf.constant(IDS) for name in ("input_ids", "labels")}
+    step = tf.function(lambda rows: traced(model, _of_batch)(model, rows, tf.constant(45.0)))
+    loss, gradients = step(rows)
+    assert np.isfinite(loss)
+    assert any(gradient is not None for gradient in gradients)
 
 
 class Seen:
