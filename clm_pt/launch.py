@@ -45,8 +45,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def code_of(failures: Mapping[int, ProcessFailure]) -> int:
-    """The exit code of the first failure; as of a shell, 128 + the number of a signal."""
-    first = min(failures.values(), key=lambda failure: failure.timestamp)
+    """The exit code of the first failure; as of a shell, 128 + the number of a signal.
+
+    What a signal killed has failed before those that miss it, whichever is found first.
+    """
+    killed = [failure for failure in failures.values() if failure.exitcode < 0]
+    first = min(killed or failures.values(), key=lambda failure: failure.timestamp)
     return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
 
 

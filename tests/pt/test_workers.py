@@ -1,6 +1,8 @@
 """What the environment says of the processes that work together, and the command that starts them."""
 
+import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from clm_core.backend import ALONE, World
 from clm_core.errors import OptionError
 from clm_pt.backend import PyTorchBackend
+from clm_pt.launch import code_of
 
 BACKEND = PyTorchBackend()
 WORKER = {"LOCAL_RANK": "1", "RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "first", "MASTER_PORT": "29500"}
@@ -113,3 +116,10 @@ def test_one_device_and_a_worker_need_no_launcher(environment, gpus):
     assert BACKEND.launcher("1", []) is None
     environment(**WORKER)
     assert BACKEND.launcher("2", []) is None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_code_is_that_of_the_process_that_a_signal_killed(first):
+    codes = (70, -signal.SIGKILL)
+    failures = {rank: SimpleNamespace(exitcode=codes[rank], timestamp=abs(rank - first)) for rank in (0, 1)}
+    assert code_of(failures) == 128 + signal.SIGKILL
