@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.run import determine_local_world_size, get_args_parser, run
+from torch.distributed.run import determine_local_world_size, get_args_parser, parse_min_max_nnodes, run
 
 from clm_core.errors import OptionError, first_line
 from clm_core.launch import mailbox
@@ -42,6 +42,18 @@ def main(arguments: Sequence[str]) -> int:
         mailbox.first_to_fail({"code": 2, "line": f"torchrun: {first_line(error)}"})
         return 2
     return 0
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Make sure that torchrun takes these arguments before the module to start.
+
+    Raises:
+        OptionError: it does not.
+    """
+    try:
+        parse_min_max_nnodes(_parsed([*arguments, "-m", "clm_core"]).nnodes)
+    except (OptionError, RuntimeError, ValueError) as error:
+        raise OptionError(f"-- {' '.join(arguments)}: torchrun does not take this: {error}") from None
 
 
 def code_of(failures: Mapping[int, ProcessFailure]) -> int:

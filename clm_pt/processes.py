@@ -7,9 +7,12 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,6 +33,8 @@ _LOST = re.compile(r"gloo.*(closed|reset|refused|pipe|timed? ?out)|ncclRemoteErr
 _TWICE = "mark a variable ready only once"
 
 _meetings = itertools.count()
+
+Found = TypeVar("Found")
 
 
 @contextmanager
@@ -76,17 +81,13 @@ def meet(job: TrainingJob | EvaluationJob) -> None:
     if is_worker():
         _end_with_launcher()
     world = job.world
-    backend, store = _take_device(), _store(world)
+    backend, store = _take_device(), _answering(job, lambda: _store(world))
     store.set(f"identity-{world.rank}", json.dumps(job.identity()))
     store.add("arrived", 1)
-    while store.add("arrived", 0) < world.size:  # Not a call that waits: signals are to be answered.
-        if job.stop.signum is not None:
-            raise Interrupted(job.stop.signum)
-        time.sleep(0.02)
+    _wait_until(job, lambda: store.add("arrived", 0) >= world.size)
     check_same([json.loads(store.get(f"identity-{rank}")) for rank in range(world.size)])
-    dist.init_process_group(
-        backend, store=PrefixStore("group", store), rank=world.rank, world_size=world.size, timeout=PATIENCE
-    )
+    form = partial(dist.init_process_group, backend, rank=world.rank, world_size=world.size, timeout=PATIENCE)
+    _answering(job, lambda: form(store=PrefixStore("group", store)))
 
 
 def gather(numbers: Sequence[float]) -> list[list[float]]:
@@ -136,6 +137,28 @@ def _store(world: World) -> Store:
     # torchrun may keep the store, with the words of processes that it had started before; machines count differently.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT") if os.environ.get("GROUP_WORLD_SIZE") == "1" else None
     return PrefixStore(f"clm-{attempt}-{next(_meetings)}", store)
+
+
+def _answering(job: TrainingJob | EvaluationJob, wait: Callable[[], Found]) -> Found:
+    """What `wait` returns, once it does: it waits for others inside PyTorch, where Python hears of no signal."""
+    found: Future[Found] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(wait())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, name="clm-meeting", daemon=True).start()
+    _wait_until(job, found.done)
+    return found.result()
+
+
+def _wait_until(job: TrainingJob | EvaluationJob, is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        if job.stop.signum is not None:
+            raise Interrupted(job.stop.signum)
+        time.sleep(0.02)
 
 
 def _end_with_launcher() -> None:

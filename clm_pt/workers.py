@@ -58,6 +58,9 @@ def launcher(nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
     """The command that starts a worker for each device of this machine; None if this process is one, or the only one.
 
     `arguments` are torchrun's own. Without them, the workers meet on this machine.
+
+    Raises:
+        OptionError: torchrun does not take them, or there are not as many GPUs.
     """
     if is_worker():
         return None
@@ -71,6 +74,10 @@ def launcher(nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
         meeting = ["--standalone"]
     elif not given.intersection(STATIC):
         meeting = ["--rdzv-backend", "c10d"]  # The other way fails after a restart.
+    if arguments:
+        from clm_pt.launch import check_arguments
+
+        check_arguments(arguments)
     return [sys.executable, "-m", "clm_pt.launch", "--nproc-per-node", str(devices), *meeting, *arguments]
 
 

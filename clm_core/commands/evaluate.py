@@ -13,7 +13,7 @@ from clm_core.data.prepared import Prepared
 from clm_core.durable import write
 from clm_core.inputs import announce, check_masks, check_type, check_undamaged, existing_model, prepared_for
 from clm_core.launch import mailbox, processes, worker
-from clm_core.launch.devices import launcher_of, world_of
+from clm_core.launch.devices import awaited, launcher_of, world_of
 from clm_core.models.configurations import check_fits
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
@@ -45,6 +45,8 @@ def evaluate(
     if config.output_file:
         output.check_output_file(config.output_file)
     if launcher := launcher_of(backend, config, for_launcher):
+        if processes.on_several_machines(for_launcher):
+            progress.say(processes.WAITING)
         return _launched(request, launcher, progress, verbose=verbose)
     world = world_of(backend, config)
     worker.join(world)
@@ -89,6 +91,8 @@ def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) 
     config, backend = request.config, request.backend
     model, prepared = _inputs(request, Progress() if mailbox.take(mailbox.SAID) else progress)
     blocks = prepared.blocks(VALIDATION, config.block_size)
+    if line := awaited(world):
+        progress.say(line)
     started = time.monotonic()
     with progress.bar("evaluating", len(blocks), "block") as bar:
 

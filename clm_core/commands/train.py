@@ -13,7 +13,7 @@ from clm_core.config import TrainConfig
 from clm_core.errors import ClmError, ProcessError
 from clm_core.hub import publishing
 from clm_core.launch import mailbox, processes, worker
-from clm_core.launch.devices import launcher_of, unused, world_of
+from clm_core.launch.devices import awaited, launcher_of, unused, world_of
 from clm_core.options import Given, resolve, shown
 from clm_core.options.resolve import AUTO, Request
 from clm_core.results import GenerationResult, TrainingResult
@@ -63,9 +63,9 @@ def train(
         planned = None if start.is_done else plan(request, start, said, world)
         if planned is None or planned.is_done:
             return _already_finished(start, publisher, said)
-        progress.say(shape_of_step(planned.schedule))
-        if more := unused(request.backend, request.config):
-            progress.say(more)
+        lines = (shape_of_step(planned.schedule), unused(request.backend, request.config), awaited(world))
+        for line in filter(None, lines):
+            progress.say(line)
         return execute(planned, publisher, progress, is_held=is_held)
 
 
@@ -82,7 +82,9 @@ def _launched(
     with output.reserved(config, backend.name) as folder, processes.place() as place:
         config = replace(config, output_dir=str(folder))
         request = replace(request, config=config)
-        if not processes.on_several_machines(for_launcher):  # Where the processes there may have begun.
+        if processes.on_several_machines(for_launcher):  # Where the processes there may have begun.
+            progress.say(processes.WAITING)
+        else:
             with output.held(folder):
                 start = check_output(request, progress)
                 planned = (

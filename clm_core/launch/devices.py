@@ -4,6 +4,7 @@ from typing import Any
 
 from clm_core.backend import Backend, World
 from clm_core.errors import OptionError
+from clm_core.launch import mailbox
 
 
 def launcher_of(backend: Backend, config: Any, for_launcher: tuple[str, ...]) -> list[str] | None:
@@ -44,6 +45,17 @@ def unused(backend: Backend, config: Any) -> str | None:
         return None
     count = backend.accelerators()
     return f"{count} GPUs are here, and one is used: --nproc-per-node gpu trains on all of them" if count > 1 else None
+
+
+def awaited(world: World) -> str | None:
+    """The line that says whom this process waits for, if somebody else has started it as one of several."""
+    count = world.size // world.local
+    if count == 1 or mailbox.folder() is not None:
+        return None
+    return (
+        f"process {world.rank // world.local} of {count}, as the environment says (RANK and WORLD_SIZE, or TF_CONFIG): "
+        "waiting until all have come"
+    )
 
 
 def check_alone(backend: Backend, command: str) -> None:

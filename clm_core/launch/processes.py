@@ -24,6 +24,8 @@ from clm_core.screen.progress import Progress
 LONGEST_END = 60.0
 """Seconds in which processes are to end after an error here, before they are killed."""
 
+WAITING = "several machines: the processes are started once the same command runs on as many as --nnodes says"
+
 
 @contextmanager
 def place() -> Iterator[Path]:
@@ -108,18 +110,28 @@ def _raise_failure(folder: Path, code: int) -> None:
     stopped = mailbox.take(mailbox.STOPPED, folder) if code == 0 else None
     if (left := mailbox.take(mailbox.ERROR, folder) or stopped) is not None:
         found = json.loads(left)
+        if found["code"] > 128 and found["code"] != code and _is_of_signal(code):  # They ended because of that one.
+            raise _killed(code)
         line = found["line"].removeprefix(f"{FAILED}: ").removeprefix(f"{NAME}: ")
         if found["code"] == ExitCode.STOPPED or found["code"] > 128:
             raise StoppedError(line, signum=found["code"] - 128 if found["code"] > 128 else None)
-        if found["code"] == ExitCode.CRASHED and code - 128 in signal.valid_signals():  # It has lost the one that did.
+        if found["code"] == ExitCode.CRASHED and _is_of_signal(code):  # It has lost the one that did.
             raise ProcessError(f"{signal.Signals(code - 128).name}: {line}", code=code)
         raise ProcessError(line, code=found["code"])
     signals.check()
     if code < 0:
         by = signal.Signals(-code).name
         raise ProcessError(f"the launcher of the processes was ended by {by}", code=ExitCode.CRASHED)
-    if code - 128 in signal.valid_signals():
-        by = signal.Signals(code - 128).name
-        raise ProcessError(f"one of the processes was ended by {by}, and the others with it", code=code)
+    if _is_of_signal(code):
+        raise _killed(code)
     if code:
         raise ProcessError(f"the processes ended with code {code}, and none of them said why", code=ExitCode.CRASHED)
+
+
+def _is_of_signal(code: int) -> bool:
+    return code - 128 in signal.valid_signals()
+
+
+def _killed(code: int) -> ProcessError:
+    by = signal.Signals(code - 128).name
+    return ProcessError(f"one of the processes was ended by {by}, and the others with it", code=code)

@@ -10,7 +10,7 @@ from clm_core.backend import ALONE, EvaluationJob, World, check_same
 from clm_core.config import EvaluateConfig, TrainConfig
 from clm_core.errors import OptionError, ProcessError, StoppedError
 from clm_core.launch import mailbox, processes, worker
-from clm_core.launch.devices import launcher_of, unused, world_of
+from clm_core.launch.devices import awaited, launcher_of, unused, world_of
 from clm_core.registry import get_backend
 from clm_core.runs.advice import with_command
 from clm_core.testing.tiny import tiny_model, validation_blocks
@@ -58,6 +58,13 @@ def test_gpus_that_nobody_has_asked_for_are_mentioned(parallel, monkeypatch):
     assert unused(parallel, TrainConfig(nproc_per_node="1")) is None
     monkeypatch.setattr(type(parallel), "accelerators", lambda self: 1)
     assert unused(parallel, TrainConfig()) is None
+
+
+def test_a_process_says_that_it_waits_for_others_unless_clm_has_started_them(monkeypatch, tmp_path):
+    assert awaited(World(rank=1, size=2)).startswith("process 1 of 2, as the environment says")
+    assert awaited(World(size=2, local=2)) is None
+    monkeypatch.setenv(mailbox.VARIABLE, str(tmp_path))
+    assert awaited(World(rank=1, size=2)) is None
 
 
 @pytest.mark.parametrize(("asked", "why"), [(None, "without --nproc-per-node"), ("2", "starts no processes")])
@@ -123,6 +130,14 @@ def test_an_end_that_no_process_has_said_anything_of_is_described_by_its_code(co
     with pytest.raises(ProcessError, match=said) as raised:
         processes._raise_failure(letters, code)
     assert raised.value.code == (code if code > 128 else 70)
+
+
+def test_processes_that_end_because_one_was_killed_do_not_hide_by_which_signal(letters):
+    mailbox.put(mailbox.ERROR, json.dumps({"code": 143, "line": "clm: ended by SIGTERM"}), letters)
+    with pytest.raises(ProcessError, match="one of the processes was ended by SIGKILL"):
+        processes._raise_failure(letters, 137)
+    with pytest.raises(StoppedError):
+        processes._raise_failure(letters, 143)
 
 
 def test_the_signal_that_killed_another_process_is_that_of_the_command(letters, tmp_path):

@@ -107,6 +107,19 @@ def test_workers_meet_here_unless_torchrun_is_told_where(environment, gpus, argu
     assert BACKEND.launcher("2", arguments) == [*start, *meeting, *arguments]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--max-restart", "2", "--nod-rank", "0"], "unrecognized arguments: --nod-rank"),
+        (["--max-restarts", "many"], "invalid int value: 'many'"),
+        (["--nnodes", "two"], "'two'"),
+    ],
+)
+def test_what_torchrun_does_not_take_is_refused_before_anything_is_done(arguments, why, gpus):
+    with pytest.raises(OptionError, match=f"^-- {' '.join(arguments)}: torchrun does not take this: .*{why}"):
+        BACKEND.launcher("2", arguments)
+
+
 def test_workers_meet_where_the_environment_tells_torchrun(environment, gpus):
     environment(PET_NNODES="2", PET_RDZV_BACKEND="c10d")
     assert BACKEND.launcher("2", []) == [sys.executable, "-m", "clm_pt.launch", "--nproc-per-node", "2"]
