@@ -25,7 +25,7 @@ LOGS = "logs"
 UPLOADING = ".upload-"
 """Prefix of the name of a folder that holds a checkpoint during its upload."""
 
-MEASURED = ("tokens_per_second", "peak_memory_bytes")
+MEASURED = ("tokens_per_second", "mfu", "peak_memory_bytes")
 """What a line of the history has that is another each time, though the training is the same."""
 
 WRITTEN = {

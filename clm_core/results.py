@@ -83,6 +83,8 @@ class TrainingResult(Result):
     """What the backend decided by itself, such as `matrix products`: which of several ways was the fastest here."""
     peak_memory_bytes: int | None = None
     """The most memory that this process, or its accelerator, has had in use until the last step; None if unknown."""
+    mfu: float | None = None
+    """The part of its devices' peak that the training used, 0 to 1, the median over the history; None if unknown."""
     stopped_by: Ending | None = None
     """What ended the training before its last step: `early_stopping`, or `time`, after which it may go on."""
     best: dict[str, Any] | None = None

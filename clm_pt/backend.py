@@ -80,6 +80,9 @@ class PyTorchBackend(Backend):
     def accelerators(self) -> int:
         return workers.accelerators()
 
+    def device_name(self) -> str | None:
+        return workers.device_name()
+
     def launcher(self, nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
         return workers.launcher(nproc_per_node, arguments)
 

@@ -49,6 +49,13 @@ def accelerators() -> int:
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
 
 
+def device_name() -> str | None:
+    """What its maker calls the GPU that PyTorch uses; None if it uses none."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def is_worker() -> bool:
     """Whether this process is one of those that torchrun, or another launcher for PyTorch, has started."""
     return "LOCAL_RANK" in os.environ

@@ -10,7 +10,7 @@ from typing import ClassVar
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
-from clm_tf.devices import accelerators, find_world
+from clm_tf.devices import accelerators, device_name, find_world
 
 MODEL_TYPES = frozenset(
     {
@@ -92,6 +92,9 @@ class TensorFlowBackend(Backend):
 
     def accelerators(self) -> int:
         return accelerators()
+
+    def device_name(self) -> str | None:
+        return device_name()
 
     def start(self, *, verbose: bool) -> None:
         if not verbose:

@@ -39,6 +39,15 @@ def accelerators() -> int:
     return len(tf.config.list_physical_devices("GPU"))
 
 
+def device_name() -> str | None:
+    """What its maker calls the first GPU that TensorFlow uses; None if it uses none."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    found: str | None = tf.config.experimental.get_device_details(gpus[0]).get("device_name") if gpus else None
+    return found
+
+
 def strategy_of(world: World) -> tf.distribute.Strategy:
     """TensorFlow's strategy for these devices; for one, the current one, which is usually none.
 

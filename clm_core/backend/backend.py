@@ -74,6 +74,10 @@ class Backend(ABC):
         """How many GPUs, or others of the kind, `--nproc-per-node gpu` would train on here, where it takes several."""
         return 0
 
+    def device_name(self) -> str | None:
+        """What its maker calls the accelerator that this process trains on; None if that is none, or not known."""
+        return None
+
     def launcher(self, nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
         """The command that starts a Python module in a process for each device; None if one process takes them all.
 

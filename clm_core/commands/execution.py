@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import tempfile
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from clm_core.runs.curves import CurveWriter
 from clm_core.runs.fitting import train_in_memory
 from clm_core.runs.history import Recorder
 from clm_core.runs.spikes import Spikes
+from clm_core.runs.utilization import Utilization, median_of
 from clm_core.screen import signals
 from clm_core.screen.endings import of_run
 from clm_core.screen.progress import Progress
@@ -150,6 +152,7 @@ def _recorder(
         spikes=Spikes(config.stop_on_loss_spike, config.loss_spike_patience),
         best=Best.of(config),
         seconds=seconds(config.max_train_time) if config.max_train_time else None,
+        utilization=functools.cache(lambda: _utilization(plan)),
     )
     best = recorder.best.step if recorder.best and config.load_best_model_at_end else None
     if recorder.best and plan.resume_from and best is not None and not checkpoint_of(best, plan.resume_from):
@@ -159,6 +162,10 @@ def _recorder(
         )
         recorder.best.forget()
     return recorder
+
+
+def _utilization(plan: Plan) -> Utilization | None:
+    return Utilization.of(plan.model, plan.config, plan.request.backend.device_name(), plan.world.size)
 
 
 def _advice(plan: Plan, folder: Path, recorder: Recorder) -> Advice:
@@ -214,6 +221,7 @@ def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:
         versions=versions(plan.request.backend.requires),
         chosen=recorder.chosen,
         peak_memory_bytes=recorder.peak_memory_bytes,
+        mfu=median_of(recorder.history),
         stopped_by=recorder.stopped_by,
         best=best,
     )

@@ -58,7 +58,8 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
 
 
 def _memory(result: TrainingResult) -> str:
-    return f", with {size(result.peak_memory_bytes)} of memory" if result.peak_memory_bytes else ""
+    used = f", {result.mfu:.0%} of the peak" if result.mfu else ""
+    return used + (f", with {size(result.peak_memory_bytes)} of memory" if result.peak_memory_bytes else "")
 
 
 def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:

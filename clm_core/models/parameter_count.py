@@ -36,6 +36,10 @@ INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "n_inn
 """What configurations call the width of the feed-forward branch; without any, it is four times that of the model."""
 
 
+EXPERTS = ("num_local_experts", "num_experts")
+"""What configurations call the number of experts in a layer."""
+
+
 def count_parameters(model: Model, *, in_layers: bool = False) -> int | None:
     """The numbers in the weights that a training writes, without biases and norms of a new one; None if unknown.
 
@@ -70,6 +74,11 @@ def count_trained(model: Model, options: TrainConfig, *, in_layers: bool = False
     except OptionError:  # The files may be without a prefix that the model's names have; else the training says so.
         return 0
     return sum(math.prod(it) for name, it in found.items() if not in_layers or is_matrix_of_layer(name, len(it)))
+
+
+def count_experts(architecture: Any) -> int:
+    """The experts of a layer, of which each token takes some; 1 where there are none."""
+    return next((int(n) for name in EXPERTS if (n := getattr(architecture, name, None))), 1)
 
 
 def _count_adapter(model: Model) -> int | None:
@@ -130,6 +139,5 @@ def _key_value_heads(architecture: Any) -> int:
 def _count_feed_forward(architecture: Any) -> int:
     width, matrices = architecture.hidden_size, 3 if architecture.model_type in GATED else 2
     inner = next((size for name in INNER if (size := getattr(architecture, name, None))), 4 * width)
-    experts = next((n for name in ("num_local_experts", "num_experts") if (n := getattr(architecture, name, None))), 1)
     shared = getattr(architecture, "shared_expert_intermediate_size", 0)
-    return int(matrices * width * (inner * experts + shared))
+    return int(matrices * width * (inner * count_experts(architecture) + shared))

@@ -18,8 +18,10 @@ from clm_core.runs.best import Best
 from clm_core.runs.changes import Changes
 from clm_core.runs.kept_history import PENDING_FILE, history_of, pending_of
 from clm_core.runs.memory import peak_memory
+from clm_core.runs.speed import Speed
 from clm_core.runs.spikes import Spikes
-from clm_core.schedule import Schedule, TokenCount
+from clm_core.runs.utilization import Utilization
+from clm_core.schedule import Schedule
 from clm_core.screen.progress import Bar, Progress
 from clm_core.stopping import EvaluationAbandonedError, Stop
 
@@ -37,6 +39,7 @@ class Recorder:
         validation_blocks: int,
         bytes_per_token: float,
         of_blocks: Any = None,
+        utilization: Callable[[], Utilization | None] = lambda: None,
         curves: Any = None,
         resume_from: Path | None = None,
         start_step: int = 0,
@@ -50,10 +53,10 @@ class Recorder:
         """`changed` goes into the history of a resumed run; `begin` is called once a step is done.
 
         The training has `seconds`, but makes a step in any case. `of_blocks` has how many tokens count in each block,
-        if not all do.
+        if not all do; `utilization` is asked for once a step is done.
         """
         self.schedule, self.progress, self.curves = schedule, progress, curves
-        self.tokens = TokenCount(schedule, block_size - 1, of_blocks)
+        self.speed = Speed(schedule, block_size - 1, of_blocks, start_step, utilization)
         self.validation_blocks, self.bytes_per_token = validation_blocks, bytes_per_token
         self.step = self.start_step = start_step
         self.stop, self.begin = stop or Stop(), begin
@@ -74,8 +77,6 @@ class Recorder:
         self.spikes.restore(kept["spikes"])
         self.checkpoint: Path | None = resume_from
         self.started = time.monotonic()
-        self._reported, self._reported_at = start_step, 0.0
-        """The last step whose rate is known, and the seconds of training when it was done."""
         self.seconds = 0.0
         """Seconds from the first step to the last, including evaluations and checkpoints."""
         self.evaluating = 0.0
@@ -157,7 +158,7 @@ class Recorder:
     @property
     def tokens_trained(self) -> int:
         """Predicted tokens of the steps so far."""
-        return self.tokens.until(self.step)
+        return self.speed.tokens.until(self.step)
 
     def _step_done(self, event: StepDone) -> None:
         self._check_finite("loss", event.loss, event.step)
@@ -178,7 +179,8 @@ class Recorder:
         if self.schedule.logs_at(event.step):
             self._log(event)
         elif event.step == self.start_step + 1:
-            self._measure_from(event.step)  # A framework traces or compiles in its first step, and never again.
+            # A framework traces or compiles in its first step, and never again.
+            self.speed.measure_from(event.step, self._training_seconds())
         if self.stop.requested:
             self._stops_after = event.step
             if not self.stop.keeps_state:
@@ -192,9 +194,7 @@ class Recorder:
     def _log(self, event: StepDone) -> None:
         loss = _taken_mean(self.pending)
         auxiliary = {"auxiliary_loss": _taken_mean(self.pending_auxiliary)} if self.pending_auxiliary else {}
-        tokens = self.tokens.until(event.step)
-        rate = (tokens - self.tokens.until(self._reported)) / max(self._training_seconds() - self._reported_at, 1e-9)
-        self._measure_from(event.step)
+        speed = self.speed.until(event.step, self._training_seconds())
         self._record(
             {
                 "step": event.step,
@@ -203,20 +203,15 @@ class Recorder:
                 **auxiliary,
                 "learning_rate": self.schedule.learning_rate_at(event.step - 1),
                 "grad_norm": event.grad_norm,
-                "tokens": tokens,
-                "tokens_per_second": round(rate, 1),
+                **speed,
                 **({"peak_memory_bytes": self.peak_memory_bytes} if self.peak_memory_bytes else {}),
             }
         )
         added = "".join(f"auxiliary loss {value:.3f}, " for value in auxiliary.values())
-        self._bar.note(f"loss {loss:.3f}, {added}{rate:,.0f} tokens/s")
+        self._bar.note(f"loss {loss:.3f}, {added}{speed['tokens_per_second']:,.0f} tokens/s")
 
     def _training_seconds(self) -> float:
         return time.monotonic() - self.started - self.evaluating
-
-    def _measure_from(self, step: int) -> None:
-        """The rate of the next report is that of the steps after this one."""
-        self._reported, self._reported_at = step, self._training_seconds()
 
     def _batch_scored(self, event: BatchScored) -> None:
         if self.stop.requested:

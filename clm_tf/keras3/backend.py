@@ -12,7 +12,7 @@ from clm_core.config import option
 from clm_core.errors import BackendError, OptionError
 from clm_core.screen.quiet import silenced
 from clm_tf.devices import VARIABLE as PROCESSES
-from clm_tf.devices import accelerators, find_world
+from clm_tf.devices import accelerators, device_name, find_world
 
 ENGINE, VARIABLE = "tensorflow", "KERAS_BACKEND"
 """What Keras computes with here, and where Keras looks that up when it is imported."""
@@ -69,6 +69,9 @@ class KerasBackend(Backend):
 
     def accelerators(self) -> int:
         return accelerators()
+
+    def device_name(self) -> str | None:
+        return device_name()
 
     def start(self, *, verbose: bool) -> None:
         compute_with_tensorflow()
