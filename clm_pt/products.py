@@ -28,7 +28,7 @@ def fastest_products() -> Iterator[str]:
     there is an accelerator.
     """
     if torch.accelerator.is_available() or not _is_untouched() or not is_better(*_tried()):
-        yield "float32 as PyTorch is set"
+        yield f"{'TF32' if torch.cuda.is_available() and not _is_untouched() else 'float32'} as PyTorch is set"
         return
     torch.set_float32_matmul_precision("medium")
     try:

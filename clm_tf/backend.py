@@ -10,7 +10,7 @@ from typing import ClassVar
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
-from clm_tf.devices import accelerators, device_name, find_world
+from clm_tf.devices import accelerators, device_name, find_world, grow_memory
 
 MODEL_TYPES = frozenset(
     {
@@ -97,6 +97,7 @@ class TensorFlowBackend(Backend):
         return device_name()
 
     def start(self, *, verbose: bool) -> None:
+        grow_memory()
         if not verbose:
             _quiet_libraries()
 

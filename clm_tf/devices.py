@@ -48,6 +48,22 @@ def device_name() -> str | None:
     return found
 
 
+def peak_of_accelerator() -> int | None:
+    """The most of its memory that tensors of this process have had at once, in bytes; None where there is no GPU."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    return max(int(tf.config.experimental.get_memory_info(gpu.name)["peak"]) for gpu in gpus) if gpus else None
+
+
+def grow_memory() -> None:
+    """Have TensorFlow take a GPU's memory as it needs it, once it starts, unless the environment says otherwise.
+
+    Otherwise it takes all of it, and neither another process nor what is measured gets any.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
 def strategy_of(world: World) -> tf.distribute.Strategy:
     """TensorFlow's strategy for these devices; for one, the current one, which is usually none.
 

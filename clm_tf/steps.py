@@ -9,6 +9,7 @@ from typing import Any
 from clm_core.backend import Blocks, Evaluated, Report, Score, StepDone, TrainingJob
 from clm_core.checkpoints import save
 from clm_core.schedule import Schedule
+from clm_tf.devices import peak_of_accelerator
 
 
 class OnSteps:
@@ -86,7 +87,8 @@ class ReportsSteps(OnSteps):
         norm = None if norm is None else float(norm.numpy())
         added = self._mean(self._added) if self._added else None
         loss = self._mean([loss for _, loss in self._batches])
-        self._report(StepDone(step=step, loss=loss, grad_norm=norm, auxiliary_loss=added))
+        peak = peak_of_accelerator()
+        self._report(StepDone(step=step, loss=loss, grad_norm=norm, auxiliary_loss=added, peak_memory_bytes=peak))
         self._batches.clear()
         self._added.clear()
 

@@ -12,7 +12,7 @@ from clm_core.config import option
 from clm_core.errors import BackendError, OptionError
 from clm_core.screen.quiet import silenced
 from clm_tf.devices import VARIABLE as PROCESSES
-from clm_tf.devices import accelerators, device_name, find_world
+from clm_tf.devices import accelerators, device_name, find_world, grow_memory
 
 ENGINE, VARIABLE = "tensorflow", "KERAS_BACKEND"
 """What Keras computes with here, and where Keras looks that up when it is imported."""
@@ -74,6 +74,7 @@ class KerasBackend(Backend):
         return device_name()
 
     def start(self, *, verbose: bool) -> None:
+        grow_memory()
         compute_with_tensorflow()
         if not verbose:
             _quiet_libraries()

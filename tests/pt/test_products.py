@@ -42,11 +42,13 @@ def test_the_trial_leaves_pytorch_as_it_was():
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "highest")
 
 
-def test_what_a_user_has_set_stays(monkeypatch):
+@pytest.mark.parametrize(("has_gpu", "named"), [(False, "float32 as PyTorch is set"), (True, "TF32 as PyTorch is set")])
+def test_what_a_user_has_set_stays(has_gpu, named, monkeypatch):
     monkeypatch.setattr(products, "_tried", lambda: (2.0, 1.0, 4e-7))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     torch.set_float32_matmul_precision("high")
     try:
         with fastest_products() as name:
-            assert (name, torch.get_float32_matmul_precision()) == ("float32 as PyTorch is set", "high")
+            assert (name, torch.get_float32_matmul_precision()) == (named, "high")
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import jobs, tf_devices
@@ -14,7 +15,7 @@ from support.tf_devices import OPTIONS, seen
 from clm_core.backend import ALONE, World
 from clm_core.errors import OptionError
 from clm_tf.backend import TensorFlowBackend
-from clm_tf.devices import find_world
+from clm_tf.devices import find_world, grow_memory, peak_of_accelerator
 
 SCRIPT = Path(tf_devices.__file__)
 
@@ -41,6 +42,26 @@ def of_workers(count, index, kind="worker"):
 def test_the_processes_are_those_that_the_environment_names(config, world, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     assert find_world(None) == find_world("1") == world
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "true"), ("false", "false")])
+def test_tensorflow_takes_memory_as_it_needs_it_unless_the_environment_says_otherwise(before, after, monkeypatch):
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    if before:
+        monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", before)
+    grow_memory()
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == after
+
+
+def test_the_peak_is_that_of_the_gpu_that_needed_most(monkeypatch):
+    import tensorflow as tf
+
+    peaks = {"/device:GPU:0": 5, "/device:GPU:1": 7}
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=name) for name in peaks])
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"current": 1, "peak": peaks[name]})
+    assert peak_of_accelerator() == 7
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
+    assert peak_of_accelerator() is None
 
 
 @pytest.mark.parametrize(
