@@ -54,6 +54,11 @@ class DivergedError(TrainingError):
 class LostProcessError(TrainingError):
     """Another of the processes that train together ended."""
 
+    def __init__(self, message: str = "", *, advised: bool = False) -> None:
+        super().__init__(message)
+        self.advised = advised
+        """Whether the message says what there is of the run, and how to go on."""
+
 
 class StoppedError(TrainingError):
     """The training has stopped because it was asked to: by a signal, or by the file `stop` in its folder."""
@@ -83,10 +88,12 @@ class HubError(ClmError):
 class ProcessError(ClmError):
     """One of the processes that a command started has failed, and has said why."""
 
-    def __init__(self, message: str = "", *, code: int) -> None:
+    def __init__(self, message: str = "", *, code: int, advised: bool = False) -> None:
         super().__init__(message)
         self.code = code
         """The exit code of the command."""
+        self.advised = advised
+        """Whether the message says what there is of the run, and how to go on."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -115,9 +115,10 @@ def _raise_failure(folder: Path, code: int) -> None:
         line = found["line"].removeprefix(f"{FAILED}: ").removeprefix(f"{NAME}: ")
         if found["code"] == ExitCode.STOPPED or found["code"] > 128:
             raise StoppedError(line, signum=found["code"] - 128 if found["code"] > 128 else None)
+        advised = found.get("advised", False)
         if found["code"] == ExitCode.CRASHED and _is_of_signal(code):  # It has lost the one that did.
-            raise ProcessError(f"{signal.Signals(code - 128).name}: {line}", code=code)
-        raise ProcessError(line, code=found["code"])
+            raise ProcessError(f"{signal.Signals(code - 128).name}: {line}", code=code, advised=advised)
+        raise ProcessError(line, code=found["code"], advised=advised)
     signals.check()
     if code < 0:
         by = signal.Signals(-code).name

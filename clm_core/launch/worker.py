@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from clm_core.backend import ALONE, World
-from clm_core.errors import ClmError, StoppedError
+from clm_core.errors import ClmError, LostProcessError, StoppedError
 from clm_core.launch import mailbox
 from clm_core.registry import list_backends
 from clm_core.results import Result
@@ -73,7 +73,8 @@ def _found() -> World:
 
 
 def _say(error: BaseException, line: str) -> None:
-    found = {"code": code_of(error), "line": line}
+    advised = isinstance(error, LostProcessError) and error.advised
+    found = {"code": code_of(error), "line": line, "advised": advised}
     if isinstance(error, StoppedError) and not _world.leads:  # The one that leads knows what there is of the run.
         mailbox.put(mailbox.STOPPED, json.dumps(found | {"line": "stopped, as all processes of this training"}))
     elif mailbox.first_to_fail(found) and mailbox.folder() is None:

@@ -22,18 +22,15 @@ from clm_core.runs.history import Recorder
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
 
-GOES_ON = "to go on: "
-"""What comes before the command that resumes a run."""
-
 NONE = "there is no checkpoint"
 
 
 def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
     """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
     found = list_complete(folder) if folder.is_dir() else []
-    way = f"{found[-1]} is complete; {GOES_ON}{_command(backend, folder)}" if found else NONE
-    is_said = error.code < ExitCode.CRASHED or GOES_ON in str(error) or NONE in str(error)
-    return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code)
+    way = f"{found[-1]} is complete; to go on: {_command(backend, folder)}" if found else NONE
+    is_said = error.advised or error.code < ExitCode.CRASHED
+    return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code, advised=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +60,7 @@ class Advice:
         except DiskError as error:
             raise type(error)(f"{error}; {self._from(self._newest())}") from error
         except LostProcessError as error:
-            raise LostProcessError(f"{error}; {self._from(self._newest())}") from error
+            raise LostProcessError(f"{error}; {self._from(self._newest())}", advised=True) from error
         except TrainingError as error:
             wrong = error.step if isinstance(error, DivergedError) else self.recorder.step + 1
             raise TrainingError(f"{error}; {self._slower(self._newest(before=wrong))}") from error
@@ -81,14 +78,14 @@ class Advice:
         if checkpoint is None:
             return NONE
         is_newest = checkpoint.parent == self.folder
-        return f"{checkpoint} is complete; {GOES_ON}{_command(self.backend, self.folder if is_newest else checkpoint)}"
+        return f"{checkpoint} is complete; to go on: {_command(self.backend, self.folder if is_newest else checkpoint)}"
 
     def _slower(self, checkpoint: Path | None) -> str:
         """How to resume the run at half of its learning rate."""
         if checkpoint is None:
             return "there is no checkpoint from before"
         rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
-        return f"{checkpoint} is from before; {GOES_ON}{_command(self.backend, checkpoint)}{rate}"
+        return f"{checkpoint} is from before; to go on: {_command(self.backend, checkpoint)}{rate}"
 
     def _newest(self, before: int | None = None) -> Path | None:
         """The checkpoint to resume from: the newest one, or the newest from before a step."""

@@ -8,7 +8,7 @@ import pytest
 
 from clm_core.backend import ALONE, EvaluationJob, World, check_same
 from clm_core.config import EvaluateConfig, TrainConfig
-from clm_core.errors import OptionError, ProcessError, StoppedError
+from clm_core.errors import LostProcessError, OptionError, ProcessError, StoppedError
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import awaited, launcher_of, unused, world_of
 from clm_core.registry import get_backend
@@ -150,3 +150,16 @@ def test_the_signal_that_killed_another_process_is_that_of_the_command(letters, 
     (tmp_path / "run" / "checkpoint-4" / "checkpoint.json").touch()
     said = str(with_command(raised.value, tmp_path / "run", "pt"))
     assert said.endswith(f"to go on: clm --backend pt train --resume-from-checkpoint {tmp_path}/run")
+
+
+@pytest.mark.parametrize("advised", [False, True])
+def test_whether_a_process_has_said_how_to_go_on_is_told_by_its_error_and_not_by_its_words(
+    advised, letters, monkeypatch
+):
+    as_world(monkeypatch, rank=1, size=2)
+    line = f"clm: error: {'the end' if advised else 'to go on: there is no checkpoint'}"
+    worker.say(LostProcessError(advised=advised))(line)
+    with pytest.raises(ProcessError) as raised:
+        processes._raise_failure(letters, 1)
+    said = str(with_command(raised.value, letters / "run", "pt"))
+    assert said == line.removeprefix("clm: error: ") + "; there is no checkpoint" * (not advised)
