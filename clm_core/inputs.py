@@ -22,8 +22,8 @@ from clm_core.launch import mailbox
 from clm_core.models.adapters.base import check_base
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
+from clm_core.models.stored_file import commit_of
 from clm_core.models.tokenizers import SAMPLE
-from clm_core.models.weight_files import commit_of
 from clm_core.paths import is_path
 from clm_core.record import model_faults
 from clm_core.registry import backends_with, unmet
@@ -108,7 +108,7 @@ def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
             f"(--resume-from-checkpoint {quoted} with more --max-steps or --num-train-epochs); to train the model that "
             f"it makes, or another adapter of that, merge it first (clm merge-adapter {quoted} --output-dir DIR)"
         )
-    revision = commit_of(model) if config.lora_r else model.revision
+    revision = commit_of(str(name), model.revision) if config.lora_r else model.revision
     adapter = new_adapter(config, name, revision, model.architecture)
     if adapter is None:
         return model

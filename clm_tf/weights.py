@@ -26,8 +26,9 @@ from clm_core.errors import ModelError
 from clm_core.models.faults import cannot_load, check_finite
 from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_types
+from clm_core.models.stored_file import fetch
 from clm_core.models.unused_weights import OUTPUT, check_unused
-from clm_core.models.weight_files import StoredWeights, absent, check_whole, fetch, find
+from clm_core.models.weight_files import StoredWeights, absent, check_whole, find
 from clm_tf.projection import adapter_of, kernel_of
 
 NATIVE = "tf_model.h5"
@@ -168,7 +169,7 @@ def _without_ignored(model: TFPreTrainedModel, names: Iterable[str]) -> list[str
 
 def _fill_from_tensorflow(model: TFPreTrainedModel, source: Model, stored: StoredWeights | None) -> None:
     """Copy the weights of a checkpoint in TensorFlow's own layout."""
-    if stored is None and fetch(source, NATIVE) is None:
+    if stored is None and fetch(str(source.name_or_path), source.revision, NATIVE) is None:
         raise absent(source)
     if source.vocabulary:
         raise ModelError(

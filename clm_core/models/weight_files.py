@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clm_core.backend import Model
 from clm_core.errors import ModelError
+from clm_core.models.stored_file import fetch
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -178,41 +179,17 @@ def find(model: Model) -> list[Path]:
     Raises:
         ModelError: the Hub cannot be reached, or the index is damaged or names files that are not there.
     """
-    if single := fetch(model, WEIGHTS):
+    if single := _fetch(model, WEIGHTS):
         return [single]
-    index = fetch(model, INDEX)
+    index = _fetch(model, INDEX)
     if index is None:
         return []
     with _readable(model, index):
         shards = _shards(json.loads(index.read_text(encoding="utf-8")))
-    found = {shard: fetch(model, shard) for shard in shards}
+    found = {shard: _fetch(model, shard) for shard in shards}
     if lost := [shard for shard, path in found.items() if path is None]:
         raise ModelError(f"{model.name_or_path}: {INDEX} names files that do not exist: {', '.join(lost)}")
     return [path for path in found.values() if path]
-
-
-def fetch(model: Model, filename: str) -> Path | None:
-    """A file beside the model, downloaded if it is on the Hub; None if there is no such file.
-
-    Raises:
-        ModelError: the Hub, or this revision, cannot be reached.
-    """
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(
-            model.name_or_path, filename, revision=model.revision, _raise_exceptions_for_missing_entries=False
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{model.name_or_path}: {filename} cannot be downloaded: {error}") from error
-    return Path(found) if found else None
-
-
-def commit_of(model: Model) -> str:
-    """The commit of a model on the Hub, where what is under its name may change; of one in a folder, its revision."""
-    found = fetch(model, "config.json")
-    in_cache = found is not None and found.parent.parent.name == "snapshots"  # As huggingface_hub keeps what it loads.
-    return found.parent.name if found and in_cache else model.revision
 
 
 def absent(model: Model) -> ModelError:
@@ -247,6 +224,10 @@ def of_overrides(model: Model) -> str:
     """The end of an error about weights that do not fit, which a field that was changed may be the reason for."""
     fields = ", ".join(model.overridden)
     return f"; config_overrides changes {fields}: leave out what the weights are not made for" if fields else ""
+
+
+def _fetch(model: Model, filename: str) -> Path | None:
+    return fetch(str(model.name_or_path), model.revision, filename)
 
 
 def _shards(index: Any) -> list[str]:

@@ -4,13 +4,14 @@ import shlex
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from clm_core.backend.adapter import BASE, CONFIG, WEIGHTS, Adapter
 from clm_core.config import TokenizerOptions
 from clm_core.errors import ModelError
 from clm_core.models.adapters.base import read_base
 from clm_core.models.adapters.configuration import read_configuration
+from clm_core.models.stored_file import fetch
 from clm_core.paths import is_path
 
 Options = TypeVar("Options", bound=TokenizerOptions)
@@ -79,17 +80,9 @@ def where_is(options: Options, *files: str) -> Options:
 
 def _file(name: str, revision: str, filename: str) -> Path | None:
     """A file in a folder or on the Hub; None if there is none, or the Hub does not answer, which others say better."""
-    if Path(name).is_dir():
-        return Path(name) / filename if (Path(name) / filename).is_file() else None
-    from transformers.utils import cached_file
-
-    missing = ("gated_repo", "missing_entries", "connection_errors")
-    at: dict[str, Any] = {f"_raise_exceptions_for_{what}": False for what in missing}
-    try:
-        found = cached_file(name, filename, revision=revision, **at)
-    except (OSError, ValueError):
-        return None
-    return Path(found) if found else None
+    with suppress(ModelError):
+        return fetch(name, revision, filename)
+    return None
 
 
 def _moved(file: Path, adapter: Adapter) -> str:
