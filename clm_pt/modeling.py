@@ -28,12 +28,8 @@ from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt import adapters
 from clm_pt.repairs import repair
+from clm_pt.series import no_init_weights, not_loaded
 from clm_pt.weights import check_all_finite, check_all_used, grow
-
-try:
-    from transformers.initialization import no_init_weights
-except ImportError:  # In transformers 4.57.
-    from transformers.modeling_utils import no_init_weights
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
 """The quantization methods that transformers reads; for any other it takes the numbers as they are."""
@@ -212,12 +208,7 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
                 "by from_pretrained and save_pretrained, which leave it out; else use --backend keras"
             ) from error
         raise cannot_load(model, error) from error
-    # transformers 5 gives both shapes beside the name.
-    misshapen = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
-    # transformers 4.57 does not report a tensor that is to be tied to one that is not there.
-    empty = [name for name, tensor in loaded.state_dict().items() if tensor.is_meta]
-    lost = {*report["missing_keys"], *misshapen, *empty} - grow(model, stored, loaded)
-    check_whole(model, lost)
+    check_whole(model, not_loaded(loaded, report) - grow(model, stored, loaded))
     check_all_used(model, stored, loaded, report["unexpected_keys"])
     return loaded
 

@@ -33,7 +33,7 @@ OWN = {
         "processes",
         "products",
     }
-    | {"sharding", "trainer", "workers"},
+    | {"series", "sharding", "trainer", "workers"},
     "clm_tf": OF_CLASSES
     | {"accumulation", "blocks", "devices", "head", "losses", "projection", "push_to_hub", "sharing"}
     | {"steps", "together", "tracing", "uploads"},
@@ -82,6 +82,11 @@ PAIRS = [
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_file_that_not_each_has_is_about_its_framework(package):
     assert files(package).keys() == EACH | OWN[package]
+
+
+def test_what_is_in_another_place_of_another_version_is_imported_in_one_file_for_the_versions():
+    found = [path for package in PACKAGES for path in files(package).values()]
+    assert [path.name for path in found if "except ImportError" in path.read_text(encoding="utf-8")] == ["series.py"]
 
 
 @pytest.mark.parametrize(("one", "other", "name"), PAIRS)
