@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from clm_core.errors import OptionError, did_you_mean, similar
+from clm_core.models.named_values import check_name
 from clm_core.models.rotation import WHOLE, check_rotation, with_rotation
 from clm_core.models.series import translated
 from clm_core.models.sizes import LAYERS, WIDTHS, check_override, decides_shapes
@@ -127,8 +128,11 @@ def _parsed(architecture: Any, overrides: str) -> Fields:
     aliases = _aliases(architecture)
     for given, text in split(overrides).items():
         name = aliases.get(given, given)
-        value = _typed(given, getattr(architecture, name, None), text)
+        old = getattr(architecture, name, None)
+        value = _typed(given, old, text)
         check_override(given, name, value)
+        if hasattr(architecture, name):
+            check_name(given, name, old, value)
         if values.setdefault(name, value) != value:
             raise OptionError(f"{names[name]} and {given} are the same field: give one of them")
         names[name] = given
@@ -202,10 +206,14 @@ def _check_effect(architecture: Any, new: Any, name: str, value: Any, fields: Fi
     without = _built(architecture, {key: item for key, item in fields.items() if key != name}).to_dict()
     changed = {key for key, item in new.to_dict().items() if item != without.get(key)}
     if changed <= {name}:
-        hint = did_you_mean(*similar(name, [*vars(architecture), *architecture.attribute_map], most=3))
+        hint = did_you_mean(*similar(name, _public(architecture), most=3))
         raise OptionError(f"{kind} has no field {name}{hint}")
     if isinstance(value, str):
         raise OptionError(f"{name} is a number, not {value}")
+
+
+def _public(architecture: Any) -> list[str]:
+    return [name for name in (*vars(architecture), *architecture.attribute_map) if not name.startswith("_")]
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clm_core.errors import OptionError
+from clm_core.errors import OptionError, did_you_mean, similar
 from clm_core.models.series import FULL, PLAIN, ROPES, SLIDING, TYPES, Fields, Rope, named_type
 
 WHOLE = ("rope_scaling", "rope_parameters")
@@ -72,7 +72,8 @@ def _checked(name: str, value: Any, old: Fields) -> Fields:
     parts = [part for part in value.values() if isinstance(part, dict)] or [value]
     for part in map(named_type, parts):
         if part["rope_type"] not in (*TYPES, old["rope_type"]):
-            raise OptionError(f"{name}: rope_type {part['rope_type']!r} is none of {', '.join(TYPES)}")
+            hint = did_you_mean(*similar(str(part["rope_type"]), TYPES))
+            raise OptionError(f"{name}: rope_type {part['rope_type']!r} is none of {', '.join(TYPES)}{hint}")
     return value if parts != [value] else named_type(value)
 
 

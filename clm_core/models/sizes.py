@@ -27,6 +27,9 @@ ELSEWHERE = {
     "model_type": "give it as --model-type",
     **dict.fromkeys(("architectures", "transformers_version", "_name_or_path"), "clm writes it"),
     **dict.fromkeys(("dtype", "torch_dtype"), "the weights are float32"),
+    **dict.fromkeys(
+        ("attn_implementation", "_attn_implementation"), "how attention is computed is an option of the backend"
+    ),
     **dict.fromkeys(("num_labels", "id2label", "label2id"), "a causal language model has no labels"),
 }
 """Fields of a configuration that are not about a model from scratch, and what to do instead, or why."""
