@@ -280,7 +280,7 @@ def prune(job: TrainingJob, step: int) -> None:
 
 
 def _may_be_current(checkpoint: Path) -> bool:
-    """The same, also where the end of the run's history was cut off, so that it does not lead to the checkpoint."""
+    """Whether a checkpoint is current, or would be if the end of the run's history had not been cut off."""
     kept, whole = (folder / HISTORY_FILE for folder in (checkpoint, run_of(checkpoint)))
     if is_current(checkpoint) or not whole.is_file() or whole.is_symlink():
         return is_current(checkpoint)

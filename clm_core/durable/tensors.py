@@ -31,12 +31,12 @@ class OnDemand(Mapping[str, Array]):
 def write_tensors(file: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays of floats and signed whole numbers; each is asked for twice: for its shape, and to be written.
 
-    Raises:
-        ValueError: an array is of another type.
-
     Of float32 and int64, the file is that of `safetensors.numpy.save_file`, byte for byte.
 
     The format: https://huggingface.co/docs/safetensors/index#format
+
+    Raises:
+        ValueError: an array is of another type.
     """
     described = {name: _Described.of(tensors[name]) for name in tensors}
     # The widest numbers first: so each begins at a multiple of its size, where it can be read in place.
