@@ -25,6 +25,10 @@ class HeldError(Exception):
         super().__init__(str(holder or "another process"))
 
 
+class BlockedError(Exception):
+    """What lies in the place of the lock is no file that this process can lock."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """The process that holds a lock."""
@@ -42,6 +46,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         HeldError: another process holds it.
+        BlockedError: its file is a folder, a link or the like, or one that this process may not write.
         OSError: the lock cannot be written.
     """
     if fcntl is None:
@@ -61,6 +66,8 @@ def locked(folder: Path) -> Iterator[None]:
 def _taken(file: Path) -> int:
     """A descriptor of the lock file, which is locked, and which nobody has removed in the meantime."""
     while True:
+        if os.path.lexists(file) and (why := _why_not(file)):
+            raise BlockedError(f"{file} {why}")
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,6 +79,17 @@ def _taken(file: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), file.stat(follow_symlinks=False)):
                 return descriptor
         os.close(descriptor)  # The process that held it has removed it since it was opened here.
+
+
+def _why_not(file: Path) -> str | None:
+    """Why something that there is cannot be locked, if it cannot."""
+    if file.is_symlink():
+        return "is a link"
+    if file.is_dir():
+        return "is a folder"
+    if file.exists() and not file.is_file():
+        return "is no file of text or data"
+    return None if not file.exists() or os.access(file, os.R_OK | os.W_OK) else "may not be written by you"
 
 
 def _holder(content: bytes) -> Holder | None:

@@ -14,7 +14,7 @@ from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
 from clm_core.durable.disk_errors import is_disk_error, size_of, writing
 from clm_core.durable.files import temporary_folder
-from clm_core.durable.lock import LOCK, HeldError, locked
+from clm_core.durable.lock import LOCK, BlockedError, HeldError, locked
 from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import MODELS, check_finite
 from clm_core.record import RUN_FILE
@@ -214,6 +214,11 @@ def _locked(folder: Path) -> Iterator[None]:
             raise OutputError(
                 f"output_dir {folder} is in use by {error}: wait until that has ended, or choose another folder with "
                 "--output-dir"
+            ) from None
+        except BlockedError as error:
+            raise OutputError(
+                f"output_dir {folder} cannot be locked: {error}: if no other process trains there, remove it, or "
+                "choose another folder with --output-dir"
             ) from None
         except OSError as error:
             raise _cannot_be_written(folder, error) from None
