@@ -7,16 +7,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, NoReturn
 
 from clm_core import options
 from clm_core.config import COMMANDS, Command, DeviceOptions
 from clm_core.errors import OptionError
-from clm_core.options import hints
+from clm_core.options.parser import Parser, WithoutValueError
 from clm_core.options.recipes import list_recipes
 from clm_core.registry import VARIABLE, list_backends
 from clm_core.screen import signals
-from clm_core.screen.standard_streams import escaped_output, open_closed, show
+from clm_core.screen.standard_streams import escaped_output, open_closed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,24 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(environment)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{message} (see {self.prog} --help)")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.dest == "command" and value not in COMMANDS:
-            raise OptionError(f"unknown command {value!r}{hints.of_command(value, COMMANDS)}")
-        super()._check_value(action, value)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help or the version, the only things that this parser prints."""
-        show(message.removesuffix("\n"))
-
-
 def _run(argv: list[str]) -> int:
     argv, for_launcher = _split(argv)
     parser = _parser(argv)
-    namespace, unknown = parser.parse_known_args(argv)
+    try:
+        namespace, unknown = parser.parse_known_args(argv)
+    except WithoutValueError as error:
+        raise error.among(argv) from None
     name = getattr(namespace, "command", None)
     if unknown:
         raise _unknown_argument(unknown[0], COMMANDS[name].config if name else None)
@@ -98,7 +86,7 @@ def _set_environment() -> None:
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     common = {with_backend: _common_flags(with_backend=with_backend) for with_backend in (True, False)}
-    parser = _Parser(
+    parser = Parser(
         prog="clm",
         description="Causal language models: one recipe, every framework.",
         epilog="`clm train` alone, with --backend if there are several, trains a small model on the built-in sample "
@@ -107,7 +95,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("-V", "--version", action="version", version=f"clm {version('clm')}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
     for name, command in COMMANDS.items():
         description = command.help[0].upper() + command.help[1:] + "."
         parents = [common[command.with_backend]]
@@ -117,9 +105,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _common_flags(*, with_backend: bool) -> _Parser:
+def _common_flags(*, with_backend: bool) -> Parser:
     """Those of every command; `--backend` is not shown where it means nothing, but known, to be refused by its name."""
-    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     shown = f"the framework (or {VARIABLE}; default: the only one installed)"
     common.add_argument(
         "--backend",

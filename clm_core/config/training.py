@@ -179,7 +179,7 @@ class RunOptions:
     )
     max_train_time: str | None = option(
         None,
-        "end the training once it took this long, such as `8h`, `90m` or `1h30m`, with a checkpoint to resume from",
+        "end the training once it took this long, such as `8h`, `1h30m` or `1:30:00`, with a checkpoint to resume from",
         metavar="TIME",
         check=duration,
     )

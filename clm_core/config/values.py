@@ -16,6 +16,9 @@ Check = Callable[[Any], str | None]
 ALL_LINEAR = "all-linear"
 """What stands for all dense layers but the output layer, as in peft."""
 
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", re.ASCII)
+"""As Slurm writes a time: D-HH:MM:SS, or HH:MM:SS."""
+
 _TIME = re.compile("".join(rf"(?:({_NUMBER})\s*{unit})?\s*" for unit in "dhms"), re.ASCII)
 
 FLOAT32 = 3.4028234663852886e38
@@ -62,12 +65,13 @@ def positive_or_unlimited(value: int) -> str | None:
 
 
 def seconds(text: str) -> float:
-    """The seconds of a time such as `8h`, `90m`, `1d12h` or `1h30m15s`, or of a plain number of them.
+    """The seconds of a time such as `8h`, `1d12h`, `1h30m15s`, `1:30:00` or `1-12:00:00`, or of a plain number of them.
 
     Raises:
         ValueError: it is no time.
     """
-    if not text or not (found := _TIME.fullmatch(text.strip())):
+    found = _CLOCK.fullmatch(text.strip()) or (text and _TIME.fullmatch(text.strip()))
+    if not found:
         return float(text)
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True))
 
@@ -78,7 +82,11 @@ def duration(value: str) -> str | None:
         is_time = 0 < seconds(value) < math.inf
     except ValueError:
         is_time = False
-    return None if is_time else "a time, such as 8h, 90m, 45s, 1h30m, or a number of seconds"
+    return (
+        None
+        if is_time
+        else "a time, such as 8h, 90m, 45s, 1h30m, 1:30:00 (hours, minutes, seconds), or a number of seconds"
+    )
 
 
 def devices(value: str) -> str | None:

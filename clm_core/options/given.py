@@ -90,8 +90,9 @@ def build(cls: type[Config], layers: Sequence[Layer]) -> Config:
 
 def unknown(name: str, known: Iterable[str], place: str) -> OptionError:
     """The error for an option that does not exist, with the nearest ones that do."""
-    hint = hints.of_option(name, known, as_flag=place.startswith("--"))
-    return OptionError(f"unknown option {place if place.startswith('--') else f'{name} ({place})'}{hint}")
+    is_flag = place.startswith("-")
+    hint = hints.of_option(name, known, as_flag=is_flag)
+    return OptionError(f"unknown option {place if is_flag else f'{name} ({place})'}{hint}")
 
 
 def _converted(option: Option, given: Given) -> Any:

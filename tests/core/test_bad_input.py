@@ -130,7 +130,7 @@ def test_a_folder_is_no_file(train_refused, tmp_path):
         (["--eval-strategy", "never"], "eval_strategy must be one of no, steps, epoch, not 'never'"),
         (["--learning-rat", "1"], "unknown option --learning-rat; did you mean --learning-rate?"),
         (["stray"], "unexpected argument 'stray'"),
-        (["--seed"], "expected one argument"),
+        (["--seed"], "--seed needs a value"),
         (["--pt-torch-compile"], "is an option of backend pt, and this run is on bigram"),
         (["--adam-beta1", "0.5"], "backend bigram does not support adam_beta1"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; the bundled recipes are"),

@@ -66,6 +66,10 @@ def test_the_tokens_trained_are_those_of_the_budget(corpus):
         (["--max-train-time", "0s"], "max_train_time must be a time"),
         (["--max-train-time", "inf"], "max_train_time must be a time"),
         (["--max-train-time=-5m"], "max_train_time must be a time"),
+        (["--max-train-time", "-1h"], "max_train_time must be a time, such as 8h"),
+        (["--max-train-time", "30:00"], "1:30:00 (hours, minutes, seconds), or a number of seconds, not '30:00'"),
+        (["--max-train-time", "1:75:00"], "max_train_time must be a time"),
+        (["--max-train-time", "0:00:00"], "max_train_time must be a time"),
     ],
 )
 def test_budgets_that_cannot_be_are_refused(refused, corpus, argv, says):
@@ -75,7 +79,10 @@ def test_budgets_that_cannot_be_are_refused(refused, corpus, argv, says):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("8h", 28800), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("1d 2h", 93600), ("1.5h", 5400), ("20", 20)],
+    [
+        *[("8h", 28800), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("1d 2h", 93600), ("1.5h", 5400), ("20", 20)],
+        *[("1:30:05", 5405), ("00:00:07", 7), ("48:00:00", 172800), ("1-12:00:00", 129600)],
+    ],
 )
 def test_a_time_is_written_as_people_write_it(text, expected):
     assert (seconds(text), duration(text)) == (expected, None)
