@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clm_core.adapters import Adapter, find_adapter, new_adapter
 from clm_core.backend import Backend, Model
-from clm_core.config import EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.config import AUTO, EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
 from clm_core.data.fetching import fetch
 from clm_core.data.manifest import TRAIN, VALIDATION, documents_read
 from clm_core.data.preparation import Listener, Preparation, check_blocks
@@ -24,10 +24,13 @@ from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
 from clm_core.models.stored_file import commit_of
 from clm_core.models.tokenizers import SAMPLE
+from clm_core.models.types_in_files import dtype_in_files
 from clm_core.paths import is_path
 from clm_core.record import model_faults
 from clm_core.registry import backends_with, unmet
 from clm_core.screen.progress import Progress
+
+Using = TypeVar("Using", EvaluateConfig, GenerateConfig)
 
 NAMED = ("model_name_or_path", "tokenizer_name", "config_name")
 """The options that name a model, a tokenizer or a configuration."""
@@ -96,6 +99,19 @@ def model_to_train(
 def existing_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progress: Progress, *, seed: int) -> Model:
     """The model at `model_name_or_path`, or the adapter there with its model."""
     return described(config, progress.say, seed=seed, ignore_unused_weights=config.ignore_unused_weights)
+
+
+def with_dtype(config: Using, model: Model, progress: Progress) -> Using:
+    """The options with the type that the weights are to have; `auto` is what the files of the model say.
+
+    Raises:
+        ModelError: there are no files that can be read.
+    """
+    if config.dtype != AUTO:
+        return config
+    found = dtype_in_files(model)
+    progress.say(f"dtype auto: {found}, by the files of {model.name_or_path}")
+    return replace(config, dtype=found)
 
 
 def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:

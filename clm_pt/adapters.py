@@ -55,9 +55,8 @@ def attach(base: PreTrainedModel, model: Model) -> None:
     found = parameters(base)
     if different := sorted(found.keys() ^ placement.shapes.keys()):
         raise ModelError(f"peft gives a {base.config.model_type} another adapter: only one of them has {different[0]}")
-    with torch.no_grad():
-        for name, array in weights.items():
-            found[name].copy_(torch.from_numpy(array))
+    for name, array in weights.items():
+        found[name].data = torch.tensor(array)  # Whatever type the base has.
     base.adapted = model
 
 

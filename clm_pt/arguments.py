@@ -24,7 +24,7 @@ def training_arguments(job: TrainingJob) -> TrainingArguments:
     """
     _check_world(job)
     # transformers 4 keeps a precision that is set already, if the option names none.
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if job.config.bf16 else "no"
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if job.config.computes_in_bfloat16 else "no"
     if is_worker():  # accelerate would choose another number of threads.
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     try:
@@ -86,7 +86,7 @@ def _common(job: TrainingJob) -> dict[str, Any]:
         "max_grad_norm": config.max_grad_norm if job.options.guide else 0.0,
         "optim": "adamw_torch_fused",
         "seed": config.seed,
-        "bf16": config.bf16,
+        "bf16": config.computes_in_bfloat16,
         "torch_compile": job.options.torch_compile,
         "use_cpu": use_cpu,
         "report_to": [],

@@ -61,6 +61,7 @@ class PyTorchBackend(Backend):
     install = 'pip install "clm[pt]"'
     requires = ("torch>=2.6", "accelerate>=1.3", "transformers>=4.57,<6")
     masks = True
+    bfloat16 = True
     needs_for_adapters = ("peft>=0.18",)
     models = "transformers' causal language models"
     comes_first = True
@@ -112,11 +113,11 @@ class PyTorchBackend(Backend):
         return generate(job)
 
     def logits(self, job: EvaluationJob) -> Logits:
-        from clm_pt.modeling import load, on_device, precision
+        from clm_pt.modeling import load_to_use, precision
         from clm_pt.scoring import logits
 
-        model = on_device(load(job.model))
-        with precision(job.config.bf16):
+        model = load_to_use(job.model, job.config)
+        with precision(job.config.computes_in_bfloat16):
             return logits(model, job.blocks, job.config.per_device_eval_batch_size)
 
 

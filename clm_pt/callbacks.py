@@ -6,6 +6,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from clm_core.schedule import Schedule
+from clm_pt.masters import Masters
 from clm_pt.optimization import clip
 
 
@@ -18,6 +19,21 @@ class Seeding(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seed PyTorch, from which alone the models of texts draw."""
         torch.manual_seed(self._schedule.seed_at(state.global_step, self._rank))
+
+
+class Mastering(TrainerCallback):
+    """Puts the masters of bfloat16 weights in place for the update of a step, before its gradient is clipped."""
+
+    def __init__(self, masters: Masters) -> None:
+        self._masters = masters
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put them in place."""
+        self._masters.take_place()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put them aside."""
+        self._masters.give_place()
 
 
 class Clipping(TrainerCallback):

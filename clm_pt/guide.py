@@ -102,6 +102,8 @@ def _check(job: TrainingJob) -> None:
         raise OptionError("pt guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
     if job.options.fsdp:
         raise OptionError("pt guide and pt fsdp cannot be combined: the guide's script shards nothing")
+    if job.config.has_bfloat16_weights:
+        raise OptionError("pt guide and dtype bfloat16 cannot be combined: the guide's script has float32 weights")
     if schedule.step_blocks % schedule.batch_size:
         raise OptionError(
             f"pt guide: train_batch_size {schedule.step_blocks} is not a multiple of per_device_train_batch_size "

@@ -78,19 +78,19 @@ def head_of(model: PreTrainedModel) -> Head | None:
     layer = model.get_output_embeddings()
     if type(layer) is not torch.nn.Linear:  # Such as one with an adapter.
         return None
-    products = torch.linspace(-50.0, 50.0, LENGTH * layer.out_features).reshape(1, LENGTH, -1).to(model.device)
-    logits = _made_of(model, layer, products)
-    output = next((each for each in _outputs(layer, model.config) if _is_close(each.of(products), logits)), None)
+    products, logits = _products_and_logits(model, layer)
+    output = next((each for each in _outputs(layer, model.config) if _is_made_of(products, each, logits)), None)
     return None if output is None else Head(output)
 
 
-def _made_of(model: PreTrainedModel, layer: torch.nn.Linear, products: torch.Tensor) -> torch.Tensor | None:
+def _products_and_logits(model: PreTrainedModel, layer: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The logits that a model makes if its layer gives these products; None if it asks the layer for others."""
-    asked: list[torch.Size] = []
+    products = torch.linspace(-50.0, 50.0, LENGTH * layer.out_features).reshape(1, LENGTH, -1).to(model.device)
+    given: list[torch.Tensor] = []
 
     def give(module: torch.nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        asked.append(output.shape)
-        return products.to(output.dtype)
+        given.append(products.to(output.dtype) if output.shape == products.shape else output)
+        return given[-1]
 
     ids = torch.zeros(products.shape[:2], dtype=torch.int64, device=products.device)
     hook = layer.register_forward_hook(give)
@@ -99,7 +99,8 @@ def _made_of(model: PreTrainedModel, layer: torch.nn.Linear, products: torch.Ten
             logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     finally:
         hook.remove()
-    return logits if asked == [products.shape] else None
+    is_asked_once = len(given) == 1 and given[0].shape == products.shape
+    return (given[0], logits) if is_asked_once else (products, None)
 
 
 def _outputs(layer: torch.nn.Linear, architecture: Any) -> Iterator[Output]:
@@ -112,5 +113,8 @@ def _outputs(layer: torch.nn.Linear, architecture: Any) -> Iterator[Output]:
             yield Output(layer, scale, cap)
 
 
-def _is_close(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    return other is not None and one.shape == other.shape and torch.allclose(one, other.float(), rtol=1e-6, atol=1e-6)
+def _is_made_of(products: torch.Tensor, output: Output, logits: torch.Tensor | None) -> bool:
+    """Whether logits are what an output makes of products, by the precision of these."""
+    made, exact = output.of(products), products.dtype == torch.float32
+    rtol = 1e-6 if exact else 2 * torch.finfo(products.dtype).eps
+    return logits is not None and made.shape == logits.shape and torch.allclose(made, logits.float(), rtol, 1e-6)

@@ -128,8 +128,9 @@ class _Gradients:
         self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, needed: Sequence[bool]
     ) -> None:
         self.hidden = torch.zeros_like(hidden) if needed[0] else None
-        self.weight = torch.zeros_like(weight) if needed[1] else None
-        self.bias = torch.zeros_like(bias) if bias is not None and needed[2] else None
+        # Sums of many are float32: they are rounded once, to the type of what they are the gradient of.
+        self.weight = torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
+        self.bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and needed[2] else None
 
     def add(self, part: slice, of_products: torch.Tensor, states: torch.Tensor, matrix: torch.Tensor) -> None:
         """Add what follows from the gradient of the products of a chunk."""

@@ -14,6 +14,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PreT
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from clm_core.backend import Model
+from clm_core.config import DtypeOptions
 from clm_core.durable import sync
 from clm_core.errors import ModelError, OutputError
 from clm_core.models.causality import check_causal
@@ -27,6 +28,7 @@ from clm_core.models.unused_weights import OUTPUT
 from clm_core.models.weight_files import StoredWeights, check_whole
 from clm_core.weights import not_written
 from clm_pt import adapters
+from clm_pt.masters import round_weights
 from clm_pt.repairs import repair
 from clm_pt.series import no_init_weights, not_loaded
 from clm_pt.weights import check_all_finite, check_all_used, grow
@@ -44,12 +46,16 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
         ModelError: transformers has no causal language model of this architecture, its class ignores a field, or the
             weights cannot be read, are incomplete, not finite, or belong to another architecture.
     """
-    model = existing_model(model)
+    return load_as(existing_model(model), torch.float32)
+
+
+def load_as(model: Model, dtype: torch.dtype) -> PreTrainedModel:
+    """The same with weights of another type, which are never all there in float32; those of an adapter are float32."""
     set_seed(model.seed)
     check_quantization(model.architecture, "pt", METHODS)
     if needed := attention(model.architecture, "pt"):
         model.architecture._attn_implementation = needed
-    loaded = _new(model) if model.name_or_path is None else _from_pretrained(model)
+    loaded = _new(model) if model.name_or_path is None else _from_pretrained(model, dtype)
     if model.name_or_path is not None:
         check_all_finite(model, loaded)
     if type(loaded.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # It is a part of a larger model.
@@ -58,7 +64,8 @@ def load(model: Model | str | os.PathLike[str]) -> PreTrainedModel:
             "for which it has no model, so it could not be opened again once saved"
         )
     repair(loaded)
-    _check_causal(loaded)
+    with precision(loaded.dtype == torch.bfloat16):
+        _check_causal(loaded)
     if model.adapter:
         adapters.attach(loaded, model)
     return loaded
@@ -110,6 +117,19 @@ def on_device(model: PreTrainedModel) -> PreTrainedModel:
     return model.to(_accelerator()).eval()
 
 
+def load_to_use(model: Model, options: DtypeOptions) -> PreTrainedModel:
+    """The model on the accelerator, if there is one, with weights as the options say, to score and generate.
+
+    Raises:
+        ModelError: as of `load`.
+    """
+    if not options.has_bfloat16_weights:
+        return on_device(load(model))
+    loaded = load_as(existing_model(model), torch.bfloat16)
+    round_weights(loaded)  # Those of an adapter.
+    return on_device(loaded)
+
+
 @contextmanager
 def inference(model: PreTrainedModel) -> Iterator[None]:
     """Within it, the model drops nothing out and keeps no gradients; after it, it is in the mode that it was in."""
@@ -124,7 +144,7 @@ def inference(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def precision(bf16: bool) -> Iterator[None]:
-    """Compute in bfloat16 if `bf16`, by PyTorch's autocast, else in float32; weights are float32 either way."""
+    """Compute in bfloat16 if `bf16`, by PyTorch's autocast, else in float32; weights stay of the type that they are."""
     with ExitStack() as entered:
         for device in {"cpu", _accelerator()} if bf16 else ():
             entered.enter_context(torch.autocast(device, torch.bfloat16))
@@ -158,7 +178,7 @@ def _check_causal(model: PreTrainedModel) -> None:
         return model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits.float().numpy()
 
     with inference(model), torch.random.fork_rng(devices=[]):
-        check_causal(logits, model.config)
+        check_causal(logits, model.config, rounded=model.dtype == torch.bfloat16)
 
 
 def _new(model: Model) -> PreTrainedModel:
@@ -183,7 +203,7 @@ def _from_config(architecture: Any) -> PreTrainedModel:
         raise cannot_build(architecture, error) from error
 
 
-def _from_pretrained(model: Model) -> PreTrainedModel:
+def _from_pretrained(model: Model, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     # Before transformers looks: without a safetensors file, it has the Hub's bot make one of the pickle.
     stored = StoredWeights.of(model)
     try:
@@ -191,7 +211,7 @@ def _from_pretrained(model: Model) -> PreTrainedModel:
             model.name_or_path,
             revision=model.revision,
             config=model.architecture,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,  # Third-party pickles can run arbitrary code.
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # They are in the report, by their names, and rejected below.

@@ -1,11 +1,30 @@
 """The parts of a model that a training changes, by the options of every backend; the others need no gradient."""
 
+import copy
+
+import torch
+from accelerate import init_empty_weights
 from transformers import PreTrainedModel
 
 from clm_core.config import TrainConfig
 from clm_core.errors import OptionError
 from clm_core.models.file_names import shapes_in_files
 from clm_core.models.parts import trained
+
+
+def trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with what its class does not train, such as computed positions, frozen: from_pretrained forgets it."""
+    try:
+        with torch.device("meta"):
+            new = type(model)(copy.deepcopy(model.config))
+    except NotImplementedError:  # A few read numbers of theirs while they are made, and take more time this way.
+        with init_empty_weights():
+            new = type(model)(copy.deepcopy(model.config))
+    frozen = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    return model
 
 
 def choose(model: PreTrainedModel, options: TrainConfig) -> None:

@@ -16,7 +16,7 @@ from clm_core.scoring import score_in_batches
 from clm_pt.datasets import collate
 from clm_pt.head import Head, head_of
 from clm_pt.losses import targets_of, token_losses
-from clm_pt.modeling import inference, load, on_device, precision
+from clm_pt.modeling import inference, load_to_use, precision
 from clm_pt.processes import agree, gather, meet, together
 from clm_pt.products import fastest_products
 
@@ -39,7 +39,7 @@ def score(
     """
     size = batch_size if config is None else config
     if isinstance(size, EvaluationOptions):
-        with precision(size.bf16):
+        with precision(size.computes_in_bfloat16):
             return score(model, blocks, size.per_device_eval_batch_size, report, world=world, together=together)
     return score_by(model, head_of(model), blocks, size, report, world=world, together=together)
 
@@ -70,7 +70,7 @@ def score_together(job: EvaluationJob) -> Score:
     with together("evaluate"):
         if job.world.size > 1:
             meet(job)
-        model = on_device(load(job.model))
+        model = load_to_use(job.model, job.config)
         return score(
             model, job.blocks, report=job.report, config=job.config, world=job.world, together=partial(agree, job)
         )

@@ -4,7 +4,7 @@ import os
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
@@ -12,6 +12,7 @@ from clm_core.backend import Model
 from clm_core.durable.disk_errors import shown
 from clm_core.errors import OptionError, first_line
 from clm_core.models.parameter_count import count_parameters
+from clm_pt.masters import kept_in_float32
 
 
 def check_memory(model: Model) -> None:
@@ -58,18 +59,23 @@ def check_can_be_sharded(model: PreTrainedModel) -> None:
             raise _not_possible(model, f"{name} {rate} leaves out other layers on each device")
 
 
-def shard(model: PreTrainedModel, device: torch.device) -> None:
+def shard(model: PreTrainedModel, device: torch.device, *, in_bfloat16: bool = False) -> None:
     """Cut the parameters of a model up, each over all processes, which are to meet before; buffers stay whole.
 
-    In a forward or backward pass, a device has those of one block at a time, and those that are in no block.
+    In a forward or backward pass, a device has those of one block at a time, and those that are in no block: as they
+    are, or in bfloat16. What a device has of them, and of their gradients, stays float32.
 
     Raises:
         OptionError: FSDP2 does not take the model.
     """
+    if in_bfloat16 and (kept := kept_in_float32(model)):
+        raise _not_possible(model, f"dtype bfloat16 leaves {kept[0]} in float32, beside others in bfloat16")
+    halves = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    policy = halves if in_bfloat16 else MixedPrecisionPolicy()
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     try:
         for module in (*reversed(_blocks(model).values()), model):
-            fully_shard(module, mesh=mesh)
+            fully_shard(module, mesh=mesh, mp_policy=policy)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise _not_possible(model, first_line(error)) from error
 

@@ -1,16 +1,14 @@
 """transformers' Trainer on clm's schedule: block order, reported losses, checkpoints."""
 
-import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
@@ -18,14 +16,14 @@ from transformers import PreTrainedModel, Trainer
 from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, StepDone, TrainingJob
 from clm_core.checkpoints import save as save_checkpoint
 from clm_core.optimizer import is_adamw
-from clm_pt import adapters, checkpoints, parts
+from clm_pt import adapters, checkpoints, masters, parts
 from clm_pt.arguments import training_arguments
 from clm_pt.attention import choose_attention
 from clm_pt.auxiliary import adds_to_loss, head_beside, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
 from clm_pt.head import head_of
 from clm_pt.memory import peak_of_accelerator
-from clm_pt.modeling import load, precision, save, save_pretrained
+from clm_pt.modeling import load_as, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying, give_rate
 from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.processes import agree, gather, meet, wait_for_all
@@ -61,15 +59,17 @@ class ScheduledTrainer(Trainer):
         """Of the last step, over all devices."""
         self.added_loss: float | None = None
         """What the model added to it."""
-        if job.options.fsdp:
+        self.is_sharded = job.options.fsdp
+        if self.is_sharded:
             check_memory(job.source)
-        model = _aligned(_trainable_as_new(load(job.source)))
-        choose_attention(model, job.options.attn_implementation, bf16=job.config.bf16)
+        masters.check(job)
+        model = _aligned(parts.trainable_as_new(load_as(job.source, masters.dtype_to_load(job))))
+        choose_attention(model, job.options.attn_implementation, bf16=job.config.computes_in_bfloat16)
         parts.choose(model, job.config)
         self._uses_cache = getattr(model.config, "use_cache", None)
-        self.adds = adds_to_loss(model, job.train)
-        self.head = head_beside(model, job.train) if self.adds else head_of(model)
-        self.is_sharded = job.options.fsdp
+        with precision(model.dtype == torch.bfloat16):
+            self.adds = adds_to_loss(model, job.train)
+            self.head = head_beside(model, job.train) if self.adds else head_of(model)
         if self.is_sharded:
             check_can_be_sharded(model)
         if self.is_sharded or is_worker():
@@ -81,8 +81,10 @@ class ScheduledTrainer(Trainer):
             **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
         )
         self.state.global_step = job.first_step
+        self.masters = masters.masters_of(self.model, job)
         if self.is_sharded:
-            shard(self.model, self.args.device)
+            shard(self.model, self.args.device, in_bfloat16=job.config.has_bfloat16_weights)
+        if self.is_sharded or self.masters:
             # Not into DistributedDataParallel as well.
             self.accelerator.prepare_model = partial(
                 self.accelerator.prepare_model, device_placement=False, evaluation_mode=True
@@ -100,6 +102,10 @@ class ScheduledTrainer(Trainer):
         finally:
             if trained_with is not None:
                 config.use_cache = trained_with
+
+    def written_weights(self) -> AbstractContextManager[None]:
+        """Within it, the model has the weights that are written, which are float32."""
+        return self.masters.in_place() if self.masters else nullcontext()
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with self.own_cache():
@@ -161,16 +167,17 @@ class ScheduledTrainer(Trainer):
         """Write the model and its optimizer into a folder; `state` is what they have, if they are sharded."""
         model = self._whole_model()
         is_last = self.state.global_step == self.job.schedule.total_steps  # Its model will be that of the run.
-        with self.own_cache():
-            (save if is_last else save_pretrained)(model, folder, weights=state.weights if state else None)
-        checkpoints.write(folder, model, self.optimizer, moments=state.moments if state else None)
+        with self.written_weights():
+            with self.own_cache():
+                (save if is_last else save_pretrained)(model, folder, weights=state.weights if state else None)
+            checkpoints.write(folder, model, self.optimizer, moments=state.moments if state else None)
 
     def write_model(self, folder: Path) -> None:
         """Write the trained model, in the process that leads."""
         model, leads = self._whole_model(), self.job.world.leads
         weights = _weights(model, keep=leads) if self.is_sharded else None
         if leads:
-            with self.own_cache():
+            with self.written_weights(), self.own_cache():
                 save(model, folder, weights=weights)
 
     def whole_state(self) -> State:
@@ -197,7 +204,8 @@ class ScheduledTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Take the moments from the job's checkpoint, and everything else from the job."""
         if checkpoint is not None and self.job.resume_from is not None:
-            checkpoints.restore(self.job.resume_from, self._whole_model(), self.optimizer)
+            with self.written_weights():
+                checkpoints.restore(self.job.resume_from, self._whole_model(), self.optimizer)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: what a step draws at random follows from the seed and the step."""
@@ -278,7 +286,7 @@ class ScheduledTrainer(Trainer):
         model, job = self.accelerator.unwrap_model(self.model), self.job
         size, world, together = job.config.per_device_eval_batch_size, job.world, partial(agree, job)
         try:
-            with precision(job.config.bf16):
+            with precision(job.config.computes_in_bfloat16):
                 return score_by(model, self.head, self._validation(), size, job.report, world=world, together=together)
         finally:
             free(model)
@@ -298,21 +306,6 @@ class ScheduledTrainer(Trainer):
 def _weights(model: PreTrainedModel, *, keep: bool) -> dict[str, torch.Tensor]:
     """What is written of a model that is sharded: all of it, or its adapter."""
     return adapters.tensors(model, keep=keep) if adapters.of(model) else whole_weights(model, keep=keep)
-
-
-def _trainable_as_new(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with what its class does not train, such as computed positions, frozen: from_pretrained forgets it."""
-    try:
-        with torch.device("meta"):
-            new = type(model)(copy.deepcopy(model.config))
-    except NotImplementedError:  # A few read numbers of theirs while they are made, and take more time this way.
-        with init_empty_weights():
-            new = type(model)(copy.deepcopy(model.config))
-    frozen = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
-    for name, parameter in model.named_parameters():
-        if name in frozen:
-            parameter.requires_grad_(False)
-    return model
 
 
 def _aligned(model: PreTrainedModel) -> PreTrainedModel:

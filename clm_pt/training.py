@@ -6,7 +6,7 @@ from clm_core.backend import TrainingJob
 from clm_core.checkpoints import take_last_model
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
-from clm_pt.callbacks import Clipping, LoggingSteps, Reporting, Seeding
+from clm_pt.callbacks import Clipping, LoggingSteps, Mastering, Reporting, Seeding
 from clm_pt.guide import GuideTrainer
 from clm_pt.memory import kept_memory
 from clm_pt.processes import together, wait_for_all
@@ -50,6 +50,8 @@ def create_trainer(job: TrainingJob) -> ScheduledTrainer:
         trainer.add_callback(LoggingSteps)
     else:
         trainer.add_callback(Seeding(job.schedule, job.world.rank))
+        if trainer.masters:
+            trainer.add_callback(Mastering(trainer.masters))
         trainer.add_callback(Clipping(trainer))
         trainer.add_callback(Reporting(trainer))
     return trainer

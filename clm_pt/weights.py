@@ -24,7 +24,8 @@ def check_all_used(model: Model, stored: StoredWeights, loaded: PreTrainedModel,
     """
 
     def read(name: str) -> np.ndarray:
-        return stored.get_tensor(stored.find(name, f"{loaded.base_model_prefix}."))
+        found = stored.get_tensor(stored.find(name, f"{loaded.base_model_prefix}."))
+        return found if loaded.dtype == torch.float32 else _rounded(found, loaded.dtype)
 
     def input_embeddings() -> np.ndarray:
         return loaded.get_input_embeddings().weight[: stored.rows].detach().float().cpu().numpy()
@@ -63,6 +64,11 @@ def check_all_finite(model: Model, loaded: PreTrainedModel) -> None:
     for name, parameter in loaded.named_parameters():
         if parameter.is_floating_point() and parameter.numel():
             check_finite(model, name, *map(float, parameter.detach().aminmax()))
+
+
+def _rounded(array: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """What is left of numbers in a model of another type, as what they are compared with."""
+    return torch.tensor(array).to(dtype).float().numpy() if np.issubdtype(array.dtype, np.floating) else array
 
 
 def _tied(loaded: PreTrainedModel, stored: StoredWeights) -> Iterable[list[str]]:

@@ -78,6 +78,8 @@ class TensorFlowBackend(Backend):
     comes_first = True
     unsupported: ClassVar[dict[str, str]] = {
         "gradient_checkpointing": "transformers' TensorFlow classes keep all activations; --backend keras or pt has it",
+        "dtype": "transformers' TensorFlow classes have float32 weights here; --backend keras or pt has it, and a run "
+        "resumes here with --dtype float32",
     }
     parallel = "tf.distribute"
     options = TensorFlowOptions

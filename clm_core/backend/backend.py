@@ -10,6 +10,7 @@ from typing import ClassVar
 from clm_core.backend.events import Score
 from clm_core.backend.jobs import EvaluationJob, GenerationJob, Logits, TrainingJob
 from clm_core.backend.world import ALONE, World
+from clm_core.config import FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class Backend(ABC):
     """Why its numbers differ from other backends' for the same weights and blocks, if it computes a different model."""
     masks: ClassVar[bool] = False
     """Whether its loss leaves out tokens that do not count, such as a prompt's; if not, clm rejects such data."""
+    bfloat16: ClassVar[bool] = False
+    """Whether it can have weights in bfloat16, with float32 ones in its optimizer; if not, clm rejects `dtype`."""
     models: ClassVar[str] = ""
     """The models that it has, in a few words for `clm backends`."""
     comes_first: ClassVar[bool] = False
@@ -56,8 +59,10 @@ class Backend(ABC):
     """The same for an adapter in peft's layout."""
 
     def why_not(self, option: str, value: object) -> str | None:
-        """Why the backend does not support this value of an option, by `unsupported`; None if it does."""
-        return self.unsupported.get(option, self.unsupported.get(f"{option}={value}"))
+        """Why the backend does not support this value of an option, by what it declares; None if it does."""
+        if why := self.unsupported.get(option, self.unsupported.get(f"{option}={value}")):
+            return why
+        return "its weights are float32" if option == "dtype" and value != FLOAT32 and not self.bfloat16 else None
 
     def has_model(self, model_type: str) -> bool | None:
         """Whether it has a model for a `model_type`, which the core checks; None if it finds out when it loads one."""

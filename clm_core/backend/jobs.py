@@ -162,7 +162,7 @@ class EvaluationJob:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationJob:
-    """Everything a backend needs to continue a prompt, in float32."""
+    """Everything a backend needs to continue a prompt, in float32 unless `config.has_bfloat16_weights`."""
 
     model: Model
     prompt: tuple[int, ...]

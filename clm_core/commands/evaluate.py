@@ -11,7 +11,15 @@ from clm_core.config import EvaluateConfig
 from clm_core.data.manifest import VALIDATION
 from clm_core.data.prepared import Prepared
 from clm_core.durable import write
-from clm_core.inputs import announce, check_masks, check_type, check_undamaged, existing_model, prepared_for
+from clm_core.inputs import (
+    announce,
+    check_masks,
+    check_type,
+    check_undamaged,
+    existing_model,
+    prepared_for,
+    with_dtype,
+)
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import awaited, launcher_of, world_of
 from clm_core.models.configurations import check_fits
@@ -90,6 +98,7 @@ def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) 
 
     config, backend = request.config, request.backend
     model, prepared = _inputs(request, Progress() if mailbox.take(mailbox.SAID) else progress)
+    config = with_dtype(config, model, progress)
     blocks = prepared.blocks(VALIDATION, config.block_size)
     if line := awaited(world):
         progress.say(line)

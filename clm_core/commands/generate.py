@@ -9,7 +9,7 @@ from clm_core.commands.call import Call
 from clm_core.config import GenerateConfig
 from clm_core.data.tokenization import encoder
 from clm_core.errors import OptionError
-from clm_core.inputs import announce, check_type, check_undamaged, existing_model
+from clm_core.inputs import announce, check_type, check_undamaged, existing_model, with_dtype
 from clm_core.launch.devices import check_alone
 from clm_core.models.architectures import count_positions
 from clm_core.models.configurations import check_fits
@@ -50,6 +50,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     ids = prompt_ids(tokenizer, prompt)
     _check_room(model.architecture, len(ids), config.max_new_tokens)
     ends = load_ends(config, tokenizer)
+    config = with_dtype(config, model, progress)
     new = _until(
         ends, backend.generate(GenerationJob(model=model, prompt=tuple(ids), eos_token_ids=ends, config=config))
     )

@@ -25,7 +25,16 @@ from clm_core.config.hub import (
     PublishingOptions,
     RepositoryOptions,
 )
-from clm_core.config.model import ArchitectureOptions, ModelChangesOptions, TokenizerOptions, WeightsOptions
+from clm_core.config.model import (
+    AUTO,
+    BFLOAT16,
+    FLOAT32,
+    ArchitectureOptions,
+    DtypeOptions,
+    ModelChangesOptions,
+    TokenizerOptions,
+    WeightsOptions,
+)
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
 from clm_core.config.values import (
@@ -44,14 +53,18 @@ from clm_core.config.values import (
 
 __all__ = [
     "ALL_LINEAR",
+    "AUTO",
+    "BFLOAT16",
     "COLUMNS",
     "COMMANDS",
+    "FLOAT32",
     "AdapterOptions",
     "ArchitectureOptions",
     "Command",
     "DataOptions",
     "DatasetRepositoryOptions",
     "DeviceOptions",
+    "DtypeOptions",
     "EvaluateConfig",
     "EvaluationOptions",
     "GenerateConfig",

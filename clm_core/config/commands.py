@@ -7,7 +7,13 @@ from clm_core.config.adapters import AdapterOptions
 from clm_core.config.data import DataOptions, PreparedOptions, PreprocessingOptions
 from clm_core.config.declaration import option
 from clm_core.config.hub import DatasetRepositoryOptions, HubOptions, ModelRepositoryOptions, PublishingOptions
-from clm_core.config.model import ArchitectureOptions, ModelChangesOptions, TokenizerOptions, WeightsOptions
+from clm_core.config.model import (
+    ArchitectureOptions,
+    ModelChangesOptions,
+    TokenizerOptions,
+    TrainedDtypeOptions,
+    WeightsOptions,
+)
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
 from clm_core.config.values import at_least, positive, positive_or_unlimited, shard
@@ -20,6 +26,7 @@ class TrainConfig(
     RunOptions,
     OptimizationOptions,
     PartsOptions,
+    TrainedDtypeOptions,
     EvaluationOptions,
     PreparedOptions,
     PreprocessingOptions,
@@ -78,6 +85,7 @@ class PrepareConfig(DatasetRepositoryOptions, PublishingOptions, PreprocessingOp
 class ParityConfig(
     OptimizationOptions,
     PartsOptions,
+    TrainedDtypeOptions,
     EvaluationOptions,
     PreparedOptions,
     PreprocessingOptions,

@@ -1,6 +1,7 @@
 """Options that name a model and its tokenizer."""
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from clm_core.config.declaration import option
 
@@ -25,6 +26,47 @@ class WeightsOptions:
 
     ignore_unused_weights: bool = option(
         False, "accept a model whose files contain tensors that it does not use, such as those of an adapter"
+    )
+
+
+FLOAT32: Final = "float32"
+BFLOAT16: Final = "bfloat16"
+AUTO: Final = "auto"
+"""The values of `dtype`."""
+
+_NOT_HERE = dict.fromkeys(
+    ("float16", "fp16", "half"), "its range is too small for gradients: give bfloat16, whose range is that of float32"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DtypeOptions:
+    """The type of the weights."""
+
+    dtype: Literal["float32", "bfloat16", "auto"] = option(
+        FLOAT32,
+        "the type of the weights in memory; bfloat16 includes what bf16 does; `auto`: bfloat16 if most of the model's "
+        "numbers are bfloat16 in its files, otherwise float32",
+        same={"bf16": BFLOAT16, "fp32": FLOAT32},
+        refused=_NOT_HERE,
+    )
+
+    @property
+    def has_bfloat16_weights(self) -> bool:
+        """Whether the weights are bfloat16 in memory; `auto` is replaced before a backend gets it."""
+        return self.dtype == BFLOAT16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedDtypeOptions(DtypeOptions):
+    """The type of the weights; what is written is float32."""
+
+    dtype: Literal["float32", "bfloat16"] = option(
+        FLOAT32,
+        "the type of the weights in memory; bfloat16 includes what bf16 does, and the optimizer keeps float32 weights "
+        "too, which it updates and which are written",
+        same={"bf16": BFLOAT16, "fp32": FLOAT32},
+        refused={**_NOT_HERE, AUTO: "it is for evaluate and generate: a training is told, by float32 or bfloat16"},
     )
 
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from clm_core.config.declaration import option
+from clm_core.config.model import DtypeOptions
 from clm_core.config.values import at_least, between, positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
+class SamplingOptions(DtypeOptions):
     """How the next token is chosen."""
 
     max_new_tokens: int = option(100, "tokens to add to the prompt", check=at_least(1))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clm_core import rates
 from clm_core.config.declaration import option
+from clm_core.config.model import DtypeOptions
 from clm_core.config.values import (
     at_least,
     between,
@@ -38,11 +39,16 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
+class EvaluationOptions(DtypeOptions):
     """Evaluation."""
 
     per_device_eval_batch_size: int = option(8, "blocks per batch of one device in an evaluation", check=at_least(1))
-    bf16: bool = option(False, "compute in bfloat16 where that is safe; the weights stay in float32")
+    bf16: bool = option(False, "compute in bfloat16 where that is safe; the weights stay as dtype says")
+
+    @property
+    def computes_in_bfloat16(self) -> bool:
+        """Whether to compute in bfloat16 where that is safe."""
+        return self.bf16 or self.has_bfloat16_weights
 
 
 @dataclass(frozen=True, kw_only=True)

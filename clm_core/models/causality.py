@@ -35,6 +35,8 @@ they are trained here, or whose cache fails; to generate, they get the whole tex
 LENGTH = 8
 MOVED = 1e-5
 """Relative to the largest logit. Rounding depends on how tokens are grouped, as in a mixture of experts."""
+MOVED_IN_BFLOAT16 = 2e-2
+"""The same for a model that computes in bfloat16."""
 
 
 def make_causal(architecture: Any) -> str | None:
@@ -48,10 +50,13 @@ def make_causal(architecture: Any) -> str | None:
     return sentence if changed else None
 
 
-def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]], architecture: Any) -> None:
+def check_causal(
+    logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]], architecture: Any, *, rounded: bool = False
+) -> None:
     """Change the last token of a text, and check that the logits before it stay the same.
 
-    `logits` takes token ids of shape (1, length) and returns (1, length, vocabulary), in inference mode.
+    `logits` takes token ids of shape (1, length) and returns (1, length, vocabulary), in inference mode; they may be
+    `rounded`, as in bfloat16.
 
     Raises:
         ModelError: they do not, or the model does not work with text alone.
@@ -65,7 +70,8 @@ def check_causal(logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float3
         one, other = logits(ids), logits(changed)
     except Exception as error:  # Whatever a class may raise that was not made for text, or not for text alone.
         raise ModelError(f"model type {kind} does not work with text alone: {first_line(error)}") from error
-    if np.abs(one - other)[0, :-1].max() > MOVED * np.abs(one).max():
+    moved = MOVED_IN_BFLOAT16 if rounded else MOVED
+    if np.abs(one - other)[0, :-1].max() > moved * np.abs(one).max():
         raise ModelError(
             f"model type {kind} is not a causal language model as configured: its tokens can attend to the tokens they "
             "should predict"

@@ -43,6 +43,9 @@ AUTO = "auto"
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
 
+OF_WEIGHTS = ("dtype",)
+"""Options of a run that a backend may have to reject when it resumes it: without them, its numbers are others."""
+
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
 SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
 
@@ -238,7 +241,7 @@ def _request(cls: type[Config], layers: Layers, backend: Backend, *, with_own: b
     layers = layers.each(lambda layer: _of_backend(layer, backend, cls))
     config = _build(cls, layers)
     check_effects(config, layers.given)
-    for layer in layers.asked_for:
+    for layer in (*layers.asked_for, only(layers.base, OF_WEIGHTS)):
         _refuse_unsupported(config, layer, backend)
     own_options = _own_options(layers, backend) if with_own else backend.options()
     return Request(config=config, backend=backend, backend_options=own_options)

@@ -47,7 +47,7 @@ _HOMES = {
 
 # Before they are imported, so that a failure shows what differed, in an installed clm too.
 pytest.register_assert_rewrite(
-    *sorted({f"{__name__}.{home}" for home in (*_HOMES.values(), "recorded", "masks", "resuming")})
+    *sorted({f"{__name__}.{home}" for home in (*_HOMES.values(), "dtypes", "recorded", "masks", "resuming")})
 )
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

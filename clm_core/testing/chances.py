@@ -15,6 +15,9 @@ DRAWS = 64
 
 PEAKED, EVEN = "peaked", "even"
 
+FIRST_OF_EQUAL, LIKELIER = 4, 5
+"""Of a model whose weights are close: the likelier token, and the first one of those that bfloat16 makes equal."""
+
 Chances = npt.NDArray[np.float64]
 
 DRAWN: dict[str, tuple[str, dict[str, Any], float, int]] = {
@@ -43,6 +46,15 @@ def write(folder: Path, kind: str) -> Model:
     weights = blank_weights(architecture)
     # The layer norm of a constant row is 0, however large the row, so that its bias alone makes the logits.
     weights["transformer.wte.weight"][:] = np.log(chances(kind))[:, None] / architecture.n_embd
+    weights["transformer.ln_f.bias"][:] = 1.0
+    return write_model(folder, architecture, weights)
+
+
+def write_close(folder: Path) -> Model:
+    """Write a model with two likely tokens, whose weights differ by less than bfloat16 can tell."""
+    architecture = tiny_gpt2()
+    weights = blank_weights(architecture)
+    weights["transformer.wte.weight"][[FIRST_OF_EQUAL, LIKELIER]] = [[1.0], [1.001]]
     weights["transformer.ln_f.bias"][:] = 1.0
     return write_model(folder, architecture, weights)
 

@@ -22,6 +22,7 @@ from clm_core.config import EvaluateConfig
 from clm_core.errors import ModelError
 from clm_core.testing import chances, hub_cache, masks, probes, recorded
 from clm_core.testing.applying import comparable, incomparable, leave_out, takes, where
+from clm_core.testing.dtypes import DtypeContract
 from clm_core.testing.parallel import ParallelContract
 from clm_core.testing.parts import PartsContract
 from clm_core.testing.resuming import ResumingContract
@@ -42,7 +43,7 @@ from clm_core.testing.tiny import (
 from clm_core.testing.trace import PROMPT, evaluate, expected, generate, logits, losses, reported, run
 
 
-class BackendContract(PartsContract, ResumingContract, ParallelContract):
+class BackendContract(PartsContract, ResumingContract, DtypeContract, ParallelContract):
     """What every backend has to do; the methods are tests, and need nothing but `backend`."""
 
     backend: ClassVar[Backend]

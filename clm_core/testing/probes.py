@@ -50,6 +50,7 @@ TRAINING_PROBES: dict[str, Changes] = {
     "freeze": ({}, {"freeze": ("embeddings", "layers:0")}),
     "train_only": ({}, {"train_only": ("layers:-1", "*ln_*")}),
     "bf16": ({}, {"bf16": True}),
+    "dtype": ({"bf16": True}, {"dtype": "bfloat16"}),
     "lora_r": ({"lora_r": 2}, {"lora_r": 4, "lora_alpha": 2}),
     "lora_alpha": ({"lora_r": 2}, {"lora_r": 2, "lora_alpha": 16}),
     "lora_dropout": ({"lora_r": 2}, {"lora_r": 2, "lora_dropout": 0.5}),

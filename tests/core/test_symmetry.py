@@ -29,6 +29,7 @@ OWN = {
         "head",
         "launch",
         "losses",
+        "masters",
         "memory",
         "processes",
         "products",

@@ -9,6 +9,7 @@ from support.torch_workers import Case, figures, train, train_together
 
 DROPOUT = {"dropout": 0.1}
 ADAPTER = {"lora_r": 2, "lora_target_modules": ("all-linear",), "lora_modules_to_save": ("ln_f",)}
+HALF = {"dtype": "bfloat16"}
 CASES = [
     Case(name="ddp"),
     Case(name="fsdp", own={"fsdp": True}),
@@ -20,6 +21,9 @@ CASES = [
         for optim in ("adafactor", "muon")
         for engine in ("ddp", "fsdp")
     ),
+    Case(name="bfloat16 ddp", options=HALF),
+    Case(name="bfloat16 fsdp", options=HALF, own={"fsdp": True}),
+    Case(name="bfloat16 adapter", options={**ADAPTER, **HALF}, own={"fsdp": True}),
     Case(name="adapter ddp", options=ADAPTER),
     Case(name="adapter fsdp", options=ADAPTER, own={"fsdp": True}),
 ]
@@ -84,6 +88,22 @@ def test_two_processes_train_an_adapter_as_one_does(two, folder):
             found, wanted = load_file(of_two / file), load_file(of_one / file)
             assert found.keys() == wanted.keys()
             assert all(np.allclose(found[it], array, rtol=1e-3, atol=1e-6) for it, array in wanted.items())
+
+
+@pytest.mark.parametrize(("name", "options"), [("bfloat16 fsdp", HALF), ("bfloat16 adapter", {**ADAPTER, **HALF})])
+def test_two_processes_have_bfloat16_weights_as_one_has(two, alone, folder, name, options):
+    one = train(Case(name="half", options=options), folder / f"one {name}")
+    found, expected = (figures(events, "StepDone", "loss") for events in (two[name][0], one))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found != pytest.approx(figures(alone, "StepDone", "loss"), rel=1e-7)
+    files = (folder / "two" / name / "model").glob("*.safetensors")
+    assert {array.dtype.name for file in files for array in load_file(file).values()} == {"float32"}
+
+
+def test_gradients_that_each_process_has_rounded_are_not_added_up(two):
+    (kind, said), *_ = two["bfloat16 ddp"][0]
+    assert kind == "OptionError"
+    assert "give --pt-fsdp" in said
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
