@@ -47,7 +47,7 @@ class Utilization:
     @classmethod
     def of(cls, model: Model, config: TrainConfig, device: str | None, devices: int) -> Utilization | None:
         """That of a training on `devices` like `device`; None if either figure is not known."""
-        peak = peak_of(device, bf16=config.bf16) if device else None
+        peak = peak_of(device, bf16=config.computes_in_bfloat16) if device else None
         flops = None if peak is None else flops_of_block(model, config)
         return None if peak is None or flops is None else cls(flops, peak * devices)
 
