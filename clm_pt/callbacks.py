@@ -45,7 +45,8 @@ class Clipping(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Clip."""
         trainer = self._trainer
-        trainer.grad_norm = clip(trainer.model.parameters(), trainer.job.config.max_grad_norm, trainer.add_up)
+        steps, max_norm = trainer.steps, trainer.job.config.max_grad_norm
+        steps.grad_norm = clip(trainer.model.parameters(), max_norm, steps.add_up)
 
 
 class Reporting(TrainerCallback):

@@ -43,7 +43,7 @@ class GuideTrainer(ScheduledTrainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Keep each batch's share of the step's loss, which Trainer would round."""
         loss = super().training_step(*args, **kwargs)
-        self.losses.append(loss)
+        self.steps.add(loss)
         return loss
 
     def write_checkpoint(self, folder: Path, state: State | None = None) -> None:
@@ -62,8 +62,8 @@ class GuideTrainer(ScheduledTrainer):
         if "loss" not in logs:
             super().log(logs, *args, **kwargs)
             return
-        self.grad_norm = logs.get("grad_norm")
-        self.add_up()
+        self.steps.grad_norm = logs.get("grad_norm")
+        self.steps.add_up()
         self.report_step()
         if self.job.schedule.logs_at(self.state.global_step):
             super().log(logs, *args, **kwargs)

@@ -1,6 +1,5 @@
 """What all optimizers have in common: which parameters decay, clipped gradients, the learning rate of each step."""
 
-import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -31,21 +30,27 @@ def give_rate(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.nn.Pa
 
 @torch.no_grad()
 def clip(
-    parameters: Iterable[torch.nn.Parameter], max_norm: float, whole: Callable[[float], float] = lambda squares: squares
-) -> float:
-    """Scale gradients to this global norm at most, if it is above 0, and return what the norm was.
+    parameters: Iterable[torch.nn.Parameter],
+    max_norm: float,
+    whole: Callable[[torch.Tensor], torch.Tensor] = lambda squares: squares,
+) -> torch.Tensor:
+    """Scale gradients to this global norm at most, if it is above 0, and return what the norm was, float64.
 
     `whole` gets the sum of squares over what this process has of the gradient, and returns that of the whole gradient.
+    On a GPU, nothing here waits for it.
 
     As `torch.nn.utils.clip_grad_norm_`, but summed row by row, and the rows in float64: PyTorch sums all squares of a
     tensor in float32, and is off by 1e-3 where the gradient of an embedding has millions of small ones (2.13, CPU).
     """
     gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
-    rows = [torch.linalg.vector_norm(gradient, dim=-1).flatten().float().cpu() for gradient in gradients]
-    norm = math.sqrt(whole(float(torch.cat(rows).double().square().sum())))
-    if 0 < max_norm < norm + 1e-6:
+    rows = torch.cat([torch.linalg.vector_norm(gradient, dim=-1).flatten().float() for gradient in gradients])
+    rows = rows.cpu() if rows.device.type == "mps" else rows  # Which has no float64.
+    norm = whole(rows.double().square().sum()).sqrt()
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    known = float(factor) if factor.device.type == "cpu" else factor
+    if max_norm > 0 and (known is factor or known < 1.0):
         for gradient in gradients:
-            gradient.mul_(max_norm / (norm + 1e-6))
+            gradient.mul_(known)
     return norm
 
 

@@ -1,6 +1,5 @@
 """transformers' Trainer on clm's schedule: block order, reported losses, checkpoints."""
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
-from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, StepDone, TrainingJob
+from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, TrainingJob
 from clm_core.checkpoints import save as save_checkpoint
 from clm_core.optimizer import is_adamw
 from clm_pt import adapters, checkpoints, masters, parts
@@ -22,13 +21,13 @@ from clm_pt.attention import choose_attention
 from clm_pt.auxiliary import adds_to_loss, head_beside, only_what_is_added
 from clm_pt.datasets import BlockDataset, EpochBatches, ShareLoader, collate
 from clm_pt.head import head_of
-from clm_pt.memory import peak_of_accelerator
 from clm_pt.modeling import load_as, precision, save, save_pretrained
 from clm_pt.optimization import create_scheduler, decaying, give_rate
 from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import loss_and_outputs, score_by, share_of_step, token_loss
 from clm_pt.sharding import check_can_be_sharded, check_memory, free, shard, whole_weights
+from clm_pt.steps import Steps
 from clm_pt.workers import is_worker
 
 
@@ -49,16 +48,6 @@ class ScheduledTrainer(Trainer):
 
     def __init__(self, job: TrainingJob, **changes: Any) -> None:
         self.job = job
-        self.grad_norm: float | None = None
-        """Of the last step, before clipping."""
-        self.losses: list[Any] = []
-        """Of each batch of the step: its share of the step's loss."""
-        self.added: list[Any] = []
-        """The same of what the model adds to the loss, such as for the balance of its experts."""
-        self.loss = math.nan
-        """Of the last step, over all devices."""
-        self.added_loss: float | None = None
-        """What the model added to it."""
         self.is_sharded = job.options.fsdp
         if self.is_sharded:
             check_memory(job.source)
@@ -81,6 +70,7 @@ class ScheduledTrainer(Trainer):
             **{"data_collator": collate, "compute_loss_func": token_loss, **changes},
         )
         self.state.global_step = job.first_step
+        self.steps = Steps(job, self.args.device, is_sharded=self.is_sharded)
         self.masters = masters.masters_of(self.model, job)
         if self.is_sharded:
             shard(self.model, self.args.device, in_bfloat16=job.config.has_bfloat16_weights)
@@ -230,42 +220,25 @@ class ScheduledTrainer(Trainer):
         own = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         with only_what_is_added(own) if self.adds else nullcontext():
             loss, outputs = loss_and_outputs(partial(model, **given), self.head, labels, num_items_in_batch)
-        self.losses.append(loss.detach())
-        if self.adds:
-            added = outputs.loss * share_of_step(labels, self._rows_of_step())
-            self.added.append(added.detach())
-            loss = loss + added
+        added = outputs.loss * share_of_step(labels, self._rows_of_step()) if self.adds else None
+        self.steps.add(loss, added)
+        loss = loss if added is None else loss + added
         if (devices := self.job.world.size) > 1:
             loss = loss * devices  # PyTorch takes the mean of the gradients of all devices, and a step has their sum.
         return (loss, outputs) if return_outputs else loss
 
-    def add_up(self, squares: float = 0.0) -> float:
-        """Add up what the processes have of a step: its losses, its gradient, and what they were asked.
-
-        `squares` is the sum of squares over a process's part of the gradient; that over all of it is returned.
-        """
-        own = (math.fsum(map(float, self.losses)), math.fsum(map(float, self.added)), squares, self.job.stop.wish)
-        losses, added, parts, wishes = zip(*gather(own), strict=True)
-        self.loss, self.added_loss = math.fsum(losses), math.fsum(added) if self.adds else None
-        self.losses.clear()
-        self.added.clear()
-        if self.job.stop.together:
-            self.job.stop.agree(int(max(wishes)))
-        return math.fsum(parts) if self.is_sharded else parts[0]
-
     def report_step(self) -> None:
-        """Report a step, and have Trainer do what is to follow."""
-        step = self.state.global_step
-        found = {"grad_norm": self.grad_norm, "auxiliary_loss": self.added_loss}
-        self.job.report(StepDone(step=step, loss=self.loss, peak_memory_bytes=peak_of_accelerator(), **found))
-        # Now that it is known whether the training is to stop.
-        self.control.should_evaluate, self.control.should_save = self.job.evaluates_at(step), self.job.saves_at(step)
-        self.control.should_log = self.job.schedule.logs_at(step)
+        """Report a step, and have Trainer do what is to follow; nothing is, unless the step is reported by now."""
+        step, job = self.state.global_step, self.job
+        is_reported = self.steps.report(step)  # Which says whether the training is to stop.
+        self.control.should_evaluate = is_reported and job.evaluates_at(step)
+        self.control.should_save = is_reported and job.saves_at(step)
+        self.control.should_log = is_reported and job.schedule.logs_at(step)
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Tell Trainer's own callbacks the loss of a step as it was reported."""
-        if "loss" in logs:
-            logs |= {"loss": self.loss, "grad_norm": self.grad_norm}
+        if "loss" in logs and (last := self.steps.last):
+            logs |= {"loss": last.loss, "grad_norm": last.grad_norm}
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

@@ -41,6 +41,8 @@ class StepDone:
     """What the model adds to `loss` in training, such as for the balance of its experts, times its coefficient."""
     peak_memory_bytes: int | None = None
     """The most memory of an accelerator that the process has had in use; None where there is none."""
+    is_late: bool = False
+    """Whether the next step was begun before this one was known, so that a training does not stop after this one."""
 
 
 @dataclass(frozen=True, kw_only=True)

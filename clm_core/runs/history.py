@@ -181,7 +181,7 @@ class Recorder:
         elif event.step == self.start_step + 1:
             # A framework traces or compiles in its first step, and never again.
             self.speed.measure_from(event.step, self._training_seconds())
-        if self.stop.requested:
+        if self.stop.requested and not event.is_late:
             self._stops_after = event.step
             if not self.stop.keeps_state:
                 raise self._stopped()

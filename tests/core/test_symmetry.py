@@ -34,7 +34,7 @@ OWN = {
         "processes",
         "products",
     }
-    | {"series", "sharding", "trainer", "workers"},
+    | {"series", "sharding", "steps", "trainer", "workers"},
     "clm_tf": OF_CLASSES
     | {"accumulation", "blocks", "devices", "head", "losses", "projection", "push_to_hub", "sharing"}
     | {"steps", "together", "tracing", "uploads"},
