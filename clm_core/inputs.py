@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from clm_core.adapters import Adapter, find_adapter, new_adapter
 from clm_core.backend import Backend, Model
 from clm_core.config import AUTO, EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.counts import with_noun
 from clm_core.data.fetching import fetch
 from clm_core.data.manifest import TRAIN, VALIDATION, documents_read
 from clm_core.data.preparation import Listener, Preparation, check_blocks
@@ -227,8 +228,9 @@ def prepared_line(prepared: Prepared, block_size: int, how: str) -> str:
     ledger = prepared.ledger(block_size)
     documents = ledger["documents"]
     parts = [
-        f"{split}: {counts['documents']:,} documents, {counts['tokens'] + counts['eos_added']:,} tokens, "
-        f"{counts['blocks']:,} blocks of {block_size}, {counts['tokens_dropped']:,} tokens dropped{masked(counts)}"
+        f"{split}: {with_noun(counts['documents'], 'document')}, "
+        f"{with_noun(counts['tokens'] + counts['eos_added'], 'token')}, {with_noun(counts['blocks'], 'block')} of "
+        f"{block_size}, {with_noun(counts['tokens_dropped'], 'token')} dropped{masked(counts)}"
         for split, counts in ledger["splits"].items()
     ]
     return f"{how}: {documents_read(documents)}; " + "; ".join(parts)
@@ -238,8 +240,9 @@ def masked(counts: dict[str, int]) -> str:
     """What does not count of a split, in words; nothing where all does."""
     if "masked" not in counts:
         return ""
-    left_out = f" with {counts['blocks_masked']:,} blocks in which none counts" if counts["blocks_masked"] else ""
-    return f"{left_out}, {counts['masked']:,} tokens of prompts masked"
+    none = counts["blocks_masked"]
+    left_out = f" with {with_noun(none, 'block')} in which none counts" if none else ""
+    return f"{left_out}, {with_noun(counts['masked'], 'token')} of prompts masked"
 
 
 def open_whole(folder: Path) -> Prepared:
@@ -267,4 +270,4 @@ def _check_ids(prepared: Prepared, model: Model, splits: Sequence[str]) -> None:
     rows = count_embeddings(model.architecture)
     largest = max(prepared.manifest.splits[split].largest_id for split in splits)
     if rows is not None and largest >= rows:
-        raise ModelError(f"the data contains token id {largest}, but the model has only {rows} embeddings")
+        raise ModelError(f"the data contains token id {largest}, but the model has only {with_noun(rows, 'embedding')}")

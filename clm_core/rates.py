@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
+from clm_core.counts import with_noun
+
 Rates: TypeAlias = Any
 """Of each step asked for: float64."""
 
@@ -238,7 +240,9 @@ def warmup_stable_decay(
     """Rises, stays, and falls over the last `num_decay_steps`; from and to `min_lr_ratio` of the peak."""
     left = extent.total - extent.warmup
     if num_decay_steps > left:
-        raise ValueError(f"num_decay_steps {num_decay_steps} is more than the {left} steps after the warmup")
+        raise ValueError(
+            f"num_decay_steps {num_decay_steps} is more than the {with_noun(left, 'step')} after the warmup"
+        )
     stable = left - num_decay_steps if num_stable_steps is None else num_stable_steps
     decayed = extent.after_warmup - stable
     # Where a part does not apply, its share would be out of the functions' range.

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from clm_core.backend import TrainingJob
+from clm_core.counts import with_noun
 from clm_core.errors import OptionError
 from clm_pt.workers import is_worker, world
 
@@ -54,7 +55,8 @@ def own_environment() -> Iterator[None]:
 def _check_world(job: TrainingJob) -> None:
     """Accelerate would wait for as many processes as the environment names."""
     if (started := world(None).size) != job.world.size:
-        raise OptionError(f"{started} processes were started, and the job is for {job.world.size}: give it its `world`")
+        there = with_noun(started, "process was", "processes were")
+        raise OptionError(f"{there} started, and the job is for {job.world.size}: give it its `world`")
 
 
 def _versioned(job: TrainingJob) -> dict[str, Any]:

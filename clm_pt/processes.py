@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from clm_core.backend import EvaluationJob, TrainingJob, World, check_same
+from clm_core.counts import with_noun
 from clm_core.errors import ClmError, Interrupted, LostProcessError, OptionError
 from clm_pt.workers import STARTED_BY, is_worker
 
@@ -124,7 +125,9 @@ def _take_device() -> str:
     device, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
     assert device is not None
     if (local := int(os.environ.get("LOCAL_RANK", "0"))) >= count:
-        raise OptionError(f"LOCAL_RANK is {local}: PyTorch finds {count} GPUs here: start as many processes as GPUs")
+        raise OptionError(
+            f"LOCAL_RANK is {local}: PyTorch finds {with_noun(count, 'GPU')} here: start as many processes as GPUs"
+        )
     torch.get_device_module(device).set_device(local)
     return f"cpu:gloo,{device.type}:{dist.get_default_backend_for_device(device)}"
 

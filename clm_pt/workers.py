@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from clm_core.backend import ALONE, World
+from clm_core.counts import with_noun
 from clm_core.errors import OptionError
 
 STARTED_BY = os.getppid()
@@ -96,9 +97,10 @@ def _of_worker(nproc_per_node: str | None) -> World:
         raise _incomplete(absent[0])
     here = os.environ.get("LOCAL_WORLD_SIZE")
     if nproc_per_node not in (None, "gpu", here) and here is not None:
+        there = with_noun(int(here), "process", "processes")
         raise OptionError(
-            f"nproc_per_node {nproc_per_node}: the launcher has started {here} processes on this machine: leave it "
-            "out, or give the launcher the same number"
+            f"nproc_per_node {nproc_per_node}: the launcher has started {there} on this machine: leave it out, or give "
+            "the launcher the same number"
         )
     return World(rank=rank, size=size, attempt=_number("TORCHELASTIC_RESTART_COUNT", default=0))
 
@@ -132,5 +134,7 @@ def _devices(nproc_per_node: str) -> int:
         return gpus
     asked = int(nproc_per_node)
     if 0 < gpus < asked:
-        raise OptionError(f"nproc_per_node {asked}: there are only {gpus} GPUs for PyTorch here: give {gpus} or fewer")
+        raise OptionError(
+            f"nproc_per_node {asked}: PyTorch finds only {with_noun(gpus, 'GPU')} here: give {gpus} or fewer"
+        )
     return asked

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from clm_core.backend import ALONE, World
+from clm_core.counts import with_noun
 from clm_core.errors import OptionError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _local(asked: str, processes: int) -> int:
     if asked == "gpu":
         return gpus
     if gpus and int(asked) > gpus:
-        raise OptionError(f"nproc_per_node {asked}: TensorFlow sees {gpus} GPU{'s' * (gpus > 1)}: give no more than it")
+        raise OptionError(f"nproc_per_node {asked}: TensorFlow sees {with_noun(gpus, 'GPU')}: give no more than it")
     if not gpus and processes > 1:
         raise OptionError(f"nproc_per_node {asked}: a process of {VARIABLE} has one device on a CPU: leave it out")
     return int(asked)
@@ -135,7 +136,7 @@ def _split_processor(count: int) -> str:
     except RuntimeError as error:  # TensorFlow has been used.
         if (there := len(tf.config.list_logical_devices("CPU"))) < count:
             raise OptionError(
-                f"nproc_per_node {count}: TensorFlow has been used in this process with {there} CPU "
-                f"device{'s' * (there > 1)}, and cannot get others: do this first, or in a process of its own"
+                f"nproc_per_node {count}: TensorFlow has been used in this process with "
+                f"{with_noun(there, 'CPU device')}, and cannot get others: do this first, or in a process of its own"
             ) from error
     return "CPU"

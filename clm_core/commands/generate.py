@@ -7,6 +7,7 @@ from typing import Any
 from clm_core.backend import GenerationJob
 from clm_core.commands.call import Call
 from clm_core.config import GenerateConfig
+from clm_core.counts import with_noun
 from clm_core.data.tokenization import encoder
 from clm_core.errors import OptionError
 from clm_core.inputs import announce, check_type, check_undamaged, existing_model, with_dtype
@@ -97,11 +98,10 @@ def _check_room(architecture: Any, prompt: int, new: int) -> None:
     positions = count_positions(architecture)
     if positions is None or prompt + new <= positions:
         return
+    tokens, there = with_noun(prompt, "token"), with_noun(positions, "position")
     if prompt >= positions:
-        raise OptionError(
-            f"the prompt has {prompt} tokens, but the model only {positions} positions: use a shorter prompt"
-        )
+        raise OptionError(f"the prompt has {tokens}, but the model only {there}: use a shorter prompt")
     raise OptionError(
-        f"max_new_tokens {new} and the {prompt} tokens of the prompt exceed the {positions} positions of the model: "
+        f"max_new_tokens {new} and the {tokens} of the prompt exceed the {there} of the model: "
         f"use --max-new-tokens {positions - prompt}"
     )

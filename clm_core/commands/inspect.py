@@ -9,6 +9,7 @@ import numpy as np
 from clm_core.commands import summary
 from clm_core.commands.call import Call
 from clm_core.config import InspectConfig, PreprocessingOptions, TokenizerOptions
+from clm_core.counts import with_noun
 from clm_core.data.masks import as_blocks
 from clm_core.data.prepared import Prepared
 from clm_core.data.tokenization import digest_tokenizer
@@ -89,7 +90,9 @@ def _block(prepared: Prepared, config: InspectConfig, size: int) -> dict[str, An
     """A block as text, in pieces that end where documents end; special tokens are shown."""
     blocks, mask = as_blocks(prepared.tokens(config.split), size), prepared.mask(config.split)
     if config.block is None or config.block >= len(blocks):
-        raise OptionError(f"block {config.block}: {config.split} has {len(blocks)} blocks, numbered from 0")
+        raise OptionError(
+            f"block {config.block}: {config.split} has {with_noun(len(blocks), 'block')}, numbered from 0"
+        )
     tokenizer = _tokenizer(prepared, config)
     start = config.block * size
     ends = prepared.ends(config.split).astype(np.int64)

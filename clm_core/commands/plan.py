@@ -10,6 +10,7 @@ from typing import Any
 from clm_core import checkpoints
 from clm_core.backend import ALONE, Blocks, Model, World
 from clm_core.config import TrainConfig
+from clm_core.counts import with_noun
 from clm_core.data.fetching import fetch
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.errors import OptionError
@@ -138,8 +139,8 @@ def shape_of_step(schedule: Schedule) -> str:
     size, devices, batches = schedule.share_size, schedule.devices, schedule.accumulation
     whole = size * devices * batches == schedule.step_blocks
     return (
-        f"a step: {_counted(schedule.step_blocks, 'block')} = {_counted(devices, 'device')} x "
-        f"{_counted(batches, 'batch', 'batches')} of {'' if whole else 'up to '}{size}"
+        f"a step: {with_noun(schedule.step_blocks, 'block')} = {with_noun(devices, 'device')} x "
+        f"{with_noun(batches, 'batch', 'batches')} of {'' if whole else 'up to '}{size}"
     )
 
 
@@ -167,7 +168,3 @@ def _as_trained(request: Request[TrainConfig], start: Start) -> tuple[Request[Tr
     was = {name: pair[0] for name, pair in start.changed.items() if name in OF_STEPS}
     changed = {name: pair for name, pair in start.changed.items() if name not in OF_STEPS}
     return replace(request, config=replace(request.config, **was)), replace(start, changed=changed)
-
-
-def _counted(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

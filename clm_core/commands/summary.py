@@ -8,6 +8,7 @@ import numpy as np
 
 from clm_core.checkpoints import backend_of, list_complete
 from clm_core.config import PrepareConfig, PreprocessingOptions, TrainConfig
+from clm_core.counts import with_noun
 from clm_core.data.manifest import AGAIN, documents_read
 from clm_core.durable.disk_errors import shown as size
 from clm_core.hub.pushing import command_for
@@ -38,8 +39,8 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     command = f"clm --backend {result.backend}"
     prompt = PROMPT if on_sample(config) else "Once upon a time"
     lines = [
-        f"trained     {result.steps:,} step{'s' * (result.steps != 1)}, {result.epochs:.2f} epochs, "
-        f"{result.tokens_trained:,} tokens in {result.seconds:.0f} s{_memory(result)}",
+        f"trained     {with_noun(result.steps, 'step')}, {result.epochs:.2f} epochs, "
+        f"{with_noun(result.tokens_trained, 'token')} in {result.seconds:.0f} s{_memory(result)}",
         *_ending(config, result),
         *(_before_and_after(result) or _not_scored(result)),
         *(
@@ -83,7 +84,7 @@ def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
     return [
         *("adapter" if config.lora_r else "model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
         *([LOGS] if config.report_to == "tensorboard" else []),
-        *([f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}"] if checkpoints else []),
+        *([with_noun(checkpoints, "checkpoint")] if checkpoints else []),
     ]
 
 
@@ -115,7 +116,7 @@ def of_merging(result: MergeResult) -> str:
     folder = shlex.quote(str(result.folder))
     return "\n".join(
         [
-            f"written     {folder}: {result.base} with {result.adapter} in it, {result.tensors} tensors",
+            f"written     {folder}: {result.base} with {result.adapter} in it, {with_noun(result.tensors, 'tensor')}",
             f"next        {command_with()} generate --model-name-or-path {folder} --max-new-tokens 40 "
             "'Once upon a time'",
         ]
@@ -169,9 +170,9 @@ def _split_lines(split: str, counts: dict[str, int], lengths: dict[str, Any], bl
     most = max((bar["documents"] for bar in lengths["histogram"]), default=0)
     return [
         "",
-        f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens + {counts['eos_added']:,} EOS "
-        f"= {counts['tokens_kept']:,} in {counts['blocks']:,} blocks of {block_size} "
-        f"+ {counts['tokens_dropped']:,} dropped",
+        f"{split}: {with_noun(counts['documents'], 'document')}, {with_noun(counts['tokens'], 'token')} + "
+        f"{counts['eos_added']:,} EOS = {counts['tokens_kept']:,} in {with_noun(counts['blocks'], 'block')} of "
+        f"{block_size} + {counts['tokens_dropped']:,} dropped",
         *_masked_lines(counts),
         f"tokens of a document: {lengths['shortest']:,} to {lengths['longest']:,}, median {lengths['median']:,.0f}, "
         f"mean {lengths['mean']:,.1f}",
@@ -188,10 +189,12 @@ def _masked_lines(counts: dict[str, int]) -> list[str]:
     if "masked" not in counts:
         return []
     none = counts["blocks_masked"]
-    left_out = f"; {none:,} block{'s' * (none != 1)} dropped in which none counts" if none else ""
+    left_out = f"; {with_noun(none, 'block')} dropped in which none counts" if none else ""
     return [
-        f"the loss is that of completions: {counts['prompt']:,} tokens of prompts, {counts['completion']:,} of "
-        f"completions; {counts['masked']:,} of the {counts['tokens_kept']:,} tokens in blocks are masked{left_out}"
+        f"the loss is that of completions: {with_noun(counts['prompt'], 'token')} of prompts, "
+        f"{counts['completion']:,} of completions; {counts['masked']:,} of the "
+        f"{with_noun(counts['tokens_kept'], 'token')} in blocks "
+        f"{'is' if counts['masked'] == 1 else 'are'} masked{left_out}"
     ]
 
 
@@ -215,7 +218,7 @@ def _part_lines(part: VerifiedPart) -> list[str]:
     if part.faults:
         return [f"damaged     {part.folder}: {part.faults[0]}", *(f"            {fault}" for fault in part.faults[1:])]
     said = {
-        "whole": f"{part.files} file{'s' * (part.files != 1)}, {part.bytes:,} bytes, as they were written",
+        "whole": f"{with_noun(part.files, 'file')}, {with_noun(part.bytes, 'byte')}, as they were written",
         "unproved": "without checksums, because an earlier clm wrote it: not proved, and not known to be damaged",
         "unfinished": "the training has not finished, and only its checkpoints have checksums",
     }
@@ -261,5 +264,5 @@ def _before_and_after(result: TrainingResult) -> list[str]:
         return []
     metrics = result.after
     before = f" (before: {result.before['perplexity']:,.2f})" if result.before else ""
-    scored = f"loss {metrics['loss']:.4f} on {metrics['tokens_scored']:,} tokens"
+    scored = f"loss {metrics['loss']:.4f} on {with_noun(int(metrics['tokens_scored']), 'token')}"
     return [f"perplexity  {metrics['perplexity']:,.2f}{before}, {scored}"]

@@ -10,6 +10,7 @@ from clm_core.commands.execution import execute, follow
 from clm_core.commands.generate import generate
 from clm_core.commands.plan import check_output, plan, shape_of_step
 from clm_core.config import TrainConfig
+from clm_core.counts import with_noun
 from clm_core.errors import ClmError, ProcessError
 from clm_core.hub import publishing
 from clm_core.launch import mailbox, processes, worker
@@ -104,8 +105,8 @@ def _launched(
 def _already_finished(start: Start, publisher: publishing.Publisher, progress: Progress) -> TrainingResult:
     """The result of a run that there is nothing to add to, uploaded if that is still to be done."""
     result = _finished(start)
-    early = result.stopped_by == "early_stopping"
-    how = f": it was stopped early, after {result.steps} steps" if early else f" its {result.steps} steps"
+    early, steps = result.stopped_by == "early_stopping", with_noun(result.steps, "step")
+    how = f": it was stopped early, after {steps}" if early else f" its {steps}"
     more = "a larger --early-stopping-patience, or " if early else ""
     progress.say(
         f"{result.output_dir} has already finished{how}; {more}more --max-steps, --num-train-epochs or "

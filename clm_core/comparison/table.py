@@ -2,6 +2,7 @@
 
 import math
 
+from clm_core.counts import with_noun
 from clm_core.results import Difference, ParityResult
 
 COLUMNS = ("loss", "gradient norm", "weights", "logits", "evaluation loss")
@@ -56,7 +57,7 @@ def _verdict(result: ParityResult) -> str:
     one, other = result.backends
     found = result.parted
     if found is None:
-        return f"{one} and {other} agree over {result.steps:,} steps"
+        return f"{one} and {other} agree over {with_noun(result.steps, 'step')}"
     values = f": {found.values[0]:.9g} and {found.values[1]:.9g}" if found.values else ""
     where = f" ({found.where})" if found.where else ""
     return (

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import numpy as np
 
 from clm_core import durable
+from clm_core.counts import with_noun
 from clm_core.durable.checksums import Listed, is_sealed, read_record, seal
 from clm_core.errors import DataError
 from clm_core.shards import Shard
@@ -165,7 +166,9 @@ def contradictions(manifest: Manifest, largest: Mapping[str, int]) -> list[str]:
         if entry.largest_id != largest[split]:
             found.append(f"{MANIFEST} has largest_id {entry.largest_id} for {split}, whose file has {largest[split]}")
         if entry.eos_added not in (0, entry.documents):
-            found.append(f"{MANIFEST} has eos_added {entry.eos_added} for {split} of {entry.documents} documents")
+            found.append(
+                f"{MANIFEST} has eos_added {entry.eos_added} for {split} of {with_noun(entry.documents, 'document')}"
+            )
     return found
 
 
@@ -187,8 +190,8 @@ def documents_read(documents: Mapping[str, int]) -> str:
     left_out = [f"{documents[why]:,} {words}" for why, words in LEFT_OUT.items() if documents[why]]
     used = documents["read"] - sum(documents[why] for why in LEFT_OUT)
     if not left_out:
-        return f"{used:,} documents"
-    return f"{used:,} of {documents['read']:,} documents read ({', '.join(left_out)})"
+        return with_noun(used, "document")
+    return f"{used:,} of {with_noun(documents['read'], 'document')} read ({', '.join(left_out)})"
 
 
 def _entry(content: dict[str, Any]) -> SplitEntry:

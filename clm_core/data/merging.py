@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.counts import with_noun
 from clm_core.data.cache import Content, filling, reserved
 from clm_core.data.manifest import TRAIN, VALIDATION, Manifest, Mask, SplitEntry, check_balance, write_manifest
 from clm_core.data.named_files import added, is_by_file
@@ -58,7 +59,9 @@ def _in_order(folders: Sequence[Path]) -> list[Prepared]:
         found[part.shard.number] = part
     count = max((part.shard.count for part in found.values() if part.shard), default=1)
     if absent := [str(Shard(number, count)) for number in range(1, count + 1) if number not in found]:
-        raise DataError(f"of the {count} shards, {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+        raise DataError(
+            f"of the {with_noun(count, 'shard')}, {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing"
+        )
     return [found[number] for number in sorted(found)]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.config import COLUMNS, DataOptions
+from clm_core.counts import with_noun
 from clm_core.data.readers import files
 from clm_core.data.readers.opening import File, kind
 from clm_core.durable import stamps
@@ -102,8 +103,8 @@ def named_files(options: DataOptions) -> dict[str, NamedFiles]:
     total = sum(map(len, found.values()))
     if total < shard.count:
         raise OptionError(
-            f"shard {shard}: there {'is' if total == 1 else 'are'} only {total} file{'s' * (total != 1)} to share out: "
-            f"use {total} shard{'s' * (total != 1)} at most, or leave shard_by {BY_FILE} out"
+            f"shard {shard}: there {'is' if total == 1 else 'are'} only {with_noun(total, 'file')} to share out: "
+            f"use {with_noun(total, 'shard')} at most, or leave shard_by {BY_FILE} out"
         )
     named, first = {}, 0
     for name, of_option in found.items():

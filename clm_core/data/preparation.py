@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from clm_core.counts import with_noun
 from clm_core.data.cache import Content, filling, find, reserved
 from clm_core.data.chat import ChatTemplate, renderer
 from clm_core.data.documents import has_prompts, masks_prompts
@@ -180,7 +181,9 @@ def check_blocks(prepared: Prepared, block_size: int, splits: list[str]) -> None
     tokens = {split: prepared.manifest.splits[split].tokens_written for split in splits}
     largest = min(tokens.values())
     way_out = f"the largest --block-size that works is {largest}" if largest > 1 else "more text is needed"
-    raise DataError(f"the {tokens[short]} tokens for {short} do not fill one block of {block_size}: {way_out}")
+    raise DataError(
+        f"the {with_noun(tokens[short], 'token')} for {short} cannot fill one block of {block_size}: {way_out}"
+    )
 
 
 def _check_shard(options: Any) -> None:
@@ -260,7 +263,7 @@ def _fill(preparation: Preparation, target: Path, engine: Engine, listener: List
         for split, writer in writers.items():
             if isinstance(writer, GuideWriter) and writer.short:
                 listener.say(
-                    f"{split}: {writer.short:,} tokens dropped from batches that do not fill one block of "
+                    f"{split}: {with_noun(writer.short, 'token')} dropped from batches that do not fill one block of "
                     f"{writer.block_size}; the guide makes a shorter row of each, which its collator pads"
                 )
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from clm_core.backend import Blocks, MaskedBlocks
+from clm_core.counts import with_noun
 from clm_core.data.manifest import (
     AGAIN,
     LEFT_OUT,
@@ -237,4 +238,4 @@ class Prepared:
 def _check_size(path: Path, expected: int) -> None:
     size = path.stat().st_size if path.is_file() else 0
     if size != expected:
-        raise DataError(f"{path} has {size} bytes, but {MANIFEST} says {expected}: {AGAIN}")
+        raise DataError(f"{path} has {with_noun(size, 'byte')}, but {MANIFEST} says {expected:,}: {AGAIN}")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from clm_core.counts import with_noun
 from clm_core.data.manifest import TRAIN, VALIDATION
 from clm_core.data.sources import Source, Sources, is_held_out
 from clm_core.data.texts import Text
@@ -53,11 +54,12 @@ def check_splits(documents: Mapping[str, int], names: str, *, read: int) -> None
         DataError: one has none.
     """
     if not (total := sum(documents.values())):
-        raise DataError(f"there is no text in {names}: all {read} documents are empty")
+        what = "the only document is" if read == 1 else f"all {read:,} documents are"
+        raise DataError(f"there is no text in {names}: {what} empty")
     for split, count in documents.items():
         if not count:
             raise DataError(
-                f"none of the {total} documents in {names} went to {split}: give more "
+                f"of {with_noun(total, 'document')} in {names}, none went to {split}: give more "
                 "documents (--sample-by says what one is in a .txt file), a --validation-file, or another "
                 "--validation-split-percentage (0 for no validation)"
             )

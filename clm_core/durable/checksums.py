@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from clm_core.counts import with_noun
 from clm_core.durable.files import files_in, read
 
 Listed = dict[str, dict[str, Any]]
@@ -116,7 +117,7 @@ def _difference(path: Path, entry: dict[str, Any]) -> str | None:
     """How a file differs from what was listed, if it does; its size says at once that something was cut off."""
     size, expected = path.stat().st_size, int(entry["size"])
     if size != expected:
-        return f" ({size:,} bytes instead of {expected:,})"
+        return f" ({with_noun(size, 'byte')} instead of {expected:,})"
     return None if _digest(path) == entry["sha256"] else ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from clm_core import durable
 from clm_core.config import HubOptions
+from clm_core.counts import with_noun
 from clm_core.data.manifest import documents_read
 from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
@@ -182,7 +183,10 @@ def _facts(results: Record, options: Record, license: str | None) -> Iterable[tu
     yield "base model", _link(base) if base else f"none: `{options.get('model_type') or options.get('config_name')}`"
     yield "data", _data(options, link=True)
     yield "licence of the data", license or ("Apache-2.0, that of clm" if _is_sample(options) else "not known")
-    yield "trained", f"{results['steps']:,} steps, {results['epochs']:.2f} epochs, in {results['seconds']:,.0f} s"
+    yield (
+        "trained",
+        f"{with_noun(results['steps'], 'step')}, {results['epochs']:.2f} epochs, in {results['seconds']:,.0f} s",
+    )
     if ended := results.get("stopped_by"):
         yield "ended", ENDINGS[ended]
     if best := results.get("best"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clm_core import durable
 from clm_core.config import PrepareConfig, PushConfig
+from clm_core.counts import with_noun
 from clm_core.data.manifest import MANIFEST
 from clm_core.data.prepared import PUBLICATION, Prepared
 from clm_core.durable.disk_errors import writing
@@ -207,7 +208,7 @@ def _uploaded(run: Path, repository: Repository, progress: Progress, hub: Hub, l
         refuse_link(run / CARD)
         set_license(run, license)
     progress.say(f"uploading {run} to {repository.id}")
-    message = f"Upload a model trained with clm, {results['steps']} steps"
+    message = f"Upload a model trained with clm, {with_noun(results['steps'], 'step')}"
     files = run_files.of_run(run, results, options)
     done = upload(hub, repository, files, owned=run_files.is_ours, message=message)
     return Publication(

@@ -9,6 +9,7 @@ from typing import Any
 
 from clm_core.backend import Model
 from clm_core.config import GenerateConfig, TokenizerOptions, TrainConfig
+from clm_core.counts import with_noun
 from clm_core.errors import ModelError, OptionError, did_you_mean, similar
 from clm_core.models.adapters.base import check_base
 from clm_core.models.adapters.finding import find_adapter, where_is
@@ -119,11 +120,12 @@ def resized(model: Model, tokenizer: Any, say: Say = lambda text: None) -> Model
     if rows is None:
         raise ModelError(f"resize_embeddings: the configuration of {model.name_or_path} has no vocab_size")
     if needed <= rows:
-        say(f"resize_embeddings adds none: the model has {rows:,} embeddings, and the tokenizer needs {needed:,}")
+        there = with_noun(rows, "embedding")
+        say(f"resize_embeddings adds none: the model has {there}, and the tokenizer needs {needed:,}")
         return model
     architecture = copy.deepcopy(model.architecture)
     text_part(architecture).vocab_size = needed
-    say(f"resize_embeddings: {rows:,} -> {needed:,} embeddings; each new one is the mean of the others")
+    say(f"resize_embeddings: {rows:,} -> {with_noun(needed, 'embedding')}; each new one is the mean of the others")
     return replace(model, architecture=architecture, vocabulary=needed)
 
 
@@ -143,11 +145,14 @@ def check_fits(architecture: Any, tokenizer: Any, block_size: int, *, new: bool 
         )
         way_out = f"leave vocab_size out of --config-overrides, or give vocab_size={needed}" if new else own
         raise ModelError(
-            f"the tokenizer has ids up to {needed - 1}, but the model has only {rows} embeddings: {way_out}"
+            f"the tokenizer has ids up to {needed - 1}, but the model has only "
+            f"{with_noun(rows, 'embedding')}: {way_out}"
         )
     positions = count_positions(architecture)
     if positions is not None and positions < block_size:
-        raise OptionError(f"block_size {block_size} exceeds the {positions} positions of the model: use {positions}")
+        raise OptionError(
+            f"block_size {block_size} exceeds the {with_noun(positions, 'position')} of the model: use {positions}"
+        )
 
 
 def load_config(what: str, name: str, revision: str) -> Any:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from clm_core.counts import with_noun
 from clm_core.errors import OptionError, did_you_mean, similar
 from clm_core.models.named_values import check_name
 from clm_core.models.rotation import WHOLE, check_rotation, with_rotation
@@ -105,7 +106,8 @@ def width_of_heads(architecture: Any, overrides: str) -> str | None:
         return None
     kind = architecture.model_type
     return (
-        f"{kind}: head_dim is {each} by default, so {heads} heads are {each * heads} wide in a model of {width}; "
+        f"{kind}: head_dim is {each} by default, so "
+        f"{with_noun(heads, 'head is', 'heads are')} {each * heads} wide in a model of {width}; "
         f"head_dim={width // heads} makes them as wide as the model"
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from fnmatch import translate
 
 from clm_core.config import OptimizationOptions, TrainConfig
+from clm_core.counts import with_noun
 from clm_core.errors import OptionError, did_you_mean, shown_names, similar
 
 EMBEDDINGS = "embeddings"
@@ -72,7 +73,7 @@ def _of_layers(names: Collection[str], first: int, last: int) -> set[str]:
         raise OptionError("the model has no layers that are numbered")
     start, end = (number + count if number < 0 else number for number in (first, last))
     if not 0 <= start < count or not 0 <= end < count:
-        raise OptionError(f"the model has {count} layers, 0 to {count - 1}")
+        raise OptionError(f"the model has {with_noun(count, 'layer')}, {'0' if count == 1 else f'0 to {count - 1}'}")
     if start > end:
         raise OptionError(f"layer {first} comes after layer {last}: give the lower number first")
     # Of XLM, a layer is in several lists of one length.

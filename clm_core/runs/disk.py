@@ -6,6 +6,7 @@ from pathlib import Path
 from clm_core.backend import Model
 from clm_core.checkpoints import list_complete, run_of
 from clm_core.config import TrainConfig
+from clm_core.counts import with_noun
 from clm_core.durable.disk_errors import free_at, shown, size_of
 from clm_core.errors import DiskFullError
 from clm_core.models.finite import MODELS
@@ -118,7 +119,7 @@ def _parts(config: TrainConfig, sizes: Sizes, saves: int) -> str:
         return model
     limit = _limit(config)
     if limit is None or saves <= limit:
-        return f"{saves} checkpoint{'s' * (saves > 1)} of {shown(sizes.checkpoint)} and {model}"
+        return f"{with_noun(saves, 'checkpoint')} of {shown(sizes.checkpoint)} and {model}"
     return f"checkpoints of {shown(sizes.checkpoint)}, of which it keeps {limit} while it writes another, and {model}"
 
 

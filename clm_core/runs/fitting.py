@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from clm_core.backend import Backend, TrainingJob, World
 from clm_core.config import TrainConfig
+from clm_core.counts import with_noun
 from clm_core.errors import OptionError, is_out_of_memory
 from clm_core.runs.history import Recorder
 
@@ -50,7 +51,7 @@ def train_in_memory(backend: Backend, job: TrainingJob, recorder: Recorder, say:
         gc.collect()
         job = _smaller(job, recorder)
         recorder.chosen[CHOSEN] = str(job.schedule.share_size)
-        say(f"out of memory in the first step: trying {job.schedule.share_size} blocks at a time")
+        say(f"out of memory in the first step: trying {with_noun(job.schedule.share_size, 'block')} at a time")
 
 
 def _can_be_smaller(job: TrainingJob, recorder: Recorder) -> bool:

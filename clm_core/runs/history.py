@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.backend import BatchScored, Evaluated, Event, Saved, Score, StepDone
+from clm_core.counts import with_noun
 from clm_core.durable import append, replace
 from clm_core.durable.disk_errors import writing
 from clm_core.errors import DivergedError, StoppedError
@@ -271,9 +272,9 @@ class Recorder:
         spikes, step = self.spikes, event.step
         return DivergedError(
             f"stop_on_loss_spike {spikes.factor:g}: the loss is {event.loss:.4g} at step {step}, and was more than "
-            f"that many times {spikes.median:.4g}, the median of those before, for {spikes.in_a_row} "
-            f"step{'s' * (spikes.in_a_row > 1)} in a row, where the learning rate was {self._rate_of(step):g}: a lower "
-            "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it down",
+            f"that many times {spikes.median:.4g}, the median of those before, for "
+            f"{with_noun(spikes.in_a_row, 'step')} in a row, where the learning rate was {self._rate_of(step):g}: a "
+            "lower --learning-rate, a longer warmup or a smaller --max-grad-norm may keep it down",
             step=step - spikes.in_a_row + 1,
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clm_core import checkpoints, record
 from clm_core.config import TrainConfig
+from clm_core.counts import with_noun
 from clm_core.errors import ModelError, OptionError, OutputError
 from clm_core.options.resolve import AUTO, Request
 from clm_core.results import Publication, TrainingResult
@@ -95,8 +96,9 @@ def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
 def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) -> Start:
     if finished:
         raise ModelError(
-            f"{run} has finished its {finished.steps} steps, and has no checkpoint to train longer from: start a new "
-            f"training from its weights, in another folder, with --model-name-or-path {shlex.quote(str(run))}"
+            f"{run} has finished its {with_noun(finished.steps, 'step')}, and has no checkpoint to train longer from: "
+            "start a new training from its weights, in another folder, with --model-name-or-path "
+            f"{shlex.quote(str(run))}"
         )
     if not (run / record.RUN_FILE).is_file():
         checkpoints.find(run)  # Says what there is instead.

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from clm_core import rates
 from clm_core.config import OptimizationOptions, TrainConfig
 from clm_core.config.values import FLOAT32
+from clm_core.counts import with_noun
 from clm_core.errors import DataError, OptionError
 from clm_core.schedule.order import FEISTEL, IN_MEMORY, Rows, rows_in
 from clm_core.schedule.tokens import Numbers, total_steps
@@ -80,8 +81,8 @@ class Schedule:
         batch = min(config.per_device_train_batch_size, step_blocks)
         if blocks < batch:
             raise DataError(
-                f"{blocks} training block{'s' * (blocks != 1)} of {config.block_size} tokens cannot fill a batch of "
-                f"{batch}: use --per-device-train-batch-size {blocks}, a smaller --block-size, or more text"
+                f"{with_noun(blocks, 'training block')} of {with_noun(config.block_size, 'token')} cannot fill a batch "
+                f"of {batch}: use --per-device-train-batch-size {blocks}, a smaller --block-size, or more text"
             )
         endless = cls(
             blocks=blocks,
@@ -309,5 +310,5 @@ def _warmup_steps(config: TrainConfig, total: int) -> int:
     if config.lr_scheduler_type == "constant" and steps:
         raise OptionError("lr_scheduler_type constant has no warmup: use constant_with_warmup, or leave the warmup out")
     if steps > total:
-        raise OptionError(f"warmup_steps {steps} is more than the {total} steps of this training")
+        raise OptionError(f"warmup_steps {steps} is more than the {with_noun(total, 'step')} of this training")
     return steps

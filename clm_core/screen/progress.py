@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from clm_core.counts import with_noun
+
 PLAIN_INTERVAL = 10.0
 """Seconds between the lines of a bar if there is no terminal."""
 
@@ -121,8 +123,7 @@ class _Pace:
 
     def counted(self) -> str:
         """How many of how many, with the unit in the singular or plural."""
-        of = f" of {self.total:,}" if self.total else ""
-        return f"{self.done:,}{of} {self.unit}{'s' * ((self.total or self.done) != 1)}"
+        return f"{self.done:,} of {with_noun(self.total, self.unit)}" if self.total else with_noun(self.done, self.unit)
 
 
 class _TqdmBar:

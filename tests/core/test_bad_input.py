@@ -61,7 +61,7 @@ def zstd(content):
         ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', "a.jsonl, row 2: column 'text' contains int '5', not text"),
         ("a.csv", b"id,text\n", "a.csv has no rows"),
         ("a.csv", CSV + b"2,a,b\n", "a.csv, line 3: not valid CSV: 3 fields, but the header has 2"),
-        ("a.csv", CSV + b"2\n", "a.csv, line 3: not valid CSV: 1 fields, but the header has 2"),
+        ("a.csv", CSV + b"2\n", "a.csv, line 3: not valid CSV: 1 field, but the header has 2"),
         ("a.csv", CSV + b'2,"never\nclosed\n' + CSV * 5, "a.csv, line 3: not valid CSV: unexpected end of data"),
         ("a.csv", CSV + b'2,"a" b\n', "a.csv, line 3: not valid CSV"),
         ("a.txt", b"fine\n\xff\xfe\n", "a.txt, line 2: not UTF-8: byte 0xff at 5; give its encoding"),
@@ -95,14 +95,14 @@ def zstd(content):
             "line 2: cannot read the JSON: an object has",
         ),
         ("a.jsonl", json.dumps(dict.fromkeys(map(str, range(64)))).encode(), "6, 7, 8, 9 and 54 more"),
-        ("a.txt", b"\n \n\t\n", "there is no text in train_file a.txt: all 1 documents are empty"),
+        ("a.txt", b"\n \n\t\n", "there is no text in train_file a.txt: the only document is empty"),
         ("a.jsonl", b'{"text": ""}\n{"text": null}\n', "all 2 documents are empty"),
         (
             "a.jsonl",
             b'{"body": {"text": "a"}}\n',
             "its columns are body, body.text; did you mean --text-column body.text?",
         ),
-        ("a.txt", b"one\n", "none of the 1 documents in train_file a.txt went to validation"),
+        ("a.txt", b"one\n", "of 1 document in train_file a.txt, none went to validation"),
     ],
 )
 def test_data_that_cannot_be_read(train_refused, tmp_path, name, content, message):
@@ -180,7 +180,7 @@ def test_the_largest_block_size_that_the_error_names_works(train_refused, train)
     message = train_refused("--block-size", "1000")
     largest = int(re.search(r"the largest --block-size that works is (\d+)", message)[1])
     assert train(block_size=largest, per_device_train_batch_size=1).ledger["splits"]["validation"]["blocks"] == 1
-    assert "do not fill one block" in train_refused("--block-size", str(largest + 1))
+    assert "cannot fill one block" in train_refused("--block-size", str(largest + 1))
 
 
 def test_the_batch_size_that_the_error_names_works(train_refused, train):

@@ -75,7 +75,7 @@ def test_a_document_that_cannot_be_read_is_none_where_it_is_not_wanted():
 
 @pytest.mark.parametrize(
     ("texts", "held_out", "message"),
-    [([""], 0, "there is no text in the texts: all 1 documents are empty"), (["a"], 50, "of the 1 documents in the ")],
+    [([""], 0, "there is no text in the texts: the only document is empty"), (["a"], 50, "of 1 document in the ")],
 )
 def test_a_split_without_text_is_an_error(texts, held_out, message):
     router = new_router(texts, held_out=held_out)

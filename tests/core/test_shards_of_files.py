@@ -147,7 +147,7 @@ def test_shards_of_which_no_document_is_held_out_are_merged_into_nothing(tmp_pat
         (tmp_path / f"{name}.jsonl").write_text(rows(["only one"]))
     given = {"train_file": "[ab].jsonl", "validation_split_percentage": 1, **OPTIONS}
     folders = [clm.prepare(**given, shard=f"{i}/2", output_dir=f"{i}").folder for i in (1, 2)]
-    with pytest.raises(DataError, match="none of the 2 documents in the shards went to validation: give more"):
+    with pytest.raises(DataError, match="of 2 documents in the shards, none went to validation: give more"):
         clm.prepare(merge=folders, output_dir="whole")
     assert not (tmp_path / "whole").exists()
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from clm_core.counts import with_noun
 from clm_core.data.readers.lines import read_lines
 from clm_core.data.readers.opening import File, kind
 from clm_core.errors import DataError
@@ -70,6 +71,6 @@ def _check_header(header: list[str], column: str, file: File) -> None:
 def _mismatch(fields: int, names: int, delimiter: str) -> str:
     shown = TAB if delimiter == "\t" else delimiter
     return (
-        f"{fields} fields, but the header has {names}, separated by {shown!r}: set another delimiter with "
+        f"{with_noun(fields, 'field')}, but the header has {names}, separated by {shown!r}: set another delimiter with "
         "--csv-delimiter, and put text that contains the delimiter in quotes"
     )

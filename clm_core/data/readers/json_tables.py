@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from clm_core.counts import with_noun
 from clm_core.data.columns import NoColumnError, has_column
 from clm_core.data.documents import Wanted
 from clm_core.errors import DataError, did_you_mean, shown_names
@@ -64,7 +65,7 @@ def _refuse_list(column: str, option: str, found: tuple[str, str, int], place: A
     field, rest, count = found
     way = f"{{{rest}}} in --text-template" if option == "text_template" else f"--{option.replace('_', '-')} {rest}"
     raise DataError(
-        f"{place} is one object, and {column} leads to {count:,} values in {field!r} of it: "
+        f"{place} is one object, and {column} leads to {with_noun(count, 'value')} in {field!r} of it: "
         f"--json-field {_quoted(field)} {way} makes each a document, "
         f"--json-field {SELF} all of them one document"
     )
@@ -98,7 +99,7 @@ def _as_rows(value: Any, field: str, place: Any) -> Iterable[Any]:
             return rows
         if _is_keyed(value):
             raise DataError(
-                f"{place}: json_field {field!r} is an object of {len(value):,} objects: "
+                f"{place}: json_field {field!r} is an object of {with_noun(len(value), 'object')}: "
                 f"--json-field {_quoted(f'{field}.{ALL}')} makes each of them a row"
             )
         inside = [name for name, _ in _collections(value)]
