@@ -145,6 +145,11 @@ class Template:
                 f"completion_column {completion!r} has to be once in text_template, whose columns are {there}: what is "
                 "before it is the prompt"
             )
+        if completion and not found.parts[0][0].strip() and found.parts[0][1] == completion:
+            raise OptionError(
+                f"{shown} begins with the completion_column {completion!r}: there is no prompt before it: leave "
+                "completion_column out, and all of the text counts"
+            )
         return found
 
     @property
@@ -153,14 +158,14 @@ class Template:
         return list(dict.fromkeys(name for _, name in self.parts if name is not None))
 
     def filled(self, cells: Sequence[str | None], place: str) -> str | Prompted | None:
-        """The document of a row; None if all of its columns are blank, or that of the completion."""
+        """The document of a row; None if all of its columns are blank, or the completion, or all that is before it."""
         values = dict(zip(self.columns, cells, strict=True))
         if self.completion:
             names = [name for _, name in self.parts]
             at = names.index(self.completion)
             prompt = self._joined(self.parts[:at], values) + self.parts[at][0]
             rest = self._joined((("", self.completion), *self.parts[at + 1 :]), values)
-            return Prompted(prompt, rest) if _has_text(values[self.completion]) else None
+            return Prompted(prompt, rest) if _has_text(prompt) and _has_text(values[self.completion]) else None
         return self._joined(self.parts, values) if any(map(_has_text, values.values())) else None
 
     def _joined(self, parts: Sequence[tuple[str, str | None]], values: dict[str, str | None]) -> str:

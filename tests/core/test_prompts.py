@@ -204,9 +204,10 @@ def test_a_number_in_the_place_of_a_text_is_an_error_that_says_how_to_take_it(to
         prepare(tokenizer, tmp_path, [("how many?", 5)])
 
 
-def test_rows_without_a_prompt_or_a_completion_are_left_out_and_counted(tokenizer, tmp_path):
+@pytest.mark.parametrize("options", [{}, {"prompt_column": None, "text_template": " {question}\n{answer}"}])
+def test_rows_without_a_prompt_or_a_completion_are_left_out_and_counted(tokenizer, tmp_path, options):
     rows = [("a", "b"), (None, "b"), ("a", None), ("", "b"), ("a", " \n"), ("c", ["d", "e"])]
-    prepared = prepare(tokenizer, tmp_path, rows)
+    prepared = prepare(tokenizer, tmp_path, rows, **options)
     assert (prepared.manifest.documents_read, prepared.manifest.documents_empty) == (6, 4)
     assert prepared.manifest.splits["train"].documents == 2
 
@@ -261,6 +262,10 @@ QA = b'{"question": "a", "answer": "b"}\n'
         ("--text-template {question:3}", "{question:3} is not a column: give its name alone"),
         ("--text-template {}", "{} is not a column: give its name alone"),
         ("--text-template {question} --completion-column answer", "has to be once in text_template, whose columns are"),
+        (
+            "--text-template {answer}{question} --completion-column answer",
+            "there is no prompt before it: leave complet",
+        ),
         ("--completion-only-loss", "completion_only_loss yes has no effect without completion_column or messages_col"),
         ("", "did you mean --prompt-column question --completion-column answer?"),
         ("--messages-column question", "row 1: messages_column contains str 'a', not a list of messages"),
