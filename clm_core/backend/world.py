@@ -52,6 +52,6 @@ def check_same(identities: Sequence[Mapping[str, str]]) -> None:
         for name in sorted(first.keys() | other.keys()):
             if first.get(name) != other.get(name):
                 raise OptionError(
-                    f"process {number} has another {name} than process 0, {other.get(name)} in place of "
+                    f"process {number} differs from process 0 in {name}, {other.get(name)} in place of "
                     f"{first.get(name)}: start all processes with the same options, and on the same data"
                 )

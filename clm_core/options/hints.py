@@ -23,7 +23,10 @@ DATA = (
 
 
 def table() -> dict[str, dict[str, Any]]:
-    """Names from other programs: options, each with what to use or know here, and commands, each with ours."""
+    """Names from other programs: options, each with what to use or know here, and commands, each with ours.
+
+    Also options that a command here does not have, each with the reason.
+    """
     import yaml
 
     found: dict[str, dict[str, Any]] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
@@ -36,6 +39,8 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     elsewhere = table()["options"].get(name.lower(), {})
     if "say" in elsewhere and elsewhere.get("of") in (None, *known):
         return f"; {elsewhere['say']}"
+    if why := next((why["say"] for why in table()["not_here"].get(name, ()) if why["of"] in known), None):
+        return f"; {why}"
     uses = elsewhere.get("use", "").split(" or ")
     if here := [option for option in uses if option in known]:
         return f"; here it is {written(here[0])}"

@@ -14,6 +14,7 @@ from clm_core.registry import list_backends
 OPTIONS = {option.name for command in COMMANDS.values() if command.config for option in list_options(command.config)}
 OF_BACKENDS = {option.name for it in list_backends() if it.backend for option in list_options(it.backend.options)}
 NAMES = table()["options"]
+WITH_OPTIONS = [name for name, command in COMMANDS.items() if command.config]
 
 
 def test_a_file_of_each_format_is_known_for_one():
@@ -30,6 +31,16 @@ def test_what_the_table_leads_to_is_here():
     assert {command.split()[1] for command in table()["commands"].values()} <= {*COMMANDS, "--help", "--version"}
     assert all(entry.keys() in ({"use"}, {"say"}, {"say", "of"}) for entry in NAMES.values())
     assert {entry["of"] for entry in NAMES.values() if "of" in entry} <= OPTIONS
+    assert table()["not_here"].keys() <= OPTIONS
+
+
+def test_what_a_command_does_not_have_is_an_option_of_another_and_is_answered_with_the_reason(refused):
+    for name, reasons in table()["not_here"].items():
+        for reason in reasons:
+            has = {command: {it.name for it in list_options(COMMANDS[command].config)} for command in WITH_OPTIONS}
+            (command,) = (command for command, names in has.items() if reason["of"] in names)
+            assert name not in has[command]
+            assert reason["say"] in refused(command, "--" + name.replace("_", "-"), "2")
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

@@ -84,5 +84,5 @@ def test_the_first_device_draws_what_one_device_would_and_each_other_something_e
 def test_processes_that_differ_are_all_told_which_one_and_in_what():
     same = {"data": "abc", "seed": "42"}
     check_same([same, same])
-    with pytest.raises(OptionError, match=r"process 2 has another data than process 0, xyz in place of abc: start all"):
+    with pytest.raises(OptionError, match=r"process 2 differs from process 0 in data, xyz in place of abc: start all"):
         check_same([same, same, {**same, "data": "xyz"}])

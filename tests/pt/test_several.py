@@ -148,4 +148,4 @@ def test_processes_that_are_to_do_something_else_are_refused_in_each_of_them(two
     first, second = two["different"]
     assert second == first
     assert first == [["OptionError", first[0][1]]]
-    assert "process 1 has another" in first[0][1]
+    assert "process 1 differs from process 0 in " in first[0][1]

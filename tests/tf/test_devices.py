@@ -141,7 +141,7 @@ def test_two_workers_make_it_too_and_agree_on_all(alone, tmp_path):
     assert follower.pop("files") == []
     assert leader == follower
     assert leader["requested"] == [False, False, True, True]
-    assert "process 1 has another learning_rate than process 0" in leader["refused"]
+    assert "process 1 differs from process 0 in learning_rate" in leader["refused"]
 
 
 def free_ports(count):
