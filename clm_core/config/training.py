@@ -13,6 +13,7 @@ from clm_core.config.values import (
     devices,
     duration,
     in_float32,
+    limit,
     not_negative,
     parts,
     positive,
@@ -105,7 +106,7 @@ class OptimizationOptions:
     adam_beta2: float = option(0.999, "AdamW's decay of the second moment", check=between(0, 1, open_high=True))
     adam_epsilon: float = option(1e-8, "AdamW's epsilon, added outside the square root", check=in_float32(positive))
     max_grad_norm: float = option(
-        1.0, "clip gradients to this global norm; 0 disables clipping", check=in_float32(not_negative)
+        1.0, "clip gradients to this global norm; 0 disables clipping", check=in_float32(limit)
     )
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory")
 

@@ -54,6 +54,11 @@ def not_negative(value: float) -> str | None:
     return None if math.isfinite(value) and value >= 0 else "a finite number, 0 or above"
 
 
+def limit(value: float) -> str | None:
+    """The value is a finite number above zero, or the 0 that means no limit."""
+    return None if math.isfinite(value) and value >= 0 else "a finite number above 0, or 0 for no limit"
+
+
 def in_float32(check: Check) -> Check:
     """The value passes another check, and is not beyond the numbers of weights, gradients and updates."""
     return lambda value: check(value) or (None if value <= FLOAT32 else f"at most {FLOAT32:g}")

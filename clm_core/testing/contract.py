@@ -110,6 +110,10 @@ class BackendContract(PartsContract, ResumingContract, DtypeContract, ParallelCo
         usual, lean = shared.baseline, shared.run(**{memory_option: probes.MEMORY_OPTIONS[memory_option]})
         assert losses(lean) == pytest.approx(losses(usual), rel=1e-6)
 
+    @takes("max_grad_norm")
+    def test_a_norm_of_0_clips_no_gradient(self, shared: Shared) -> None:
+        assert losses(shared.run(max_grad_norm=0.0)) == losses(shared.run(max_grad_norm=1e30))
+
     @takes("bf16")
     def test_bf16_is_for_training_and_for_evaluation(self, shared: Shared) -> None:
         usual, changed = shared.baseline, shared.run(bf16=True)

@@ -12,6 +12,7 @@ from clm_core.options.declared import list_options
         (["--learning-rate", "-1"], "learning_rate must be a finite number above 0, not '-1' (--learning-rate)"),
         (["--learning-rate", "-1e-4"], "learning_rate must be a finite number above 0, not '-1e-4'"),
         (["--weight-decay", "-INF"], "weight_decay must be a finite number, not '-INF'"),
+        (["--max-grad-norm", "-1"], "max_grad_norm must be a finite number above 0, or 0 for no limit, not '-1'"),
         (["--weight-decay", "-x"], "--weight-decay needs a value, and -x is read as an option"),
         (["--freeze", "-x"], "-x is read as an option: if it is the value, give --freeze=-x"),
         (["--freeze", "wte", "-x"], "unknown option -x"),

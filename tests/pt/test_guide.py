@@ -132,6 +132,14 @@ def test_a_continued_run_goes_on_as_if_it_had_not_been_interrupted(places):
     assert values(again, "eval_loss") == values(whole, "eval_loss")
 
 
+def test_a_norm_of_0_clips_no_gradient(places):
+    options = {"max_steps": 6, "eval_strategy": "no", "save_strategy": "no"}
+    none, high, low = (
+        recipe(places, output_dir=places / f"{norm}", max_grad_norm=norm, **options) for norm in (0.0, 1e30, 1e-3)
+    )
+    assert values(none, "loss") == values(high, "loss") != values(low, "loss")
+
+
 def test_one_that_was_stopped_in_an_evaluation_draws_the_numbers_of_the_whole(places, monkeypatch):
     def stop(self, *args, **kwargs):
         if self.state.global_step == 5:
