@@ -25,6 +25,9 @@ LOGS = "logs"
 UPLOADING = ".upload-"
 """Prefix of the name of a folder that holds a checkpoint during its upload."""
 
+REPLACING, REPLACED = ".replacing-", ".replaced-"
+"""Prefixes of a folder in a run's: an earlier run is being moved there, or all of it waits there for the first step."""
+
 MEASURED = ("tokens_per_second", "mfu", "peak_memory_bytes")
 """What a line of the history has that is another each time, though the training is the same."""
 
@@ -111,6 +114,15 @@ def read_configuration(run: Path) -> Record:
         OutputError: it has none, or one that cannot be read.
     """
     return _read(run, CONFIGURATION)
+
+
+def earlier_run(run: Path) -> Path | None:
+    """The folder in a run's that has the run which was to be replaced, until the new one has made a step.
+
+    The next training there moves it back, if none is at work.
+    """
+    found = sorted(run.glob(f"{REPLACED}*")) + sorted(run.glob(f"{REPLACING}*"))
+    return next((path for path in found if path.is_dir() and not path.is_symlink()), None)
 
 
 def read_options(run: Path) -> Record:

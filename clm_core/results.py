@@ -183,6 +183,8 @@ class VerificationResult(Result):
     """`damaged` if a part is; otherwise `whole` if a part is proved to be whole, and the run is finished."""
     parts: tuple[VerifiedPart, ...]
     """The files of a run, then its checkpoints, oldest first, or the one folder; then the base of an adapter."""
+    earlier: Path | None = None
+    """The folder in a run's with the run that was to be replaced, until the new one has made a step."""
 
 
 @dataclass(frozen=True, kw_only=True)

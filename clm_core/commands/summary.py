@@ -211,7 +211,13 @@ def _block_lines(block: dict[str, Any]) -> list[str]:
 
 def of_verification(result: VerificationResult) -> str:
     """Which parts are as they were written, and what to do about those that are not."""
-    return "\n".join([*(line for part in result.parts for line in _part_lines(part)), *_way_out(result)])
+    lines = [line for part in result.parts for line in _part_lines(part)]
+    if result.earlier:
+        lines[0] = (
+            f"unfinished  {result.folder}: the training has made no step, and the run that it was to replace waits in "
+            f"{result.earlier}"
+        )
+    return "\n".join([*lines, *_way_out(result)])
 
 
 def _part_lines(part: VerifiedPart) -> list[str]:
@@ -228,6 +234,8 @@ def _part_lines(part: VerifiedPart) -> list[str]:
 def _way_out(result: VerificationResult) -> list[str]:
     """The command that replaces what is damaged, or ends what is unfinished."""
     first, folder = result.parts[0], shlex.quote(str(result.folder))
+    if result.earlier:
+        return [f"next        {_resuming(result)}   (any training there puts the earlier run back before it begins)"]
     if result.kind == "prepared data":
         return [f"next        {AGAIN}"] if first.faults else []
     checkpoints = (part for part in result.parts[1:] if part.kind == "checkpoint")
@@ -238,6 +246,13 @@ def _way_out(result: VerificationResult) -> list[str]:
         return [f"next        no checkpoint is left: train again, with --output-dir {folder} --overwrite-output-dir"]
     command = f"{command_with(backend_of(left[-1]))} train --resume-from-checkpoint {folder}"
     return [f"next        {command}   (from {left[-1].name})"]
+
+
+def _resuming(result: VerificationResult) -> str:
+    """The command that resumes a run, of which a part may lie where the earlier run waits."""
+    folders = [folder for folder in (result.folder, result.earlier) if folder]
+    writers = [backend_of(path) for folder in folders for path in list_complete(folder)]
+    return f"{command_with(*writers[-1:])} train --resume-from-checkpoint {shlex.quote(str(result.folder))}"
 
 
 def on_sample(config: Any) -> bool:

@@ -42,7 +42,8 @@ def verify(folder: Path, progress: Progress) -> VerificationResult:
     Raises:
         OptionError: the folder is none of them.
     """
-    looks = list(_looks(folder))
+    earlier = record.earlier_run(folder)
+    looks = list(_looks(folder, earlier))
     parts = []
     with progress.bar("verifying", len(looks), "part") as bar:
         for look, path in looks:
@@ -50,7 +51,9 @@ def verify(folder: Path, progress: Progress) -> VerificationResult:
             # A training that is running may have removed a checkpoint in the meantime.
             parts += [part] if path.exists() or look is _gone else []
             bar.advance()
-    return VerificationResult(folder=folder, kind=parts[0].kind, state=_state(parts), parts=tuple(parts))
+    return VerificationResult(
+        folder=folder, kind=parts[0].kind, state=_state(parts), parts=tuple(parts), earlier=earlier
+    )
 
 
 def _state(parts: list[VerifiedPart]) -> State:
@@ -61,9 +64,14 @@ def _state(parts: list[VerifiedPart]) -> State:
     return "whole" if "whole" in states else "unproved"
 
 
-def _looks(folder: Path) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]]:
+def _looks(folder: Path, earlier: Path | None) -> Iterator[tuple[Callable[[Path], VerifiedPart], Path]]:
     """What to check, and how: the parts of a run, or what else is in the folder."""
-    if _is_checkpoint(folder):
+    if earlier:
+        yield _not_begun, folder
+        if earlier.name.startswith(record.REPLACED):  # Else it is in two places.
+            yield _run, earlier
+            yield from ((_checkpoint, path) for path in _checkpoints_in(earlier))
+    elif _is_checkpoint(folder):
         yield _checkpoint, folder
         yield from _bases([folder])
     elif _has(folder, *OF_DATA):
@@ -119,6 +127,11 @@ def _run(folder: Path) -> VerifiedPart:
     except OutputError as error:
         return _part("run", folder, [_without(error, folder)])
     return _part("run", folder, faults, record.read_results(folder).get(marker.FILES))
+
+
+def _not_begun(folder: Path) -> VerifiedPart:
+    """A run that has made no step, beside the one that it was to replace."""
+    return VerifiedPart(kind="run", folder=folder, state="unfinished")
 
 
 def _checkpoint(folder: Path) -> VerifiedPart:

@@ -32,7 +32,7 @@ from clm_core.options.effects import check_effects
 from clm_core.options.given import PYTHON
 from clm_core.options.layers import EMPTY, Layers, only, own, sections, without
 from clm_core.options.recipes import find_recipe
-from clm_core.record import RUN_FILE
+from clm_core.record import RUN_FILE, earlier_run
 from clm_core.registry import Status, get_backend, list_backends
 
 Config = TypeVar("Config")
@@ -308,7 +308,8 @@ def _resumed(given: Given, layers: Layers) -> dict[str, Given]:
     """
     path = Path(given.value)
     run = checkpoints.run_of(path) if (path / checkpoints.MARKER).is_file() else path
-    recorded = run if (run / RUN_FILE).is_file() else path
+    # A run that a killed process was to replace is put back, with its own options.
+    recorded = next((place for place in (earlier_run(run), run) if place and (place / RUN_FILE).is_file()), path)
     repeat = "repeat the command that started the run, with --resume-from-checkpoint auto"
     if not (recorded / RUN_FILE).is_file():
         checkpoints.find(path)

@@ -16,12 +16,12 @@ from clm_core.checkpoints import TEMPORARY as CHECKPOINT
 from clm_core.durable import remove, sync_folder
 from clm_core.durable.files import TEMPORARY as FILE
 from clm_core.durable.files import unforeseen
-from clm_core.record import LOGS, UPLOADING, WRITTEN
+from clm_core.record import LOGS, REPLACED, REPLACING, UPLOADING, WRITTEN
 
 MODEL = ".model-"
 """Prefix of the name of a folder in which the trained model is written."""
 
-REPLACING, REPLACED, DISCARDED = ".replacing-", ".replaced-", ".discarded-"
+DISCARDED = ".discarded-"
 
 TEMPORARY = (MODEL, CHECKPOINT, UPLOADING, FILE)
 

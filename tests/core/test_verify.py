@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 from itertools import product
 
@@ -13,6 +15,7 @@ from clm_core import cli
 from clm_core.data.manifest import AGAIN
 from clm_core.durable import checksums
 from clm_core.errors import OptionError
+from clm_core.runs import leftovers
 
 DAMAGES = {
     "cut in half": lambda path, other: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
@@ -132,6 +135,27 @@ def test_of_a_run_that_is_not_finished_the_checkpoints_are_checked(folder, verif
         shutil.rmtree(folder / "run" / f"checkpoint-{step}")
     code, lines = verify(folder / "run")
     assert (code, [line.split()[0] for line in lines]) == (2, ["unfinished", "next"])
+
+
+def test_a_run_that_waits_to_be_replaced_is_checked_and_the_command_that_puts_it_back_works(folder, verify):
+    leftovers.set_aside(folder / "run")
+    (folder / "run" / "run.yaml").write_text("max_steps: 1\ntrain_file: corpus.jsonl\n")  # The new one, killed then.
+    code, lines = verify(folder / "run")
+    assert (code, [line.split()[0] for line in lines]) == (0, ["unfinished", "whole", "whole", "whole", "next"])
+    assert re.search(r"made no step, and the run that it was to replace waits in .*/run/\.replaced-\w+$", lines[0])
+    command = lines[-1].removeprefix("next        clm ").split("   (any training there puts")[0]
+    assert cli.main(shlex.split(command)) == 0
+    code, lines = verify(folder / "run")
+    assert (code, [line.split()[0] for line in lines[-3:]]) == (0, ["whole"] * 3)
+    assert not list((folder / "run").glob(".*"))
+
+
+def test_a_run_that_is_half_moved_is_not_said_to_be_damaged(folder, verify):
+    (folder / "run" / ".replacing-1").mkdir()
+    (folder / "run" / "model.safetensors").rename(folder / "run" / ".replacing-1" / "model.safetensors")
+    code, lines = verify(folder / "run")
+    assert (code, [line.split()[0] for line in lines]) == (2, ["unfinished", "next"])
+    assert lines[0].endswith("/run/.replacing-1")
 
 
 LISTED = [None, 7, [], ["run.yaml"], {"model.safetensors": 7}, {"/etc/passwd": {"size": 1, "sha256": ""}}]
