@@ -74,7 +74,7 @@ def gradients_in_chunks(
             share = tf.reduce_sum(losses) / tokens
         of_part, *more = tape.gradient(share, [part, *output.parameters])
         found = tf.tensor_scatter_nd_update(found, index[None, None], of_part[None])
-        totals = (total + tf.convert_to_tensor(gradient) for total, gradient in zip(sums, more, strict=True))
+        totals = (total + tf.cast(gradient, tf.float32) for total, gradient in zip(sums, more, strict=True))
         return index + 1, loss + share, found, *totals
 
     nothing = [tf.zeros(parameter.shape) for parameter in output.parameters]
@@ -95,7 +95,7 @@ def sum_of(of_head: tf.Tensor | None, of_body: Gradient) -> Gradient:
         rows = tf.reshape(of_body.indices, (-1, 1))
         values = tf.reshape(of_body.values, (-1, *of_head.shape[1:]))
         return tf.tensor_scatter_nd_add(of_head, rows, tf.cast(values, of_head.dtype))
-    return of_head + of_body
+    return of_head + tf.cast(of_body, of_head.dtype)
 
 
 def _cut(hidden: tf.Tensor, output: Output, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

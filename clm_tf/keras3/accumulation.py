@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from clm_core.backend import IGNORED
 from clm_tf.keras3.decoder import Decoder
-from clm_tf.losses import gradients_in_chunks, sum_of, targets_of, token_losses
+from clm_tf.losses import Gradient, gradients_in_chunks, sum_of, targets_of, token_losses
 
 APART = 2**32
 """What the numbers of a batch, from which dropout is drawn, differ by from device to device."""
@@ -63,7 +63,7 @@ def _of_step(model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tenso
 
     def add(start: tf.Tensor, loss: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
         share, found = _of_batch(model, ids[start : start + size], labels[start : start + size], tokens)
-        return start + size, loss + share, *(total + gradient for total, gradient in zip(sums, found, strict=True))
+        return start + size, loss + share, *map(_add, sums, found)
 
     start = (tf.constant(0), tf.constant(0.0), *(tf.zeros(variable.shape) for variable in model.trainable_variables))
     count = tf.shape(ids)[0]
@@ -84,13 +84,25 @@ def _of_batch(
         if output is None:
             losses.append(tf.reduce_sum(token_losses(outputs, targets)[0]) / tokens)
     if output is None:
-        return tf.add_n(losses), [*map(tf.convert_to_tensor, tape.gradient(losses, variables))]
+        return tf.add_n(losses), [*map(_dense, tape.gradient(losses, variables))]
     loss, of_hidden, found = gradients_in_chunks(outputs, output, targets, tokens)
     ones = [tf.ones_like(each) for each in losses]
     of_body = tape.gradient([outputs, *losses], variables, output_gradients=[of_hidden, *ones])
     by_variable = {variable.ref(): gradient for variable, gradient in zip(output.parameters, found, strict=True)}
     of_head = [by_variable.get(variable.ref()) for variable in variables]
-    return tf.add_n([loss, *losses]), [*map(tf.convert_to_tensor, map(sum_of, of_head, of_body))]
+    return tf.add_n([loss, *losses]), [*map(_dense, map(sum_of, of_head, of_body))]
+
+
+def _add(total: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    return total + tf.cast(gradient, tf.float32)
+
+
+def _dense(gradient: Gradient) -> tf.Tensor:
+    """A gradient as a tensor; rows of it that are one are added up in float32."""
+    if isinstance(gradient, tf.IndexedSlices):
+        values = tf.cast(gradient.values, tf.float32)
+        return tf.convert_to_tensor(tf.IndexedSlices(values, gradient.indices, gradient.dense_shape))
+    return tf.convert_to_tensor(gradient)
 
 
 def _tokens(labels: tf.Tensor) -> tf.Tensor:

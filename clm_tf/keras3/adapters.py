@@ -13,7 +13,7 @@ import keras
 from clm_core.adapters import Adapter, adapter_weights, place, save_adapter
 from clm_core.backend import Model
 from clm_core.models.series import installed
-from clm_tf.keras3 import weights
+from clm_tf.keras3 import masters, weights
 from clm_tf.keras3.dropout import seed_of
 from clm_tf.keras3.projection import adapt
 
@@ -96,8 +96,7 @@ def write(model: Decoder, folder: Path) -> None:
     """
     described = of(model)
     assert described is not None
-    arrays = {name: weights.array_of(*pair) for name, pair in weights.trained(model).items()}
-    save_adapter(arrays, described, folder, generation_config=model.generation_config)
+    save_adapter(masters.trained(model), described, folder, generation_config=model.generation_config)
 
 
 def _can_have_one(layer: Any, part: str) -> bool:

@@ -48,6 +48,7 @@ class KerasBackend(Backend):
     install = 'pip install "clm[keras]"'
     requires = ("tensorflow>=2.18", "keras>=3.12", "transformers>=4.57,<6")
     masks = True
+    bfloat16 = True
     models = "decoders in Keras 3: Llama, Qwen, Gemma and others"
     parallel = "tf.distribute, in one process"
     options = KerasOptions
@@ -105,10 +106,10 @@ class KerasBackend(Backend):
 
     def logits(self, job: EvaluationJob) -> Logits:
         compute_with_tensorflow()
-        from clm_tf.keras3.modeling import load, precision
+        from clm_tf.keras3.modeling import load, precision_of
         from clm_tf.keras3.scoring import logits
 
-        with precision(job.config.bf16):
+        with precision_of(job.config):
             return logits(load(job.model), job.blocks, job.config.per_device_eval_batch_size)
 
 

@@ -9,12 +9,12 @@ import tensorflow as tf
 from clm_core.backend import GenerationJob
 from clm_core.sampling import choose
 from clm_tf.keras3.decoder import Decoder
-from clm_tf.keras3.modeling import load, precision
+from clm_tf.keras3.modeling import load, precision_of
 
 
 def generate(job: GenerationJob) -> list[int]:
     """The ids that follow the prompt, the end-of-sequence token included where it was reached."""
-    with precision(bf16=False):
+    with precision_of(job.config):
         return list(_continued(load(job.model), job))
 
 

@@ -10,12 +10,13 @@ import keras
 import tensorflow as tf
 
 from clm_core.backend import Model
+from clm_core.config import DtypeOptions, EvaluationOptions
 from clm_core.errors import ModelError
 from clm_core.models.configurations import existing_model
 from clm_core.models.model_folder import complete
 from clm_core.models.quantization import check_quantization
 from clm_core.weights import save as save_weights
-from clm_tf.keras3 import adapters, weights
+from clm_tf.keras3 import adapters, masters, weights
 from clm_tf.keras3.decoder import Decoder
 from clm_tf.keras3.families import fields_of, layout
 
@@ -58,7 +59,7 @@ def save(model: Decoder, folder: str | os.PathLike[str], tokenizer: Any = None) 
     if adapters.of(model):
         adapters.write(model, folder)
     else:
-        save_weights(weights.exported(model), config, folder, generation_config=model.generation_config)
+        save_weights(masters.exported(model), config, folder, generation_config=model.generation_config)
     if tokenizer is not None:
         complete(folder, tokenizer, config)
 
@@ -79,14 +80,31 @@ def precision(bf16: bool) -> Iterator[None]:
 
     Float32 is meant whole: on a GPU, TensorFlow would round the factors of products to TensorFloat-32, and PyTorch not.
     """
-    before, rounds = keras.config.dtype_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
-    keras.config.set_dtype_policy("mixed_bfloat16" if bf16 else "float32")
-    tf.config.experimental.enable_tensor_float_32_execution(bf16)
+    with _in_policy("mixed_bfloat16" if bf16 else "float32", rounds=bf16):
+        yield
+
+
+@contextlib.contextmanager
+def precision_of(options: DtypeOptions) -> Iterator[None]:
+    """Build models with weights as the options say, that compute as they say; restores the settings."""
+    if options.has_bfloat16_weights:
+        with _in_policy("bfloat16", rounds=True):
+            yield
+    else:
+        with precision(isinstance(options, EvaluationOptions) and options.bf16):
+            yield
+
+
+@contextlib.contextmanager
+def _in_policy(policy: str, *, rounds: bool) -> Iterator[None]:
+    before, rounded = keras.config.dtype_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
+    keras.config.set_dtype_policy(policy)
+    tf.config.experimental.enable_tensor_float_32_execution(rounds)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-        tf.config.experimental.enable_tensor_float_32_execution(rounds)
+        tf.config.experimental.enable_tensor_float_32_execution(rounded)
 
 
 def _of_file(file: Path) -> Decoder:

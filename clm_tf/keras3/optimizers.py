@@ -16,7 +16,11 @@ from clm_core.models.decay import decays
 from clm_core.models.parts import relative_rate
 from clm_core.optimizer import Step, rule_of
 from clm_core.schedule import Schedule
+from clm_tf.keras3.masters import Frozen
 from clm_tf.keras3.parts import is_embeddings
+
+HALF = "bfloat16"
+"""The type of variables of which the optimizer has a float32 master each."""
 
 MATRICES = ("kernel", "lora_A", "lora_B", "lora_kernel_a", "lora_kernel_b")
 """What Keras calls the matrices of a dense layer, and of an adapter beside one."""
@@ -44,6 +48,7 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name or type(self).__name__.lower(), **kwargs)
         self.config, self.schedule, self.decay_all = config, schedule, decay_all
+        self.frozen = Frozen({})
         self._relative_rate = relative_rate(config)
         shares = [_shares(schedule, schedule.rows_of_step(step)) for step in (0, schedule.steps_per_epoch - 1)]
         self._shares = np.array([row + [0.0] * (len(shares[0]) - len(row)) for row in shares], np.float32)
@@ -53,12 +58,12 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         """Create the state for these variables.
 
         Raises:
-            OptionError: they are not float32.
+            OptionError: they are neither float32 nor bfloat16.
         """
         if self.built:
             return
         for variable in variables:
-            if variable.dtype != "float32":
+            if variable.dtype not in ("float32", HALF):
                 kind = type(self).__name__
                 raise OptionError(
                     f"{variable.path} is {variable.dtype}, in which an update of {kind} rounds to nothing: "
@@ -67,6 +72,7 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._rules = [rule_of(self.config.optim, _name(variable), tuple(variable.shape)) for variable in variables]
         shapes = [rule.state(tuple(it.shape)) for rule, it in zip(self._rules, variables, strict=True)]
+        self._masters = [self._add_master(it) if it.dtype == HALF else None for it in variables]
         self._states: list[dict[str, Any]] = [{} for _ in variables]
         for part in dict.fromkeys(part for own in shapes for part in own):  # In this order in a file of Keras.
             for variable, state, own in zip(variables, self._states, shapes, strict=True):
@@ -74,7 +80,7 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
                     state[part] = self._add_part(variable, part, own[part])
         self.last_grad_norm = self.add_variable((), initializer="zeros", dtype="float32", name="last_grad_norm")
         if self.schedule.accumulation > 1:
-            self._sums = [self.add_variable_from_reference(variable, name="sum") for variable in variables]
+            self._sums = [self._add_part(variable, "sum", tuple(variable.shape)) for variable in variables]
             self._batch = self.add_variable((), initializer="zeros", dtype="int32", name="batch_of_step")
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
@@ -87,7 +93,7 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
             return
         sums = [self._sums[self._get_variable_index(variable)] for variable in variables]
         share, is_last = self._place_in_step()
-        totals = [total + share * grad for total, (grad, _) in zip(sums, pairs, strict=True)]
+        totals = [total + share * ops.cast(grad, "float32") for total, (grad, _) in zip(sums, pairs, strict=True)]
 
         def update() -> None:
             self._update(list(zip(totals, variables, strict=True)))
@@ -111,6 +117,11 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         """The parts of the state of a variable, of the shapes that the core's rule has for one of its shape."""
         return self._states[self._get_variable_index(variable)]
 
+    def master_of(self, variable: Any) -> Any:
+        """The float32 variable behind a bfloat16 one that is trained; None of any other."""
+        index = self._trainable_variables_indices.get(self._var_key(variable)) if self.built else None
+        return None if index is None else self._masters[index]
+
     def get_config(self) -> dict[str, Any]:
         """The configuration that Keras stores."""
         own = {"config": dataclasses.asdict(self.config), "schedule": dataclasses.asdict(self.schedule)}
@@ -126,9 +137,23 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         return cls(rate, options, schedule, **config)
 
     def _add_part(self, variable: Any, part: str, shape: tuple[int, ...]) -> Any:
-        if shape == tuple(variable.shape):
+        if shape == tuple(variable.shape) and variable.dtype != HALF:
             return self.add_variable_from_reference(variable, name=part)
         return self.add_variable(shape, initializer="zeros", dtype="float32", name=part)
+
+    def _add_master(self, variable: Any) -> Any:
+        def first(shape: Any, dtype: Any) -> Any:
+            return ops.cast(variable.value, dtype)
+
+        return self.add_variable(tuple(variable.shape), initializer=first, dtype="float32", name="master")
+
+    def _exact(self, variable: Any) -> Any:
+        """The float32 value of a variable: its master, but for what the variable was set to since."""
+        value, master = ops.convert_to_tensor(variable), self.master_of(variable)
+        if master is None:
+            return value
+        exact = ops.convert_to_tensor(master)
+        return ops.where(ops.equal(ops.cast(exact, value.dtype), value), exact, ops.cast(value, "float32"))
 
     def _place_in_step(self) -> tuple[Any, Any]:
         """The share of the batch's rows in those of its step, and whether the step ends with it."""
@@ -139,7 +164,7 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
 
     def _update(self, pairs: Sequence[tuple[Any, Any]]) -> None:
         # Sums of squares, as `torch.nn.utils.clip_grad_norm_` takes them; the norm before it is kept for the report.
-        norm = ops.sqrt(sum(ops.sum(ops.square(grad)) for grad, _ in pairs))
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(grad, "float32"))) for grad, _ in pairs))
         self.last_grad_norm.assign(norm)
         limit = self.config.max_grad_norm
         factor = ops.minimum(1.0, limit / (norm + 1e-6)) if limit else 1.0
@@ -149,12 +174,14 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         of_embeddings = dataclasses.replace(step, learning_rate=rate * self._relative_rate)
         for grad, variable in pairs:
             rule, state = self._rules[self._get_variable_index(variable)], self.state_of(variable)
-            value, gradient = ops.convert_to_tensor(variable), grad * factor
+            value, gradient = self._exact(variable), ops.cast(grad, "float32") * factor
             parts = {part: ops.convert_to_tensor(kept) for part, kept in state.items()}
             decayed = self.decay_all or decays(variable.name, len(variable.shape))
             of_it = of_embeddings if is_embeddings(variable) else step
             new, parts = rule.update(value, gradient, parts, of_it, decayed)
-            variable.assign(new)
+            variable.assign(ops.cast(new, variable.dtype))
+            if (master := self.master_of(variable)) is not None:
+                master.assign(new)
             for part, kept in state.items():
                 kept.assign(parts[part])
         self._iterations.assign_add(1)

@@ -19,7 +19,7 @@ def score(model: Decoder, blocks: Blocks, batch_size: int = 8, report: Report = 
 
 def score_together(job: EvaluationJob) -> Score:
     """The score of a job, on all of its devices."""
-    with modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+    with modeling.precision_of(job.config), strategy_of(job.world).scope():
         return score(modeling.load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
 
 

@@ -9,7 +9,7 @@ from clm_core.errors import OptionError
 from clm_core.models.architectures import asks_for_more_loss
 from clm_core.models.faults import cannot_add_to_loss
 from clm_tf.devices import strategy_of
-from clm_tf.keras3 import checkpoints, modeling, parts
+from clm_tf.keras3 import checkpoints, masters, modeling, parts
 from clm_tf.keras3.accumulation import reduce_steps, step_in_chunks
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
 from clm_tf.keras3.datasets import shared_dataset, training_dataset
@@ -37,11 +37,13 @@ def train(job: TrainingJob) -> None:
     """
     _check(job)
     strategy = strategy_of(job.world)
-    with modeling.precision(job.config.bf16), strategy.scope():
+    with modeling.precision_of(job.config), strategy.scope():
         model = modeling.load(job.source)
         parts.choose(model, job.config)
         model.recompute = job.config.gradient_checkpointing
         optimizer = create_optimizer(job.schedule, job.config, decay_all=job.options.decay_all)
+        if job.config.has_bfloat16_weights:
+            masters.fill(model, optimizer, job.source)
         if job.resume_from is not None:
             checkpoints.restore(job.resume_from, model, optimizer)
         model.compile(optimizer=optimizer, loss=NextToken(), jit_compile=_compiles(job, model))

@@ -33,14 +33,25 @@ def fill(model: Decoder, source: Model) -> None:
         ModelError: the weights cannot be read, do not fit, are not all there, or are more than the model has.
     """
     variables = named(model)
-    embeddings = f"{model.layout.names['embeddings']}.weight"
-    for name, array in tensors(source, shapes(model), input_embeddings=embeddings, prefix=model.layout.prefix):
+    for name, array in read(model, source):
         variable, flipped = variables[name]
         variable.assign(array.T if flipped else array)
 
 
+def read(model: Decoder, source: Model) -> Iterator[tuple[str, Array]]:
+    """The weights that `fill` sets, one after the other: float32, by PyTorch's names and in its shapes.
+
+    Raises:
+        ModelError: as of `fill`.
+    """
+    embeddings = f"{model.layout.names['embeddings']}.weight"
+    yield from tensors(source, shapes(model), input_embeddings=embeddings, prefix=model.layout.prefix)
+
+
 def exported(model: Decoder) -> OnDemand:
-    """The weights as PyTorch has them: by their names and in their shapes there, float32, what LoRA adds included.
+    """The weights as PyTorch has them: by their names and in their shapes there, what LoRA adds included.
+
+    They are of the type of the variables.
 
     Raises:
         ModelError: the model was quantized, and so its variables are not these weights any more.

@@ -51,7 +51,7 @@ OWN = {
             "norm",
             "projection",
         ),
-        *("push_to_hub", "rope"),
+        *("masters", "push_to_hub", "rope"),
     },
 }
 """What only one framework needs, or both packages of TensorFlow; Keras 3 has the model itself."""

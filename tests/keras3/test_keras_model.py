@@ -190,12 +190,6 @@ def test_a_dtype_policy_in_which_it_does_not_compute_is_named(name, policy):
         built()
 
 
-def test_weights_that_adamw_would_round_are_refused(policy):
-    policy("bfloat16")
-    with pytest.raises(OptionError, match="policy mixed_bfloat16"):
-        compiled(built()).fit(training_dataset(IDS, SCHEDULE), verbose=0)
-
-
 def test_a_clone_and_a_configuration_are_the_same_model_without_its_weights(model):
     for other in (keras.models.clone_model(model), type(model).from_config(model.get_config())):
         assert other.fields == model.fields
