@@ -1,6 +1,7 @@
 """The command `clm`: parse the command line and run the command."""
 
 import argparse
+import itertools
 import logging
 import os
 import sys
@@ -16,6 +17,9 @@ from clm_core.options.recipes import list_recipes
 from clm_core.registry import VARIABLE, list_backends
 from clm_core.screen import signals
 from clm_core.screen.standard_streams import escaped_output, open_closed
+
+OF_EVERY_COMMAND = ("--backend", "--json", "--verbose", "--version", "--help")
+"""The flags that may stand before the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     argv, for_launcher = _split(argv)
+    _check_order(argv)
     parser = _parser(argv)
     try:
         namespace, unknown = parser.parse_known_args(argv)
@@ -49,7 +54,7 @@ def _run(argv: list[str]) -> int:
         raise error.among(argv) from None
     name = getattr(namespace, "command", None)
     if unknown:
-        raise _unknown_argument(unknown[0], COMMANDS[name].config if name else None)
+        raise _unknown_argument(unknown[0], name)
     if name is None:
         parser.print_help()
         return 0
@@ -72,6 +77,19 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
         return argv, []
     at = argv.index("--")
     return argv[:at], argv[at + 1 :]
+
+
+def _check_order(argv: Sequence[str]) -> None:
+    """Make sure that nothing but what every command takes stands before the command.
+
+    Raises:
+        OptionError: an option of a command does.
+    """
+    before = list(itertools.takewhile(lambda argument: argument not in COMMANDS, argv))
+    own = [flag for flag in before if flag.startswith("--") and flag.split("=")[0] not in OF_EVERY_COMMAND]
+    if own and len(before) < len(argv):
+        name, flag = argv[len(before)], own[0].split("=")[0]
+        raise OptionError(f"{flag} stands before the command: the order is clm {name} {flag} ...")
 
 
 def _set_environment() -> None:
@@ -156,10 +174,13 @@ def _add_backend_flags(parser: argparse.ArgumentParser, *, interpreters: bool) -
             options.add_flags(parser, status.backend.options, prefix=f"{status.name}-", group=title)
 
 
-def _unknown_argument(argument: str, config: type | None) -> OptionError:
+def _unknown_argument(argument: str, name: str | None) -> OptionError:
+    """What is wrong with an argument of a command, or with one where no command is named."""
     if not argument.startswith("-"):
         return OptionError(f"unexpected argument {argument!r}: options begin with --; put text with spaces in quotes")
-    known = [option.name for option in options.list_options(config)] if config else []
     flag = argument.split("=")[0]
-    name = flag.lstrip("-").replace("-", "_")
-    return options.unknown(name, [*known, "config", "backend", "json", "verbose"], flag)
+    command = COMMANDS[name] if name else None
+    if flag == "--config" and command and not (command.config and command.reads_config):
+        return OptionError(f"--config: {name} reads no configuration file: leave it out")
+    known = [option.name for option in options.list_options(command.config)] if command and command.config else []
+    return options.unknown(flag.lstrip("-").replace("-", "_"), [*known, "config", "backend", "json", "verbose"], flag)

@@ -33,3 +33,17 @@ def test_a_negative_value_reaches_the_check_of_every_number(refused, option):
     said = refused("--backend", "bigram", "train", option.flag, "-3.5e0x")
     assert f"{option.name} must be " in said
     assert f"not '-3.5e0x' ({option.flag})" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--config", "sample", "train"], "--config stands before the command: the order is clm train --config"),
+        (["--train-file=a.txt", "train"], "--train-file stands before the command: the order is clm train"),
+        (["verify", "here", "--config", "sample"], "--config: verify reads no configuration file: leave it out"),
+        (["backends", "--config=x.yaml"], "--config: backends reads no configuration file"),
+        (["train", "--confg", "x.yaml"], "did you mean --config?"),
+    ],
+)
+def test_a_flag_in_another_place_is_led_to_its_own(refused, argv, says):
+    assert says in refused(*argv)
