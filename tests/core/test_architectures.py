@@ -50,4 +50,4 @@ def test_a_tokenizer_that_makes_ids_without_an_embedding_is_refused_for_a_prompt
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>").save_pretrained(tmp_path / "gaps")
     options = ("--model-name-or-path", tmp_path / "run", "--tokenizer-name", tmp_path / "gaps")
     line = refused("--backend", "bigram", "generate", *options, "the cat")
-    assert "the tokenizer has ids up to 70000, but the model has only 2048 embeddings" in line
+    assert "the tokenizer has ids up to 70000, but the model has only 2,048 embeddings" in line

@@ -88,7 +88,7 @@ def test_more_gpus_than_there_are_are_refused(environment, gpus):
     with pytest.raises(OptionError, match="nproc_per_node gpu: PyTorch finds no GPU here"):
         BACKEND.world("gpu")
     gpus(2)
-    with pytest.raises(OptionError, match="nproc_per_node 3: there are only 2 GPUs"):
+    with pytest.raises(OptionError, match="nproc_per_node 3: PyTorch finds only 2 GPUs"):
         BACKEND.world("3")
 
 
