@@ -45,6 +45,7 @@ def masters_of(model: PreTrainedModel, job: TrainingJob) -> Masters | None:
 class Masters:
     """The masters of a model whose parameters are bfloat16, but float32 while the masters are in their place.
 
+    A master is kept as what its parameter lacks of it, the lower half of its bits: both together are as large as it is.
     A parameter is the same object all the time, so that the optimizer and whatever reads or writes weights need not
     know. One that is not trained has a master only if it `is_written` and is another number in bfloat16.
     """
@@ -54,38 +55,37 @@ class Masters:
         self._frozen: dict[torch.nn.Parameter, torch.Tensor | None] = {}
         self._sums: dict[torch.nn.Parameter, torch.Tensor] = {}
         for parameter in _to_round(model):
-            master, half = parameter.data, parameter.data.bfloat16()
+            parameter.data, lower = split(parameter.data)
             if parameter.requires_grad:
-                self._trained[parameter] = master
+                self._trained[parameter] = lower
             elif is_written:
-                self._frozen[parameter] = None if torch.equal(half.float(), master) else master
-            parameter.data = half
+                self._frozen[parameter] = lower if lower.any() else None
         if adds_up:  # A sum of many in bfloat16 loses what is small beside it.
             for parameter in self._trained:
                 parameter.register_post_accumulate_grad_hook(self._add)
 
     def take_place(self) -> None:
         """Put the masters of what is trained in place, with their gradients in float32: one after the other."""
-        for parameter, master in self._trained.items():
+        for parameter, lower in self._trained.items():
             gradient = self._sums.pop(parameter, parameter.grad)
             parameter.grad = None  # It could not be of another type than its parameter.
-            parameter.data = master
+            parameter.data = join(parameter.data, lower)
             if gradient is not None:
                 parameter.grad = gradient.float()
 
     def give_place(self) -> None:
         """Put them aside again, without their gradients; the parameters are what they are in bfloat16."""
-        for parameter, master in self._trained.items():
+        for parameter in self._trained:
             parameter.grad = None
-            parameter.data = master.bfloat16()
+            parameter.data, self._trained[parameter] = split(parameter.data)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within it, all masters are in place, to be written or to get what a checkpoint has; between two steps."""
         halves = {parameter: parameter.data for parameter in self._frozen}
         self.take_place()
-        for parameter, master in self._frozen.items():
-            parameter.data = halves[parameter].float() if master is None else master
+        for parameter, lower in self._frozen.items():
+            parameter.data = parameter.data.float() if lower is None else join(parameter.data, lower)
         try:
             yield
         finally:
@@ -102,6 +102,18 @@ class Masters:
         else:
             self._sums[parameter] = parameter.grad.float()
         parameter.grad = None
+
+
+def split(master: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A float32 tensor rounded to bfloat16, whose bits are the upper half; and what to add to these, int16."""
+    bits = master.view(torch.int32)
+    upper = (bits + 0x8000).bitwise_right_shift_(16)
+    return upper.to(torch.int16).view(torch.bfloat16), bits.to(torch.int16)
+
+
+def join(half: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+    """The float32 tensor that was split into these."""
+    return half.float().view(torch.int32).add_(lower).view(torch.float32)
 
 
 def round_weights(model: PreTrainedModel) -> None:

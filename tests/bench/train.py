@@ -7,7 +7,8 @@ other programs on the machine do not change much. The first step is left out. Ea
 the table has medians over steps, and then over rounds; memory is the most of all rounds, in the steps and over all.
 The share of the limit is that of the seconds that the machine's fastest products of such numbers would take. `start` is
 what comes before the first step, with what that takes more than a later one; `evaluation` scores the blocks of a step;
-`save` writes a checkpoint (the guide's TensorFlow tab writes the model alone). Ratios are those of the steps.
+`save` writes a checkpoint (the guide's TensorFlow tab writes the model alone). Ratios are those of the steps. With the
+precision `dtype`, which only clm has, the weights are bfloat16.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--shapes", nargs="+", default=["8x128", "4x512"])
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16", "dtype"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -41,7 +42,14 @@ def main() -> None:
         return
     rates = {precision: ask("rate", "pt", "1x1", precision)["rate"] for precision in given.precisions}
     print(*(f"{precision} products: {rate / 1e9:.0f} GFLOP/s" for precision, rate in rates.items()), sep="\n")
-    cases = [(b, way, s, p) for b in given.backends for s in given.shapes for p in given.precisions for way in WAYS[b]]
+    cases = [
+        (backend, way, shape, precision)
+        for backend in given.backends
+        for shape in given.shapes
+        for precision in given.precisions
+        for way in WAYS[backend]
+        if precision != "dtype" or (way == "clm" and backend != "tf")
+    ]
     found = {case: [] for case in cases}
     for _ in range(given.rounds):
         for backend, way, shape, precision in cases:
@@ -106,7 +114,7 @@ def child(way: str, backend: str, shape: str, precision: str) -> dict:
             *arguments,
             new_blocks(blocks, length),
             blocks,
-            precision == "bf16",
+            precision if way == "clm" else precision == "bf16",
             Path(folder),
             lambda name="step": marks.append((name, *mark())),
         )
@@ -167,7 +175,7 @@ def architecture():
     return GPT2Config(n_layer=6)
 
 
-def clm(backend, blocks, batch, bf16, folder, done) -> None:
+def clm(backend, blocks, batch, precision, folder, done) -> None:
     """A training of clm, with an evaluation before its first step and after its last, and a checkpoint at its end."""
     from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
     from clm_core.config import TrainConfig
@@ -176,7 +184,8 @@ def clm(backend, blocks, batch, bf16, folder, done) -> None:
 
     chosen = get_backend(backend)
     chosen.start(verbose=False)
-    given = {"block_size": blocks.shape[1], "max_steps": STEPS, "per_device_train_batch_size": batch, "bf16": bf16}
+    given = {"block_size": blocks.shape[1], "max_steps": STEPS, "per_device_train_batch_size": batch}
+    given |= {"bf16": precision == "bf16", "dtype": "bfloat16" if precision == "dtype" else "float32"}
     ends = {"eval_strategy": "steps", "eval_steps": STEPS, "save_strategy": "steps", "save_steps": STEPS}
     config = TrainConfig(**given, **ends, per_device_eval_batch_size=batch)
     names = {StepDone: "step", Evaluated: "evaluation", Saved: "save"}

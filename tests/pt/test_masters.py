@@ -15,7 +15,7 @@ from clm_core.models.causality import make_causal
 from clm_pt import modeling
 from clm_pt.backend import PyTorchBackend, PyTorchOptions
 from clm_pt.head import head_of
-from clm_pt.masters import Masters, kept_in_float32, round_weights
+from clm_pt.masters import Masters, join, kept_in_float32, round_weights, split
 from clm_pt.sharding import shard
 from clm_pt.training import create_trainer, train
 
@@ -81,6 +81,23 @@ def test_gradients_of_several_batches_are_added_up_in_float32():
         layer(torch.ones(1, 1, dtype=torch.bfloat16)).sum().backward()
     masters.take_place()
     assert layer.weight.grad.item() == 257.0  # In bfloat16, 256 + 1 is 256.
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (40, 30)])
+def test_a_weight_and_what_it_lacks_are_the_float32_one_bit_for_bit(shape):
+    exact = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 0.02
+    half, lower = split(exact)
+    assert (half.dtype, lower.dtype) == (torch.bfloat16, torch.int16)
+    assert torch.equal(half, exact.bfloat16())
+    assert torch.equal(join(half, lower), exact)
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, 1.00390625, -1.01171875, 1e-40, -3.38e38])
+def test_so_are_numbers_at_the_edges(number):
+    exact = torch.tensor([number])
+    half, lower = split(exact)
+    assert join(half, lower).view(torch.int32) == exact.view(torch.int32)
+    torch.testing.assert_close(half.float(), exact, rtol=2**-8, atol=1e-40)
 
 
 def test_frozen_weights_are_written_as_they_were_read(new_job, stored):
