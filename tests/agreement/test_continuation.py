@@ -24,6 +24,21 @@ OLD = [(first, then, kind) for first, then in ((TF, PT), (PT, TF)) for kind in (
 NEW = [(KERAS, PT, "qwen3"), (PT, KERAS, "gemma3_text"), (TF, KERAS, "gpt2")]
 
 
+HALF = {"dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize(("first", "then"), [(PT, KERAS), (KERAS, PT)], ids=["pt to keras", "keras to pt"])
+@pytest.mark.parametrize("options", [{}, HALF], ids=["float32", "bfloat16"])
+def test_what_bfloat16_weights_have_begun_goes_on_in_the_other_framework(first, then, options, tmp_path):
+    model = new_model("qwen3")
+    without_dropout(model.architecture)
+    whole = run(first, tmp_path / "whole", model=model, **SAVING, **HALF)
+    rest = run(
+        then, tmp_path / "rest", model=model, resume_from=tmp_path / "whole" / "checkpoint-3", **SAVING, **options
+    )
+    assert losses(rest) == pytest.approx(losses(whole)[3:], rel=5e-3)
+
+
 @pytest.mark.parametrize(
     ("first", "then", "kind"), [pytest.param(*it, id=f"{it[2]}, {it[0].name} to {it[1].name}") for it in OLD + NEW]
 )
