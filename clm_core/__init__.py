@@ -1,7 +1,7 @@
-"""Causal language models: one recipe, every framework.
+"""The core: commands, options, data and schedule, without a framework.
 
-The functions `train`, `evaluate`, `generate`, `prepare`, `verify`, `push`, `merge_adapter` and `parity`, with their
-options and results.
+The functions `train`, `evaluate`, `generate`, `prepare`, `inspect`, `verify`, `push`, `merge_adapter` and `parity`,
+with their options and results.
 Importing this package imports no framework, nor transformers or datasets; they are imported when a function needs them.
 """
 

@@ -1,4 +1,4 @@
-"""The marker of a checkpoint, written last: that it is whole, at which step, by which backend, with which files."""
+"""checkpoint.json, the marker of a checkpoint, written last: its step, its backend, and the sums of its files."""
 
 import json
 import math

@@ -1,4 +1,11 @@
-"""What ends a training before its last step: its step is finished, a checkpoint is written, an evaluation abandoned."""
+"""What ends a training before its last step: its step is finished, a checkpoint is written, an evaluation abandoned.
+
+The way of a signal: screen/signals.py asks the `Stop` of the job, and from then on `TrainingJob.saves_at` is true. So
+after its step the backend calls `checkpoints.save`, which reports `Saved`; there the `Recorder` of the run
+(runs/history.py) raises `StoppedError`, which ends the training of any backend. runs/advice.py words it: what there is
+of the run, and the command that resumes it. With `--no-save-on-signal`, the recorder raises it when the step is
+reported. An evaluation is left by `EvaluationAbandonedError`, and the checkpoint follows.
+"""
 
 import os
 import time

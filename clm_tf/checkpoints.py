@@ -1,4 +1,4 @@
-"""The state of a training beside its weights: the optimizer's."""
+"""The optimizer's state in a checkpoint, for TensorFlow."""
 
 from collections.abc import Callable
 from functools import partial

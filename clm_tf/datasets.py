@@ -1,4 +1,4 @@
-"""Blocks as tf.data datasets: in the schedule's order to train, in order on disk to evaluate.
+"""Blocks as tf.data datasets for transformers' models: in the schedule's order to train, in order on disk to evaluate.
 
 They are plain pipelines over the memory map. transformers' `model.prepare_tf_dataset`, which is here as well for those
 who follow the guide, needs twice as long per batch, and when it shuffles it drops the last one and takes no seed.

@@ -1,4 +1,4 @@
-"""The devices to train on: one, those of a machine, or those of several processes; TensorFlow is imported if needed."""
+"""The devices for either Keras: one, a machine's, or those of several processes; TensorFlow is imported if needed."""
 
 from __future__ import annotations
 

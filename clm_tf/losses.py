@@ -1,4 +1,4 @@
-"""The loss of tokens from what the output layer gets, a chunk of rows at a time: no more logits exist at once.
+"""The loss of tokens, for either Keras, from the input of the output layer, in chunks: no more logits exist at once.
 
 The gradient of a chunk is made with its loss, so that its logits need not be kept: as in Hsu et al., "Liger Kernel:
 Efficient Triton Kernels for LLM Training" (2024), section 3.2.

@@ -1,4 +1,4 @@
-"""Scores blocks on all devices of a strategy: each takes a batch in turn, and the score is the sum."""
+"""Scores blocks on all devices of a strategy, for either Keras: each takes a batch in turn; the score is the sum."""
 
 from collections.abc import Callable
 from functools import partial

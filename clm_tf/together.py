@@ -1,4 +1,4 @@
-"""What several processes tell each other through the collectives of their strategy."""
+"""What several processes tell each other through the collectives of their strategy, for either Keras."""
 
 import json
 import time

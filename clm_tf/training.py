@@ -1,4 +1,4 @@
-"""Trains with Keras: compile, fit, and callbacks that follow the schedule."""
+"""Trains a TensorFlow model with tf_keras: compile, fit, and callbacks that follow the schedule."""
 
 import tensorflow as tf
 import tf_keras as keras

@@ -1,4 +1,4 @@
-"""The chat template of a tokenizer: makes a conversation one text, and says where in it the assistant speaks."""
+"""Renders conversations with the tokenizer's chat template, and marks what the assistant says."""
 
 import hashlib
 import json

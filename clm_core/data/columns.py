@@ -1,6 +1,6 @@
-"""The document of a row: from columns by name, or by a dotted path into nested columns.
+"""Reads the cells of named columns in rows of any source; a dotted path leads into nested columns.
 
-The columns may be in the rows of any source: dictionaries from JSON and CSV, or Arrow tables.
+Rows are dictionaries from JSON and CSV, or those of Arrow tables. What a document is made of is in documents.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What of a row is its document: a text, a prompt with its completion, a filled-in template, or a conversation."""
+"""Turns the cells of a row into a document: a text, a prompt and its completion, a filled template, a conversation."""
 
 import json
 import re

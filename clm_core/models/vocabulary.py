@@ -1,4 +1,4 @@
-"""The ids that a tokenizer can produce."""
+"""The vocabulary of a tokenizer: that it has one, how many ids it takes up, and its special tokens."""
 
 from itertools import chain
 from typing import Any

@@ -133,6 +133,6 @@ def is_adamw(optim: str) -> bool:
 def _check_optimizer(file: Path, written: str, wanted: str) -> None:
     if written != wanted and not (is_adamw(written) and is_adamw(wanted)):
         raise ModelError(
-            f"{file} has the state of optimizer {written}, and {wanted} cannot go on from it: resume with --optim "
+            f"{file} has the state of optimizer {written}, and {wanted} cannot resume from it: resume with --optim "
             f"{written}, or start a new training from its weights with --model-name-or-path"
         )

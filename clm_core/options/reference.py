@@ -1,4 +1,4 @@
-"""Writes the tables of options and exit codes: `python -m clm_core.options.reference docs/reference.md`."""
+"""Writes the generated parts of docs/reference.md: `python -m clm_core.options.reference docs/reference.md`."""
 
 import sys
 from collections.abc import Iterator
@@ -31,7 +31,9 @@ def reference() -> str:
 
 def insert(page: str) -> str:
     """The page with the current reference between the marks."""
-    return between_marks(between_marks(page, "options", reference()), "exit codes", exit_codes())
+    for name, text in (("options", reference()), ("exit codes", exit_codes()), ("shared options", shared_options())):
+        page = between_marks(page, name, text)
+    return page
 
 
 def between_marks(page: str, name: str, text: str) -> str:
@@ -45,6 +47,25 @@ def exit_codes() -> str:
     """All exit codes, as a Markdown table."""
     rows = [f"| {code.value} | {code.meaning} |" for code in ExitCode]
     return "\n".join(["| exit code | |", "| --- | --- |", *rows, ""])
+
+
+def shared_options() -> str:
+    """A sentence on the options that belong to the command line, and which commands take them."""
+    with_backend = [f"`{name}`" for name, command in COMMANDS.items() if command.with_backend]
+    others = [
+        f"`{name}`"
+        for name, command in COMMANDS.items()
+        if command.config and command.reads_config and not command.with_backend
+    ]
+    return (
+        f"Besides these, every command takes `--json` and `--verbose`. {_and(with_backend)} take `--backend`;\n"
+        f"these and {_and(others)} take `--config`, a YAML file or the name of a recipe. "
+        "`clm COMMAND --help` shows all of them.\n"
+    )
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
 
 
 def _tables(command: str, config: type, known: set[tuple[str, str, Any]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The output folder: chosen, checked, held by one process, and put back if the training fails before its first step."""
+"""The run's folder: chosen, checked, held by one process, and put back if the training fails before its first step."""
 
 import os
 import shlex

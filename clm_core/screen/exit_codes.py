@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     NOT_UPLOADED = 3, "the result is on disk, but the upload to the Hub failed"
     DISK_FULL = 4, "the disk is full, your quota is used up, or the disk cannot be written"
     STOPPED = 5, "stopped as asked by the file `stop` in the run's folder; the message names the command that resumes"
-    CRASHED = 70, "unexpected error, with its traceback in a file; or one of several processes ended without a word"
+    CRASHED = 70, "unexpected error, with its traceback in a file; or one of several processes died without a message"
     HUNG_UP = 129, "ended by SIGHUP: the terminal was closed (128 + the number of the signal, as for the others below)"
     INTERRUPTED = 130, "ended by SIGINT: Ctrl-C"
     USER_1 = 138, "ended by SIGUSR1"

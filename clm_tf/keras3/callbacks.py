@@ -1,4 +1,4 @@
-"""Keras callbacks that make `model.fit` seed, report, evaluate and save as the schedule says.
+"""Callbacks of Keras 3 that make `model.fit` seed, report, evaluate and save as the schedule says.
 
 At a step they act in the order in which `fit` gets them.
 """

@@ -1,4 +1,4 @@
-"""The state of a training beside its weights: the optimizer's. Dropout has none."""
+"""The optimizer's state in a checkpoint, for Keras 3; its dropout has no state to keep."""
 
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,8 @@ def restore(folder: Path, model: Decoder, optimizer: DefinedOptimizer) -> None:
     for name, state in states.items():
         if state is None or state.updates != step:
             raise ModelError(
-                f"{folder}: {name} was not updated at each step, and backend keras cannot go on from that: resume with "
-                f"--backend {checkpoints.backend_of(folder)}"
+                f"{folder}: {name} was not updated at each step, and backend keras cannot resume from that: resume "
+                f"with --backend {checkpoints.backend_of(folder)}"
             )
         variable, flipped = variables[name]
         for part, kept in optimizer.state_of(variable).items():

@@ -1,4 +1,4 @@
-"""Blocks as tf.data datasets: in the schedule's order to train, in order on disk to evaluate."""
+"""Blocks as tf.data datasets for Keras 3: in the schedule's order to train, in order on disk to evaluate."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Scores blocks in an evaluation: likelihoods and hits, summed over tokens, whatever the batch size."""
+"""Scores blocks with a decoder of Keras 3: likelihoods and hits, summed over tokens, whatever the batch size."""
 
 from collections.abc import Callable
 

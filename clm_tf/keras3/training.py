@@ -1,4 +1,4 @@
-"""Trains with Keras: compile, fit, and callbacks that follow the schedule."""
+"""Trains a decoder with Keras 3: compile, fit, and callbacks that follow the schedule."""
 
 import keras
 import tensorflow as tf

@@ -7,6 +7,7 @@ import pytest
 
 from clm_core import cli
 from clm_core.config import COMMANDS
+from clm_core.options.hints import table
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,6 +54,11 @@ def test_help_uses_our_terms(argv, capsys):
     with pytest.raises(SystemExit):
         cli.main(argv)
     assert avoided(capsys.readouterr().out) == {}
+
+
+def test_the_changelog_and_the_hints_use_our_terms():
+    hints = [entry["say"] for entry in table()["options"].values() if "say" in entry]
+    assert avoided("\n".join([*hints, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")])) == {}
 
 
 def avoided(text):

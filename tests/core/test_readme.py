@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support import package_map
 
-from clm_core.options.reference import insert, reference
+from clm_core.options.reference import insert, reference, shared_options
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 def test_the_option_reference_is_that_of_the_declarations():
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert insert(page) == page, "run: python -m clm_core.options.reference docs/reference.md"
+
+
+def test_the_commands_that_take_a_backend_and_a_configuration_are_named():
+    takers = "`train`, `evaluate`, `generate` and `prepare` take `--backend`;\nthese and `parity` take `--config`"
+    assert takers in shared_options()
 
 
 def test_an_option_with_another_default_is_listed_again():

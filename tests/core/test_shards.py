@@ -1,4 +1,4 @@
-"""Parts of a preparation: each a deterministic share, and together what one machine would have made."""
+"""Shards of a preparation: each a deterministic share, and together what one machine would have made."""
 
 import json
 import tracemalloc
@@ -28,23 +28,23 @@ def content(folder):
 
 
 @pytest.fixture
-def parts(corpus):
-    """Prepare n parts of the corpus, and return their folders."""
+def shards(corpus):
+    """Prepare n shards of the corpus, and return their folders."""
 
     def run(count, **options):
         given = {"train_file": corpus, "tokenizer_name": "sample", "block_size": 16, **options}
         numbers = range(1, count + 1)
-        return [clm.prepare(**given, shard=f"{i}/{count}", output_dir=f"part-{i}").folder for i in numbers]
+        return [clm.prepare(**given, shard=f"{i}/{count}", output_dir=f"shard-{i}").folder for i in numbers]
 
     return run
 
 
 @given(texts=TEXTS, count=st.integers(1, 5), slice_documents=st.integers(1, 4), limit=st.none() | st.integers(1, 9))
 @settings(deadline=None, max_examples=40)
-def test_the_parts_joined_are_byte_for_byte_the_whole(
+def test_the_merged_shards_are_byte_for_byte_the_whole(
     tokenizer, tmp_path_factory, texts, count, slice_documents, limit
 ):
-    folder = tmp_path_factory.mktemp("parts")
+    folder = tmp_path_factory.mktemp("shards")
     texts = [*texts, *(f"text {number}" for number in range(20))]
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     given = {"train_file": (str(folder / "a.jsonl"),), "validation_split_percentage": 25, "max_train_samples": limit}
@@ -53,26 +53,26 @@ def test_the_parts_joined_are_byte_for_byte_the_whole(
         preparation = Preparation.make(PrepareConfig(**given, shard=shard), tokenizer)
         return prepare_shard(preparation, folder / name, workers=1)[0].folder
 
-    made = [make(f"part {i}", f"{i}/{count}") for i in range(count, 0, -1)]
+    made = [make(f"shard {i}", f"{i}/{count}") for i in range(count, 0, -1)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(merging, "DOCUMENTS", slice_documents)
-        merging.merge(made, folder / "joined", overwrite=False, say=print)
-    assert content(folder / "joined") == content(make("whole", None))
+        merging.merge(made, folder / "merged", overwrite=False, say=print)
+    assert content(folder / "merged") == content(make("whole", None))
 
 
-def test_the_whole_is_found_in_the_cache_where_parts_were_joined_into_it(parts, corpus):
-    clm.prepare(merge=parts(3), block_size=16)
+def test_the_whole_is_found_in_the_cache_where_shards_were_merged_into_it(shards, corpus):
+    clm.prepare(merge=shards(3), block_size=16)
     assert clm.prepare(train_file=corpus, tokenizer_name="sample", block_size=16).reused
 
 
-def test_joining_twice_joins_once(parts):
-    folders = parts(2)
+def test_merging_twice_merges_once(shards):
+    folders = shards(2)
     assert not clm.prepare(merge=folders, output_dir="whole", block_size=16).reused
     assert clm.prepare(merge=folders, output_dir="whole", block_size=16).reused
 
 
-def test_each_part_counts_the_documents_of_the_others(parts):
-    ledgers = [Prepared.open(folder).ledger(16) for folder in parts(4)]
+def test_each_shard_counts_the_documents_of_the_others(shards):
+    ledgers = [Prepared.open(folder).ledger(16) for folder in shards(4)]
     used = [sum(split["documents"] for split in ledger["splits"].values()) for ledger in ledgers]
     assert sum(used) == 60
     assert [60 - ledger["documents"]["elsewhere"] for ledger in ledgers] == used
@@ -86,8 +86,8 @@ def test_each_part_counts_the_documents_of_the_others(parts):
         ([0, 1, 1], "are both shard 2/3"),
     ],
 )
-def test_all_parts_are_needed_and_each_once(parts, chosen, message, tmp_path):
-    folders = parts(3)
+def test_all_shards_are_needed_and_each_once(shards, chosen, message, tmp_path):
+    folders = shards(3)
     with pytest.raises(DataError, match=message):
         clm.prepare(merge=[folders[place] for place in chosen], output_dir="whole")
     assert not (tmp_path / "whole").exists()
@@ -101,32 +101,32 @@ def test_all_parts_are_needed_and_each_once(parts, chosen, message, tmp_path):
         ({"max_train_samples": 9}, "is not a shard of prepared data: `clm prepare --shard` writes shards"),
     ],
 )
-def test_what_is_not_of_the_same_whole_is_not_joined(parts, corpus, options, message):
+def test_what_is_not_of_the_same_whole_is_not_merged(shards, corpus, options, message):
     given = {"train_file": corpus, "tokenizer_name": "sample", "block_size": 16}
     other = clm.prepare(**given, **options, output_dir="other").folder
     with pytest.raises(DataError, match=message):
-        clm.prepare(merge=[parts(2)[0], other])
+        clm.prepare(merge=[shards(2)[0], other])
 
 
-def test_a_damaged_part_is_not_joined(parts):
-    folders = parts(2)
+def test_a_damaged_shard_is_not_merged(shards):
+    folders = shards(2)
     damaged = bytearray((folders[1] / "train.bin").read_bytes())
     damaged[5] ^= 1
     (folders[1] / "train.bin").write_bytes(damaged)
-    with pytest.raises(DataError, match=r"part-2/train\.bin does not match its checksum"):
+    with pytest.raises(DataError, match=r"shard-2/train\.bin does not match its checksum"):
         clm.prepare(merge=folders)
 
 
-def test_a_part_is_not_trained_on_as_if_it_were_the_whole(parts, train):
-    with pytest.raises(DataError, match="part-1 is shard 1/2 of the data: merge all shards with `clm prepare --merge`"):
-        train(train_file=(), prepared=parts(2)[0])
+def test_a_shard_is_not_trained_on_as_if_it_were_the_whole(shards, train):
+    with pytest.raises(DataError, match="shard-1 is shard 1/2 of the data: merge all shards with `clm prepare"):
+        train(train_file=(), prepared=shards(2)[0])
 
 
-def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
+def test_a_shard_without_documents_of_a_split_can_be_looked_at(shards):
     from clm_core.commands.inspect import inspect
     from clm_core.config import InspectConfig
 
-    found = inspect(parts(30)[29], InspectConfig(split="validation"))
+    found = inspect(shards(30)[29], InspectConfig(split="validation"))
     assert (found.document_lengths["validation"]["longest"], found.block) == (0, None)
 
 
@@ -139,24 +139,24 @@ def test_a_part_without_documents_of_a_split_can_be_looked_at(parts):
         ({"merge": ["a"], "seed": 1}, "argument seed: merge takes shards that are prepared already, leave it out"),
     ],
 )
-def test_what_parts_cannot_honour_is_refused(options, message):
+def test_what_shards_cannot_follow_is_rejected(options, message):
     with pytest.raises(OptionError, match=message):
         clm.prepare(**options)
 
 
 @pytest.mark.parametrize("shard_by", ["document", "file"])
-def test_the_memory_of_merging_does_not_grow_with_the_parts(tmp_path, monkeypatch, shard_by):
+def test_the_memory_of_merging_does_not_grow_with_the_shards(tmp_path, monkeypatch, shard_by):
     monkeypatch.setattr(merging, "DOCUMENTS", 500)
     monkeypatch.setattr(merging, "TOKENS", 2**14)
     few, many = (peak_of_merging(tmp_path / str(count), count, 300, shard_by) for count in (2, 40))
     assert few < 1_000_000
-    assert many < few + 40 * 10_000  # A manifest is some thousand bytes; the tokens of a part, 60,000.
+    assert many < few + 40 * 10_000  # A manifest is some thousand bytes; the tokens of a shard, 60,000.
 
 
 def peak_of_merging(folder, count, documents, shard_by):
-    """The most memory at a time while `count` parts of documents of 100 tokens are merged."""
+    """The most memory at a time while `count` shards of documents of 100 tokens are merged."""
     folder.mkdir()
-    found = [written_part(folder / str(i), f"{i}/{count}", documents, shard_by) for i in range(1, count + 1)]
+    found = [written_shard(folder / str(i), f"{i}/{count}", documents, shard_by) for i in range(1, count + 1)]
     tracemalloc.start()
     try:
         merging.merge(found, folder / "whole", overwrite=False, say=print)
@@ -165,7 +165,7 @@ def peak_of_merging(folder, count, documents, shard_by):
         tracemalloc.stop()
 
 
-def written_part(folder, shard, documents, shard_by):
+def written_shard(folder, shard, documents, shard_by):
     folder.mkdir()
     with SplitWriter(folder, "train", dtype="<u2", eos=[]) as writer:
         lengths = np.full(documents, 100, np.int64)

@@ -166,6 +166,6 @@ def test_shards_of_which_no_document_is_held_out_are_merged_into_nothing(tmp_pat
     ],
     ids=str,
 )
-def test_what_shards_of_files_cannot_follow_is_refused_with_the_way_out(sources, options, message):
+def test_what_shards_of_files_cannot_follow_is_rejected_with_the_way_out(sources, options, message):
     with pytest.raises(OptionError, match=message):
         clm.prepare(**{"train_file": f"{sources}/*", "output_dir": "part", **OPTIONS, **options})
