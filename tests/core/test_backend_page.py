@@ -1,7 +1,6 @@
 """What docs/backends.md tells an author is so: its calls exist, and its training runs and resumes."""
 
 import importlib
-import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from test_floors import CONTRACT
 
-from clm_core import backend, checkpoints, optimizer, scoring, weights
-from clm_core.backend import Evaluated, NoOptions, Saved, Score, StepDone
-from clm_core.models.decay import decays
+from clm_core import backend
+from clm_core.backend import Backend, Evaluated, NoOptions, Saved, Score, StepDone
 from clm_core.testing import VOCABULARY, training_job
 
 PAGE = (Path(__file__).parents[2] / "docs" / "backends.md").read_text(encoding="utf-8")
@@ -27,6 +26,17 @@ def test_what_an_author_is_told_to_call_is_there(name):
         importlib.import_module(name)
     except ModuleNotFoundError:
         assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_an_author_is_told_all_that_a_backend_declares():
+    names = [*Backend.__annotations__, *vars(Backend)]
+    assert [name for name in names if not name.startswith("_") and not re.search(rf"`{name}\b", PAGE)] == []
+
+
+def test_the_page_lists_what_a_backend_may_import():
+    section = PAGE.partition("## What it may import")[2].partition("\n## ")[0]
+    rows = "".join(re.findall(r"^\|.*\n", section, re.MULTILINE))
+    assert sorted(re.findall(r"`clm_core\.([\w.]+)`", rows)) == sorted(CONTRACT)
 
 
 def token_losses(table, blocks):
@@ -52,14 +62,9 @@ def score(weights, blocks):
 
 
 FRAMEWORK = {
-    **{name: vars(module)[name] for module in (checkpoints, optimizer, scoring, weights) for name in vars(module)},
     "loss_and_gradient": loss_and_gradient,
     "score": score,
     "SHAPES": {TABLE: (VOCABULARY, VOCABULARY)},
-    "checkpoints": checkpoints,
-    "StepDone": StepDone,
-    "decays": decays,
-    "math": math,
 }
 
 

@@ -12,6 +12,9 @@ from clm_core.options.hints import table
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+EVIDENCE = r"gpu\.md|real-.+\.md"
+"""The pages that `nox -s gpu` and `nox -s real` write, where a machine can: the README links to none."""
+
 TERMS = {
     r"data sets?": "dataset",
     r"data (are|were|have|come|hold|bring)": "data is",
@@ -41,7 +44,8 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
 
 def test_the_readme_links_to_every_page():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert not [page.name for page in PAGES[1:] if page.name not in text]
+    written = [page.name for page in PAGES[1:] if not re.fullmatch(EVIDENCE, page.name)]
+    assert not [name for name in written if name not in text]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
