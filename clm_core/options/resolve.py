@@ -43,8 +43,8 @@ AUTO = "auto"
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
 
-OF_WEIGHTS = ("dtype",)
-"""Options of a run that a backend may have to reject when it resumes it: without them, its numbers are others."""
+NOT_DROPPED = {"dtype": "--dtype float32", "gradient_checkpointing": "--no-gradient-checkpointing"}
+"""Options of a run that a backend without them does not resume in silence, and how to resume without them."""
 
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
 SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
@@ -241,8 +241,10 @@ def _request(cls: type[Config], layers: Layers, backend: Backend, *, with_own: b
     layers = layers.each(lambda layer: _of_backend(layer, backend, cls))
     config = _build(cls, layers)
     check_effects(config, layers.given)
-    for layer in (*layers.asked_for, only(layers.base, OF_WEIGHTS)):
+    for layer in layers.asked_for:
         _refuse_unsupported(config, layer, backend)
+    for name, way in NOT_DROPPED.items():
+        _refuse_unsupported(config, only(layers.base, [name]), backend, f"; to resume without it: {way}")
     own_options = _own_options(layers, backend) if with_own else backend.options()
     return Request(config=config, backend=backend, backend_options=own_options)
 
@@ -271,13 +273,13 @@ def _moved() -> set[str]:
     return {f"{name}.{option.name}" for name, found in own.items() for option in found if option.metadata["moved"]}
 
 
-def _refuse_unsupported(config: Any, layer: Layer, backend: Backend) -> None:
+def _refuse_unsupported(config: Any, layer: Layer, backend: Backend, way_out: str = "") -> None:
     defaults = {option.name: option.default for option in options.list_options(type(config))}
     for name, given in own(layer).items():
         value = getattr(config, name)
         if value != defaults[name] and (reason := backend.why_not(name, value)):
             what = name if name in backend.unsupported else f"{name} {options.shown(value)}"
-            raise OptionError(f"backend {backend.name} does not support {what}: {reason} ({given.place})")
+            raise OptionError(f"backend {backend.name} does not support {what}: {reason} ({given.place}){way_out}")
 
 
 def _check_sections(layers: Layers, *backends: Backend, used: bool) -> None:

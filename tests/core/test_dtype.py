@@ -73,14 +73,21 @@ def test_it_is_refused_before_anything_is_written(train_refused):
     assert "does not support dtype bfloat16: its weights are float32 (--dtype)" in train_refused("--dtype", "bfloat16")
 
 
-def test_a_run_with_bfloat16_weights_is_not_resumed_without_a_word(train, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "without", "way"),
+    [
+        ("dtype: bfloat16", {"dtype": "float32"}, "--dtype float32"),
+        ("gradient_checkpointing: true", {"gradient_checkpointing": False}, "--no-gradient-checkpointing"),
+    ],
+)
+def test_what_a_run_has_and_a_backend_lacks_is_not_dropped_without_a_word(train, tmp_path, line, without, way):
     train(output_dir="run")
     with (tmp_path / "run" / "run.yaml").open("a") as file:
-        file.write("dtype: bfloat16\n")
+        file.write(f"{line}\n")
     resumed = {"resume_from_checkpoint": "run"}
-    with pytest.raises(OptionError, match="does not support dtype bfloat16"):
+    with pytest.raises(OptionError, match=rf"does not support .*; to resume without it: {way}"):
         training(from_arguments(resumed), file=None, backend=BigramBackend())
-    assert training(from_arguments({**resumed, "dtype": "float32"}), file=None, backend=BigramBackend())
+    assert training(from_arguments({**resumed, **without}), file=None, backend=BigramBackend())
 
 
 def test_the_tensorflow_classes_name_the_backends_that_have_it():
