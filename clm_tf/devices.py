@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from clm_core.backend import ALONE, World
 from clm_core.counts import with_noun
 from clm_core.errors import OptionError
+from clm_core.stopping import Stop
+from clm_tf.meeting import meet
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,6 +22,10 @@ VARIABLE = "TF_CONFIG"
 
 TRAINING = ("chief", "worker")
 """The tasks of TF_CONFIG that train, in the order of their ranks."""
+
+
+_met: set[str] = set()
+"""The configurations whose workers have waited for each other in this process."""
 
 
 def find_world(nproc_per_node: str | None) -> World:
@@ -65,10 +71,13 @@ def grow_memory() -> None:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
-def strategy_of(world: World) -> tf.distribute.Strategy:
+def strategy_of(world: World, stop: Stop | None = None) -> tf.distribute.Strategy:
     """TensorFlow's strategy for these devices; for one, the current one, which is usually none.
 
+    Where there are other workers, it waits for them, unless `stop` hears of a signal.
+
     Raises:
+        Interrupted: a signal asked for the end of what has not begun.
         OptionError: TensorFlow has been used in this process, with fewer devices.
     """
     import tensorflow as tf
@@ -81,9 +90,19 @@ def strategy_of(world: World) -> tf.distribute.Strategy:
         return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(world.local)])
     if gpus:
         tf.config.set_visible_devices(gpus[: world.local], "GPU")
+    _meet(world, stop or Stop())
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     _take_back(signal.SIGTERM)
     return strategy
+
+
+def _meet(world: World, stop: Stop) -> None:
+    """Wait for the other workers, once: TensorFlow, which knows them from then on, has the port for itself."""
+    config = os.environ[VARIABLE]
+    if config not in _met:
+        cluster = json.loads(config)["cluster"]
+        meet([address for name in TRAINING for address in cluster.get(name, ())], world.rank // world.local, stop)
+        _met.add(config)
 
 
 def _take_back(number: int) -> None:

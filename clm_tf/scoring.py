@@ -25,7 +25,7 @@ def score(model: TFPreTrainedModel, blocks: Blocks, batch_size: int = 8, report:
 
 def score_together(job: EvaluationJob) -> Score:
     """The score of a job, which other processes have too."""
-    with with_others(job.world), modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+    with with_others(job.world), modeling.precision(job.config.bf16), strategy_of(job.world, job.stop).scope():
         Together(tf.distribute.get_strategy()).check_same(job.identity())
         return score(modeling.load(job.model), job.blocks, job.config.per_device_eval_batch_size, job.report)
 

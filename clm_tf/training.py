@@ -33,7 +33,7 @@ def train(job: TrainingJob) -> None:
     if job.options.guide:
         guide.train(job)
         return
-    with with_others(job.world), modeling.precision(job.config.bf16), strategy_of(job.world).scope():
+    with with_others(job.world), modeling.precision(job.config.bf16), strategy_of(job.world, job.stop).scope():
         together = Together(tf.distribute.get_strategy())
         together.check_same(job.identity())
         model = modeling.load(job.source)

@@ -58,7 +58,8 @@ def train(
         planned = None if start.is_done else plan(request, start, Progress(), world)
         return follow(planned) if planned and not planned.is_done else _finished(start)
     with output.held(folder) as is_held:
-        said = Progress() if mailbox.take(mailbox.SAID) else progress
+        is_said = mailbox.take(mailbox.SAID) and not world.attempt  # Not where this one was started again.
+        said = Progress() if is_said else progress
         start = check_output(request, said)  # Before a repository is made on the Hub.
         publisher = publishing.publisher(request.config, progress)
         planned = None if start.is_done else plan(request, start, said, world)

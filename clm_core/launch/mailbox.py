@@ -24,8 +24,10 @@ def folder() -> Path | None:
 
 
 def put(name: str, content: str, place: Path | None = None) -> None:
-    """Leave something in a folder, or for the process that started this one, if it is clm."""
-    if (place := place or folder()) is not None:
+    """Leave something in a folder, or for the process that started this one, if it is clm, and there still is one."""
+    if (place := place or folder()) is None:
+        return
+    with suppress(FileNotFoundError):  # The folder is gone with the process that would have looked into it.
         new = place / f".{name}-{os.getpid()}"
         new.write_text(content, encoding="utf-8")
         new.replace(place / name)
@@ -40,9 +42,10 @@ def take(name: str, place: Path | None = None) -> str | None:
 
 
 def first_process(place: Path) -> int | None:
-    """The number of a process here, of those that there are already the one of the lowest rank."""
-    found = {int(path.name.removeprefix(PROCESS)): path for path in place.glob(f"{PROCESS}*")}
-    return int(found[min(found)].read_text(encoding="utf-8")) if found else None
+    """The number of a process here, of those that there are the one of the lowest rank."""
+    ranks = sorted(int(path.name.removeprefix(PROCESS)) for path in place.glob(f"{PROCESS}*"))
+    numbers = (int((place / f"{PROCESS}{rank}").read_text(encoding="utf-8")) for rank in ranks)
+    return next(filter(_is_there, numbers), None)
 
 
 def first_to_fail(error: dict[str, Any]) -> bool:
@@ -64,6 +67,15 @@ def first_to_fail(error: dict[str, Any]) -> bool:
         return True
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(error if place else {}, stream)
+    return True
+
+
+def _is_there(process: int) -> bool:
+    """Whether it has not ended, as one that a launcher is about to start again."""
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return False
     return True
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,6 +21,9 @@ from clm_core.screen import signals
 from clm_core.screen.endings import FAILED, NAME
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
+
+LONGEST_ALONE = 15.0
+"""Seconds that a launcher has to end after a signal, if it has no processes here."""
 
 LONGEST_END = 60.0
 """Seconds in which processes are to end after an error here, before they are killed."""
@@ -87,12 +91,25 @@ def _arguments(folder: Path, command: str, request: Request[Any], *, verbose: bo
 
 
 def _pass_on(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
-    """To one of the processes, which tells the others; if there is none yet, there is nothing to be saved."""
+    """To one of the processes, which tells the others; if there is none now, there is nothing to be saved."""
     with suppress(ProcessLookupError):
         if first := mailbox.first_process(folder):
             os.kill(first, number)
         else:
             os.killpg(process.pid, signal.SIGTERM)
+            _kill_later(process)
+
+
+def _kill_later(process: subprocess.Popen[bytes]) -> None:
+    """End a launcher that has no processes left here and waits for those of another machine, where it hears nothing."""
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(LONGEST_ALONE, kill)
+    timer.daemon = True
+    timer.start()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,21 @@ def test_the_first_process_to_fail_is_the_one_that_is_heard(letters):
     assert mailbox.first_to_fail({"line": "the cause"})
     assert not mailbox.first_to_fail({"line": "another one ended"})
     assert json.loads(mailbox.take(mailbox.ERROR)) == {"line": "the cause"}
+
+
+def test_a_signal_is_not_for_a_process_that_has_ended(letters):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mailbox.put(f"{mailbox.PROCESS}0", str(ended.pid))
+    assert mailbox.first_process(letters) is None
+    mailbox.put(f"{mailbox.PROCESS}1", str(os.getpid()))
+    assert mailbox.first_process(letters) == os.getpid()
+
+
+def test_a_word_for_a_process_that_is_gone_is_lost_without_an_error(letters):
+    letters.rmdir()
+    mailbox.put(mailbox.RESULT, "{}")
+    assert not letters.exists()
 
 
 def test_a_failure_from_before_the_processes_were_started_again_does_not_count(letters):

@@ -36,7 +36,7 @@ OWN = {
     }
     | {"series", "sharding", "steps", "trainer", "workers"},
     "clm_tf": OF_CLASSES
-    | {"accumulation", "blocks", "devices", "head", "losses", "projection", "push_to_hub", "sharing"}
+    | {"accumulation", "blocks", "devices", "head", "losses", "meeting", "projection", "push_to_hub", "sharing"}
     | {"steps", "together", "tracing", "uploads"},
     "clm_tf.keras3": {
         *(
