@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,6 +22,9 @@ from clm_core.screen import signals
 from clm_core.screen.endings import FAILED, NAME
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
+
+PAUSE = 0.2
+"""Seconds between two looks at which processes there are."""
 
 LONGEST_ALONE = 15.0
 """Seconds that a launcher has to end after a signal, if it has no processes here."""
@@ -91,25 +95,29 @@ def _arguments(folder: Path, command: str, request: Request[Any], *, verbose: bo
 
 
 def _pass_on(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
-    """To one of the processes, which tells the others; if there is none now, there is nothing to be saved."""
-    with suppress(ProcessLookupError):
-        if first := mailbox.first_process(folder):
-            os.kill(first, number)
-        else:
-            os.killpg(process.pid, signal.SIGTERM)
-            _kill_later(process)
+    """Pass a signal on, also to processes that the launcher starts again meanwhile."""
+    threading.Thread(target=_tell, args=(folder, process, number), name="clm-signal", daemon=True).start()
 
 
-def _kill_later(process: subprocess.Popen[bytes]) -> None:
-    """End a launcher that has no processes left here and waits for those of another machine, where it hears nothing."""
+def _tell(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
+    """Tell one of the processes, which tells the others; where there is none yet, there is nothing to be saved.
 
-    def kill() -> None:
+    A launcher that has none left may wait for those of another machine, and hear nothing: it is given some time.
+    """
+    told: set[int] = set()
+    alone = 0.0
+    while process.poll() is None:
+        first = mailbox.first_process(folder)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(LONGEST_ALONE, kill)
-    timer.daemon = True
-    timer.start()
+            if first is not None and first not in told:
+                os.kill(first, number)
+                told.add(first)
+            elif first is None and not told and not alone:
+                os.killpg(process.pid, signal.SIGTERM)
+            elif first is None and alone > LONGEST_ALONE:
+                os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(PAUSE)
+        alone = alone + PAUSE if first is None else 0.0
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
