@@ -3,20 +3,9 @@
 import pytest
 from clm_bigram import Bigrams
 from support.folders import history
-
-from clm_core.screen.progress import Progress
+from support.heard import Heard
 
 OPTIONS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1, "eval_strategy": "no"}
-
-
-class Heard(Progress):
-    """What a person is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
 
 
 @pytest.fixture

@@ -10,25 +10,15 @@ from dataclasses import fields
 import pytest
 from clm_bigram import Bigrams
 from support.folders import history, names
+from support.heard import Heard
 
 import clm_core as clm
 from clm_core.config import TrainConfig
 from clm_core.errors import ModelError, OptionError, OutputError, StoppedError
 from clm_core.runs import changes
-from clm_core.screen.progress import Progress
 from clm_pt.backend import PyTorchOptions
 
 OPTIONS = {"output_dir": "run", "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 2}
-
-
-class Heard(Progress):
-    """What a person is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
 
 
 @pytest.fixture
