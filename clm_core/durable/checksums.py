@@ -14,24 +14,24 @@ Listed = dict[str, dict[str, Any]]
 SEAL = "sha256"
 """The key of a record's own digest."""
 
-SIDE_BY_SIDE = 4
-"""Files that are hashed or synced at once: both leave Python to other threads, and a disk takes several requests."""
-
 
 def list_files(
     folder: Path, names: Iterable[str] | None = None, *, each: Callable[[Path], None] | None = None
 ) -> Listed:
     """The sums of the files of these names in a folder, or of all in it and in its folders but links and hidden ones.
 
-    `each` is called with every file while it is hashed, such as to sync it.
+    `each` is called with every file while it is hashed, such as to sync it. One that was hashed while it was written
+    is not read.
 
     Raises:
         OSError: one cannot be read.
     """
     from concurrent.futures import ThreadPoolExecutor  # This module is loaded to print help.
 
+    from clm_core.durable.hashing import AT_ONCE
+
     chosen = sorted(_shown(folder) if names is None else names)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
         called = [threads.submit(each, folder / name) for name in chosen] if each else []
         listed = threads.map(_listed, [folder / name for name in chosen])
         for call in called:
@@ -54,9 +54,11 @@ def faults(folder: Path, listed: Any, *, links: bool = False) -> list[str]:
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from clm_core.durable.hashing import AT_ONCE
+
     if not isinstance(listed, Mapping):
         return ["no file is listed with its size and SHA-256"]
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
         found = threads.map(lambda name: _fault(folder, name, listed[name], links=links), listed)
         return [fault for fault in found if fault]
 
@@ -93,7 +95,9 @@ def _shown(folder: Path) -> list[str]:
 
 
 def _listed(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": _digest(file)}
+    from clm_core.durable import hashing
+
+    return {"size": file.stat().st_size, "sha256": hashing.taken(file) or hashing.sha256(file)}
 
 
 def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
@@ -115,18 +119,12 @@ def _fault(folder: Path, name: str, entry: Any, *, links: bool) -> str | None:
 
 def _difference(path: Path, entry: dict[str, Any]) -> str | None:
     """How a file differs from what was listed, if it does; its size says at once that something was cut off."""
+    from clm_core.durable.hashing import sha256
+
     size, expected = path.stat().st_size, int(entry["size"])
     if size != expected:
         return f" ({with_noun(size, 'byte')} instead of {expected:,})"
-    return None if _digest(path) == entry["sha256"] else ""
-
-
-def _digest(file: Path) -> str:
-    import hashlib
-
-    # Read, not mapped: a disk that fails is an error then, and not the end of the process by SIGBUS.
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return None if sha256(path) == entry["sha256"] else ""
 
 
 def _digest_of(record: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.durable.hashing import hashed_while_written
+
 Array = npt.NDArray[Any]
 
 
@@ -42,9 +44,8 @@ def write_tensors(file: Path, tensors: Mapping[str, Array], metadata: Mapping[st
     # The widest numbers first: so each begins at a multiple of its size, where it can be read in place.
     order = sorted(described, key=lambda name: (-described[name].type.itemsize, name))
     header = _header({name: described[name] for name in order}, metadata)
-    with file.open("wb") as out:
-        out.write(len(header).to_bytes(8, "little"))
-        out.write(header)
+    with hashed_while_written(file) as out:
+        out.write(len(header).to_bytes(8, "little") + header)
         for name in order:
             out.write(bytes_of(tensors[name]))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clm_core.durable.hashing import hashed_beside
 from clm_core.durable.tensors import OnDemand, write_tensors
 from clm_core.errors import ModelError
 from clm_core.marker import step_of
@@ -55,7 +56,8 @@ def write_states(folder: Path, states: Mapping[str, State | None], *, optim: str
         tensors[f"{COUNT}.{name}"] = partial(np.array, state.updates if state else 0, np.int64)
         if state:
             tensors |= {f"{part}.{name}": partial(state.parts.__getitem__, part) for part in state.parts}
-    write_tensors(folder / FILE, OnDemand(tensors), None if is_adamw(optim) else {OPTIM: optim})
+    with hashed_beside(folder):  # The weights, which every backend writes first.
+        write_tensors(folder / FILE, OnDemand(tensors), None if is_adamw(optim) else {OPTIM: optim})
 
 
 def read_states(checkpoint: Path, shapes: Mapping[str, Shape], *, optim: str) -> dict[str, State | None]:

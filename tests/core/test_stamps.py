@@ -11,7 +11,7 @@ import pytest
 import clm_core as clm
 from clm_core.data import named_files
 from clm_core.data.named_files import NamedFiles
-from clm_core.durable import checksums, stamps
+from clm_core.durable import hashing, stamps
 from clm_core.errors import DataError
 
 DATA = ["train.bin", "train.ends", "validation.bin", "validation.ends"]
@@ -66,7 +66,7 @@ def found(data):
 def hashed(monkeypatch):
     """Which of the text and the prepared data was hashed since it was last asked for."""
     names = []
-    for module, function in ((checksums, "_digest"), (named_files, "_content")):
+    for module, function in ((hashing, "sha256"), (named_files, "_content")):
         really = getattr(module, function)
         monkeypatch.setattr(module, function, lambda file, really=really: names.append(file.name) or really(file))
 
