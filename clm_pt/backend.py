@@ -126,5 +126,6 @@ def _quiet_libraries() -> None:
     from transformers.utils import logging
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # Where a process is gone, the others would warn at length.
     logging.set_verbosity_error()
     logging.disable_progress_bar()

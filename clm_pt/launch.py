@@ -9,10 +9,12 @@ from typing import NoReturn
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 from torch.distributed.run import determine_local_world_size, get_args_parser, parse_min_max_nnodes, run
 
 from clm_core.errors import OptionError, first_line
 from clm_core.launch import mailbox
+from clm_core.screen.exit_codes import ExitCode
 
 LONGEST_SAVE = 3600
 """Seconds that workers have to save what they have, after a signal."""
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
         return code_of(error.failures)
     except SignalException as error:
         return 128 + error.sigval
+    except RendezvousConnectionError:
+        return _disconnected()
     except Exception as error:  # Such as an argument that is none, or other machines that did not come.
         mailbox.first_to_fail({"code": 2, "line": f"torchrun: {first_line(error)}"})
         return 2
@@ -64,6 +68,18 @@ def code_of(failures: Mapping[int, ProcessFailure]) -> int:
     killed = [failure for failure in failures.values() if failure.exitcode < 0]
     first = min(killed or failures.values(), key=lambda failure: failure.timestamp)
     return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
+
+
+def _disconnected() -> int:
+    """The exit code where the machine does not answer at which all meet: none failed, if the workers here were stopped.
+
+    It ends first if it is the one that was stopped.
+    """
+    if mailbox.take(mailbox.STOPPED) is not None:
+        return 0
+    line = "the machine at which the processes meet does not answer: it has ended, or --rdzv-endpoint names another"
+    mailbox.first_to_fail({"code": ExitCode.CRASHED, "line": line})
+    return ExitCode.CRASHED
 
 
 def _parsed(arguments: Sequence[str]) -> Namespace:

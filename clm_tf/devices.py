@@ -127,7 +127,7 @@ def _place(config: str | None) -> tuple[int, int]:
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
         ) from error
     if others := sorted({*cluster, kind} - {*TRAINING}):
-        raise OptionError(f"{VARIABLE} has {others[0]} tasks, but clm trains with workers only")
+        raise OptionError(f"{VARIABLE} has {others[0]} tasks, but clm trains with workers only: leave {others[0]} out")
     if index not in range(sizes[kind]):
         raise OptionError(f"{VARIABLE} has no {kind} {index}: there are {sizes[kind]}")
     return sum(sizes.values()), index + (sizes["chief"] if kind == "worker" else 0)

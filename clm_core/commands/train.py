@@ -56,6 +56,8 @@ def train(
     if not world.leads:
         start = find_start(request, folder, Progress().say)
         planned = None if start.is_done else plan(request, start, Progress(), world)
+        if planned and not planned.is_done and (line := awaited(world)):
+            progress.say(line)
         return follow(planned) if planned and not planned.is_done else _finished(start)
     with output.held(folder) as is_held:
         is_said = mailbox.take(mailbox.SAID) and not world.attempt  # Not where this one was started again.

@@ -1,5 +1,6 @@
 """Which devices carry out a command: what was asked for, what the backend can do, what the environment says."""
 
+import os
 from typing import Any
 
 from clm_core.backend import Backend, World
@@ -48,9 +49,12 @@ def unused(backend: Backend, config: Any) -> str | None:
 
 
 def awaited(world: World) -> str | None:
-    """The line that says whom this process waits for, if somebody else has started it as one of several."""
+    """The line that says whom this process waits for, if somebody else has started it as one of several.
+
+    The first one on each machine says it.
+    """
     count = world.size // world.local
-    if count == 1 or mailbox.folder() is not None:
+    if count == 1 or mailbox.folder() is not None or os.environ.get("LOCAL_RANK", "0") != "0":
         return None
     return (
         f"process {world.rank // world.local} of {count}, as the environment says (RANK and WORLD_SIZE, or TF_CONFIG): "

@@ -14,6 +14,9 @@ VARIABLE = "CLM_LAUNCH"
 PROCESS, ERROR, RESULT, STOPPED = "process-", "error.json", "result.json", "stopped.json"
 """What the processes leave: their numbers, what failed first, the result, and that one has stopped as asked."""
 
+FAILED = "clm-{}-{}-failed"
+"""Where processes that somebody else started leave that one has failed, by the user and the launcher."""
+
 PREPARED, SAID, SILENT = "prepared", "said", "silent"
 """What they are given: where the data is, whether the plan was told to the person, and whether nothing is to be."""
 
@@ -55,10 +58,11 @@ def first_to_fail(error: dict[str, Any]) -> bool:
     """
     place = folder()
     # All processes that somebody else's launcher starts on a machine have one parent.
-    file = place / ERROR if place else Path(tempfile.gettempdir()) / f"clm-{os.getuid()}-{os.getppid()}-failed"
+    file = place / ERROR if place else Path(tempfile.gettempdir()) / FAILED.format(os.getuid(), os.getppid())
     with suppress(OSError):
         if file.stat(follow_symlinks=False).st_mtime < _started():
             file.unlink()  # It is of processes from before, which a launcher has started again, or long ago.
+    _remove_old(file.parent)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -68,6 +72,15 @@ def first_to_fail(error: dict[str, Any]) -> bool:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(error if place else {}, stream)
     return True
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what processes left whose launcher is gone: nobody else would."""
+    for path in folder.glob(FAILED.format(os.getuid(), "*")):
+        launcher = path.name.split("-")[2]
+        with suppress(OSError):
+            if launcher.isdecimal() and not _is_there(int(launcher)):
+                path.unlink()
 
 
 def _is_there(process: int) -> bool:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ PAUSE = 0.2
 """Seconds between two looks at which processes there are."""
 
 LONGEST_ALONE = 15.0
-"""Seconds that a launcher has to end after a signal, if it has no processes here."""
+"""Seconds that a launcher has to end after a signal, or once a training was stopped, if it has no processes here."""
 
 LONGEST_END = 60.0
 """Seconds in which processes are to end after an error here, before they are killed."""
@@ -68,7 +68,8 @@ def run(
         start_new_session=True,  # Ctrl-C is for this process, which passes it on once.
     )
     try:
-        with signals.passed_on(lambda number: _pass_on(folder, process, number)):
+        _in_background(_end_once_stopped, folder, process)
+        with signals.passed_on(lambda number: _in_background(_tell, folder, process, number)):
             code = process.wait()
     except BaseException:
         _end(process)
@@ -94,14 +95,41 @@ def _arguments(folder: Path, command: str, request: Request[Any], *, verbose: bo
     return ["--backend", request.backend.name, *switches, command, "--config", str(file)]
 
 
-def _pass_on(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
-    """Pass a signal on, also to processes that the launcher starts again meanwhile."""
-    threading.Thread(target=_tell, args=(folder, process, number), name="clm-signal", daemon=True).start()
+def _in_background(watch: Callable[..., None], *given: Any) -> None:
+    threading.Thread(target=watch, args=given, name="clm-launch", daemon=True).start()
+
+
+def _end_once_stopped(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """End a launcher that has no processes here, after a training was stopped: torchrun waits for those elsewhere.
+
+    They may be gone with their machine, and it would wait five minutes.
+    """
+    alone = 0.0
+    while process.poll() is None and alone < LONGEST_ALONE:
+        time.sleep(PAUSE)
+        is_over = _was_stopped(folder) and mailbox.first_process(folder) is None
+        alone = alone + PAUSE if is_over else 0.0
+    with suppress(ProcessLookupError):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _was_stopped(folder: Path) -> bool:
+    """Whether processes here have ended because the training was stopped, and not by a failure."""
+    if mailbox.take(mailbox.STOPPED, folder) is not None:
+        return True
+    left = mailbox.take(mailbox.ERROR, folder)
+    return left is not None and _is_of_stop(json.loads(left)["code"])
+
+
+def _is_of_stop(code: int) -> bool:
+    return code == ExitCode.STOPPED or code > 128
 
 
 def _tell(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
     """Tell one of the processes, which tells the others; where there is none yet, there is nothing to be saved.
 
+    It goes on while the launcher starts them again.
     A launcher that has none left may wait for those of another machine, and hear nothing: it is given some time.
     """
     told: set[int] = set()
@@ -132,13 +160,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _raise_failure(folder: Path, code: int) -> None:
     """Raise what the processes have left; on a machine where none of them leads, they may have left nothing."""
-    stopped = mailbox.take(mailbox.STOPPED, folder) if code == 0 else None
+    # A launcher may have been ended when the processes had.
+    stopped = mailbox.take(mailbox.STOPPED, folder) if code in (0, -signal.SIGKILL) else None
     if (left := mailbox.take(mailbox.ERROR, folder) or stopped) is not None:
         found = json.loads(left)
         if found["code"] > 128 and found["code"] != code and _is_of_signal(code):  # They ended because of that one.
             raise _killed(code)
         line = found["line"].removeprefix(f"{FAILED}: ").removeprefix(f"{NAME}: ")
-        if found["code"] == ExitCode.STOPPED or found["code"] > 128:
+        if _is_of_stop(found["code"]):
             raise StoppedError(line, signum=found["code"] - 128 if found["code"] > 128 else None)
         advised = found.get("advised", False)
         if found["code"] == ExitCode.CRASHED and _is_of_signal(code):  # It has lost the one that did.

@@ -64,6 +64,9 @@ def test_gpus_that_nobody_has_asked_for_are_mentioned(parallel, monkeypatch):
 def test_a_process_says_that_it_waits_for_others_unless_clm_has_started_them(monkeypatch, tmp_path):
     assert awaited(World(rank=1, size=2)).startswith("process 1 of 2, as the environment says")
     assert awaited(World(size=2, local=2)) is None
+    monkeypatch.setenv("LOCAL_RANK", "1")  # Another one on this machine says it.
+    assert awaited(World(rank=1, size=2)) is None
+    monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv(mailbox.VARIABLE, str(tmp_path))
     assert awaited(World(rank=1, size=2)) is None
 
@@ -105,6 +108,40 @@ def test_a_failure_from_before_the_processes_were_started_again_does_not_count(l
     (letters / mailbox.ERROR).write_text("{}")
     os.utime(letters / mailbox.ERROR, (0, 0))
     assert mailbox.first_to_fail({"line": "the cause"})
+
+
+def test_what_processes_left_is_removed_once_their_launcher_is_gone(monkeypatch, tmp_path):
+    monkeypatch.setattr(mailbox.tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    old, here, other = (tmp_path / f"clm-{os.getuid()}-{launcher}-failed" for launcher in (gone.pid, os.getpid(), "x"))
+    for path in (old, here, other):
+        path.touch()
+    assert mailbox.first_to_fail({"line": "the cause"})
+    assert not old.exists()
+    assert here.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize("left", [mailbox.STOPPED, mailbox.ERROR])
+def test_a_launcher_that_waits_for_other_machines_after_a_stop_is_ended(left, letters, monkeypatch):
+    monkeypatch.setattr(processes, "LONGEST_ALONE", 0.3)
+    waiting = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    mailbox.put(left, json.dumps({"code": 143, "line": "stopped by SIGTERM"}), letters)
+    processes._end_once_stopped(letters, waiting)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        processes._raise_failure(letters, waiting.wait(10))
+
+
+@pytest.mark.parametrize("why", ["a failure", "processes that are there"])
+def test_a_launcher_is_not_ended_for(why, letters, monkeypatch):
+    monkeypatch.setattr(processes, "LONGEST_ALONE", 0.3)
+    waiting = subprocess.Popen(["sleep", "2"], start_new_session=True)
+    mailbox.put(mailbox.ERROR, json.dumps({"code": 70 if why == "a failure" else 143, "line": "why"}), letters)
+    if why != "a failure":
+        mailbox.put(f"{mailbox.PROCESS}0", str(waiting.pid), letters)
+    processes._end_once_stopped(letters, waiting)
+    assert waiting.wait() == 0
 
 
 def test_what_stopped_as_asked_does_not_look_like_a_failure_to_a_launcher(letters):

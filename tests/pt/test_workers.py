@@ -1,6 +1,7 @@
 """What the environment says of the processes that work together, and the command that starts them."""
 
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 
 from clm_core.backend import ALONE, World
 from clm_core.errors import OptionError
+from clm_core.launch import mailbox
 from clm_pt.backend import PyTorchBackend
 from clm_pt.launch import code_of
 
@@ -129,6 +131,17 @@ def test_one_device_and_a_worker_need_no_launcher(environment, gpus):
     assert BACKEND.launcher("1", []) is None
     environment(**WORKER)
     assert BACKEND.launcher("2", []) is None
+
+
+@pytest.mark.parametrize(("left", "code"), [(None, 70), (mailbox.STOPPED, 0)])
+def test_a_machine_that_is_gone_is_a_failure_unless_the_workers_here_were_stopped(left, code, monkeypatch, tmp_path):
+    monkeypatch.setenv(mailbox.VARIABLE, str(tmp_path))
+    if left:
+        mailbox.put(left, "{}")
+    nobody = ["--rdzv-endpoint", "127.0.0.1:1", "--rdzv-conf", "is_host=0,read_timeout=1"]
+    launcher = BACKEND.launcher("2", ["--nnodes", "2", *nobody])
+    assert subprocess.run([*launcher, "-m", "clm_core"], timeout=90).returncode == code
+    assert ("--rdzv-endpoint names another" in (mailbox.take(mailbox.ERROR) or "")) == (code == 70)
 
 
 @pytest.mark.parametrize("first", [0, 1])
