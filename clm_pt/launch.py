@@ -12,9 +12,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 from torch.distributed.run import determine_local_world_size, get_args_parser, parse_min_max_nnodes, run
 
-from clm_core.errors import OptionError, first_line
+from clm_core.errors import LostProcessError, OptionError, first_line
 from clm_core.launch import mailbox
-from clm_core.screen.exit_codes import ExitCode
 
 LONGEST_SAVE = 3600
 """Seconds that workers have to save what they have, after a signal."""
@@ -43,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     except RendezvousConnectionError:
         return _disconnected()
     except Exception as error:  # Such as an argument that is none, or other machines that did not come.
-        mailbox.first_to_fail({"code": 2, "line": f"torchrun: {first_line(error)}"})
-        return 2
+        return mailbox.leave(OptionError(f"torchrun: {first_line(error)}"))
     return 0
 
 
@@ -77,9 +75,11 @@ def _disconnected() -> int:
     """
     if mailbox.take(mailbox.STOPPED) is not None:
         return 0
-    line = "the machine at which the processes meet does not answer: it has ended, or --rdzv-endpoint names another"
-    mailbox.first_to_fail({"code": ExitCode.CRASHED, "line": line})
-    return ExitCode.CRASHED
+    return mailbox.leave(
+        LostProcessError(
+            "the machine at which the processes meet does not answer: it has ended, or --rdzv-endpoint names another"
+        )
+    )
 
 
 def _parsed(arguments: Sequence[str]) -> Namespace:

@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from clm_core.errors import ClmError
+from clm_core.screen.exit_codes import code_of
+
 VARIABLE = "CLM_LAUNCH"
 """The environment variable with the folder, in the processes that clm started."""
 
@@ -72,6 +75,13 @@ def first_to_fail(error: dict[str, Any]) -> bool:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(error if place else {}, stream)
     return True
+
+
+def leave(error: ClmError) -> int:
+    """Leave an error that ended the processes, unless one of them has failed before; returns its exit code."""
+    code = code_of(error)
+    first_to_fail({"code": code, "line": str(error)})
+    return code
 
 
 def _remove_old(folder: Path) -> None:
