@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clm_core.config import OptimizationOptions
-from clm_core.optimizer.arrays import Array, Functions, mean_square, plain
+from clm_core.optimizer.arrays import Array, Functions, decayed, mean_square, plain
 
 ADDED = 1e-30
 """What is added to squared gradients."""
@@ -49,7 +49,7 @@ def adafactor(
         update = second**-0.5 * gradient
         state = {"v": second}
     size = mean_square(update, xp) ** 0.5
-    kept = parameter * (1.0 - learning_rate * config.weight_decay) if decays else parameter
+    kept = decayed(parameter, learning_rate, config) if decays else parameter
     return kept - learning_rate * (update / xp.maximum(size, xp.ones_like(size))), state
 
 

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from clm_core.config import OptimizationOptions
-from clm_core.optimizer.arrays import Array
+from clm_core.optimizer.arrays import Array, decayed
 
 
 def adamw(
@@ -33,7 +33,7 @@ def adamw(
         learning_rate = float(learning_rate)
     first = config.adam_beta1 * first + (1.0 - config.adam_beta1) * gradient
     second = config.adam_beta2 * second + (1.0 - config.adam_beta2) * gradient * gradient
-    kept = parameter * (1.0 - learning_rate * config.weight_decay) if decays else parameter
+    kept = decayed(parameter, learning_rate, config) if decays else parameter
     root = second**0.5 / corrections[1] ** 0.5 + config.adam_epsilon  # Epsilon is outside the root.
     return kept - learning_rate / corrections[0] * first / root, first, second
 

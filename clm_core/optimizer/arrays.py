@@ -2,6 +2,8 @@
 
 from typing import Any, TypeAlias
 
+from clm_core.config import OptimizationOptions
+
 Array: TypeAlias = Any
 """Of NumPy, JAX, PyTorch or another library."""
 
@@ -13,6 +15,11 @@ Functions: TypeAlias = Any
 def plain(number: Any) -> Any:
     """A number of Python for one of NumPy, which would turn all arrays into float64."""
     return float(number) if isinstance(number, float) else number
+
+
+def decayed(parameter: Array, learning_rate: Any, config: OptimizationOptions) -> Array:
+    """A parameter after its decay, which does not depend on its gradient (https://arxiv.org/abs/1711.05101)."""
+    return parameter * (1.0 - learning_rate * config.weight_decay)
 
 
 def mean_square(array: Array, xp: Functions) -> Array:

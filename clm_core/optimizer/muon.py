@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clm_core.config import OptimizationOptions
-from clm_core.optimizer.arrays import Array, Functions, mean_square, plain
+from clm_core.optimizer.arrays import Array, Functions, decayed, mean_square, plain
 
 MOMENTUM = 0.95
 
@@ -44,7 +44,7 @@ def muon(
     learning_rate = plain(learning_rate)
     momentum = MOMENTUM * state["momentum"] + (1.0 - MOMENTUM) * gradient
     update = orthogonal(MOMENTUM * momentum + (1.0 - MOMENTUM) * gradient, xp)  # Nesterov's.
-    kept = parameter * (1.0 - learning_rate * config.weight_decay) if decays else parameter
+    kept = decayed(parameter, learning_rate, config) if decays else parameter
     return kept - (learning_rate * (SIZE * math.sqrt(max(parameter.shape)))) * update, {"momentum": momentum}
 
 
