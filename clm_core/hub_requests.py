@@ -155,6 +155,28 @@ def bounded(seconds: float) -> Iterator[None]:
         install(usual)
 
 
+class _BoundedFactory:
+    """Wraps a client factory: adds a timeout to requests that have none."""
+
+    bounded = True
+
+    def __init__(self, usual: Callable[[], Any], seconds: float) -> None:
+        self.usual, self.seconds = usual, seconds
+
+    def __call__(self) -> Any:
+        client = self.usual()
+        if hasattr(client, "timeout"):  # httpx
+            client.timeout = self.seconds
+        else:  # requests
+            client.request = functools.partial(client.request, timeout=self.seconds)
+        return client
+
+
+def clean(text: str) -> str:
+    """A message of the client as one short line, without secrets."""
+    return " ".join(without_secrets(text).split())[:300]
+
+
 def _within(seconds: float, attempt: Callable[[], T]) -> T:
     """Call in a thread, so that code which cannot be interrupted, such as Xet's, delays neither the end nor Ctrl-C."""
     outcome: list[T] = []
@@ -174,23 +196,6 @@ def _within(seconds: float, attempt: Callable[[], T]) -> T:
     if not outcome:
         raise HubError(f"it did not finish within {seconds:.0f} s")
     return outcome[0]
-
-
-class _BoundedFactory:
-    """Wraps a client factory: adds a timeout to requests that have none."""
-
-    bounded = True
-
-    def __init__(self, usual: Callable[[], Any], seconds: float) -> None:
-        self.usual, self.seconds = usual, seconds
-
-    def __call__(self) -> Any:
-        client = self.usual()
-        if hasattr(client, "timeout"):  # httpx
-            client.timeout = self.seconds
-        else:  # requests
-            client.request = functools.partial(client.request, timeout=self.seconds)
-        return client
 
 
 def _number(name: str, default: float) -> float:
@@ -245,11 +250,6 @@ def _of_system(error: BaseException | None) -> OSError | None:
             found = error
         error = error.__cause__ or error.__context__
     return found
-
-
-def clean(text: str) -> str:
-    """A message of the client as one short line, without secrets."""
-    return " ".join(without_secrets(text).split())[:300]
 
 
 def _retry_after(headers: Any) -> float | None:

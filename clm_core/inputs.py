@@ -61,12 +61,6 @@ def check_undamaged(config: Any) -> None:
             )
 
 
-def _bases(names: Sequence[str | None]) -> list[str]:
-    """The folders of the models that adapters among these belong to."""
-    found = (find_adapter(name, "main") for name in names if name and Path(name).is_dir())
-    return [adapter.base for adapter in found if adapter]
-
-
 def announce(config: Any, progress: Progress) -> None:
     """Report what is loaded from the Hub, which may take a while."""
     names = [getattr(config, name, None) for name in NAMED]
@@ -115,30 +109,6 @@ def with_dtype(config: Using, model: Model, progress: Progress) -> Using:
     return replace(config, dtype=found)
 
 
-def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
-    """A model that is trained, or the base of an adapter that is."""
-    name = config.model_name_or_path
-    if model.adapter:
-        quoted = shlex.quote(str(name))
-        raise OptionError(
-            f"model_name_or_path {name} is an adapter of {model.name_or_path}: to train it further, resume its run "
-            f"(--resume-from-checkpoint {quoted} with more --max-steps or --num-train-epochs); to train the model that "
-            f"it makes, or another adapter of that, merge it first (clm merge-adapter {quoted} --output-dir DIR)"
-        )
-    revision = commit_of(str(name), model.revision) if config.lora_r else model.revision
-    adapter = new_adapter(config, name, revision, model.architecture)
-    if adapter is None:
-        return model
-    if resume_from and (saved := find_adapter(str(resume_from), "main")):
-        if Path(saved.base).resolve() != Path(adapter.base).resolve():
-            raise OptionError(
-                f"model_name_or_path {name}: the adapter in {resume_from} is one of {saved.base}: leave this option out"
-            )
-        check_base(saved)
-        adapter = replace(adapter, base_revision=saved.base_revision, base_files=saved.base_files)
-    return replace(model, adapter=adapter, revision=adapter.base_revision)
-
-
 def check_type(model: Model, backend: Backend) -> None:
     """Make sure, before any data is prepared, that a backend has a model for a configuration, and for its adapter.
 
@@ -166,14 +136,6 @@ def check_masks(prepared: Prepared, backend: Backend) -> None:
             f"completion_only_loss: backend {backend.name} trains on all tokens of {prepared.folder}, of which some do "
             "not count: prepare it with --no-completion-only-loss, or use another backend"
         )
-
-
-def _check_adapters(adapter: Adapter, backend: Backend) -> None:
-    if why := backend.unsupported.get(ADAPTERS):
-        way = f"; clm merge-adapter {shlex.quote(adapter.folder)} --output-dir DIR" if adapter.folder else ""
-        raise ModelError(f"backend {backend.name} does not support {ADAPTERS}: {why}{way}")
-    if missing := unmet(backend.needs_for_adapters):
-        raise BackendError(f"{ADAPTERS}: backend {backend.name} needs {', '.join(missing)}: {install_extra('lora')}")
 
 
 def prepared_for(
@@ -255,6 +217,44 @@ def open_whole(folder: Path) -> Prepared:
     if prepared.shard:
         raise DataError(f"{folder} is shard {prepared.shard} of the data: merge all shards with `clm prepare --merge`")
     return prepared
+
+
+def _bases(names: Sequence[str | None]) -> list[str]:
+    """The folders of the models that adapters among these belong to."""
+    found = (find_adapter(name, "main") for name in names if name and Path(name).is_dir())
+    return [adapter.base for adapter in found if adapter]
+
+
+def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
+    """A model that is trained, or the base of an adapter that is."""
+    name = config.model_name_or_path
+    if model.adapter:
+        quoted = shlex.quote(str(name))
+        raise OptionError(
+            f"model_name_or_path {name} is an adapter of {model.name_or_path}: to train it further, resume its run "
+            f"(--resume-from-checkpoint {quoted} with more --max-steps or --num-train-epochs); to train the model that "
+            f"it makes, or another adapter of that, merge it first (clm merge-adapter {quoted} --output-dir DIR)"
+        )
+    revision = commit_of(str(name), model.revision) if config.lora_r else model.revision
+    adapter = new_adapter(config, name, revision, model.architecture)
+    if adapter is None:
+        return model
+    if resume_from and (saved := find_adapter(str(resume_from), "main")):
+        if Path(saved.base).resolve() != Path(adapter.base).resolve():
+            raise OptionError(
+                f"model_name_or_path {name}: the adapter in {resume_from} is one of {saved.base}: leave this option out"
+            )
+        check_base(saved)
+        adapter = replace(adapter, base_revision=saved.base_revision, base_files=saved.base_files)
+    return replace(model, adapter=adapter, revision=adapter.base_revision)
+
+
+def _check_adapters(adapter: Adapter, backend: Backend) -> None:
+    if why := backend.unsupported.get(ADAPTERS):
+        way = f"; clm merge-adapter {shlex.quote(adapter.folder)} --output-dir DIR" if adapter.folder else ""
+        raise ModelError(f"backend {backend.name} does not support {ADAPTERS}: {why}{way}")
+    if missing := unmet(backend.needs_for_adapters):
+        raise BackendError(f"{ADAPTERS}: backend {backend.name} needs {', '.join(missing)}: {install_extra('lora')}")
 
 
 def _open_prepared(folder: Path, tokenizer: Any) -> Prepared:

@@ -90,42 +90,6 @@ def parsed(name: str, text: str | None) -> dict[str, Any]:
     return found
 
 
-def _hints(name: str) -> dict[str, Any]:
-    return get_type_hints(SCHEDULES[name], include_extras=True)
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    if text.lstrip().startswith("{"):  # As transformers' own command line takes it.
-        try:
-            return [(key, str(value)) for key, value in json.loads(text, object_pairs_hook=list)]
-        except (ValueError, TypeError, RecursionError):
-            raise ValueError("it is neither KEY=VALUE,... nor an object of JSON") from None
-    pairs = [[part.strip() for part in pair.partition("=")] for pair in text.split(",") if text.strip()]
-    if wrong := next((pair for pair in pairs if not all(pair)), None):
-        raise ValueError(f"{''.join(wrong)!r} is not of the form KEY=VALUE, with a comma between two")
-    return [(key, value) for key, _, value in pairs]
-
-
-def _converted(key: str, kind: Any, text: str) -> Any:
-    kind = next((one for one in get_args(kind) if one is not type(None)), kind) if _is_optional(kind) else kind
-    if get_origin(kind) is Literal:
-        if text not in get_args(kind):
-            raise ValueError(f"{key} is one of {', '.join(get_args(kind))}, not {text}")
-        return text
-    number, expected, check = get_args(kind)
-    try:
-        value = float(text)
-        if math.isfinite(value) and value == number(value) and check(value):
-            return number(value)
-    except ValueError:
-        pass
-    raise ValueError(f"{key} is {expected}, not {text}")
-
-
-def _is_optional(kind: Any) -> bool:
-    return type(None) in get_args(kind)
-
-
 def _schedule(function: Callable[..., Rates]) -> Callable[..., Rates]:
     SCHEDULES[function.__name__] = function
     return function
@@ -251,6 +215,42 @@ def warmup_stable_decay(
     ending = _chosen(decayed < num_decay_steps, _above(min_lr_ratio, falling), min_lr_ratio)
     staying = _chosen(decayed < 0, 1.0, ending)
     return extent.peak * _chosen(extent.after_warmup < 0, _above(min_lr_ratio, rising), staying)
+
+
+def _hints(name: str) -> dict[str, Any]:
+    return get_type_hints(SCHEDULES[name], include_extras=True)
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    if text.lstrip().startswith("{"):  # As transformers' own command line takes it.
+        try:
+            return [(key, str(value)) for key, value in json.loads(text, object_pairs_hook=list)]
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError("it is neither KEY=VALUE,... nor an object of JSON") from None
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in text.split(",") if text.strip()]
+    if wrong := next((pair for pair in pairs if not all(pair)), None):
+        raise ValueError(f"{''.join(wrong)!r} is not of the form KEY=VALUE, with a comma between two")
+    return [(key, value) for key, _, value in pairs]
+
+
+def _converted(key: str, kind: Any, text: str) -> Any:
+    kind = next((one for one in get_args(kind) if one is not type(None)), kind) if _is_optional(kind) else kind
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ValueError(f"{key} is one of {', '.join(get_args(kind))}, not {text}")
+        return text
+    number, expected, check = get_args(kind)
+    try:
+        value = float(text)
+        if math.isfinite(value) and value == number(value) and check(value):
+            return number(value)
+    except ValueError:
+        pass
+    raise ValueError(f"{key} is {expected}, not {text}")
+
+
+def _is_optional(kind: Any) -> bool:
+    return type(None) in get_args(kind)
 
 
 def _least(extent: Extent, rate: float | None, share: float | None) -> float:

@@ -164,15 +164,15 @@ def is_shared(name: str) -> bool:
     return name in WRITTEN - {ERROR_LOG} or _is_weights(name)
 
 
-def _is_weights(name: str) -> bool:
-    """Whether a file of this name has the weights of a model or an adapter, or lists the files that do."""
-    return name.startswith(("model", "adapter_model")) and ".safetensors" in Path(name).suffixes
-
-
 def files_of_model(folder: Path) -> list[Path]:
     """The files of a checkpoint that are the model's, its settings' and its tokenizer's: all that a run has of it."""
     own = {RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE}
     return [path for path in shared_files(folder) if path.name not in own]
+
+
+def _is_weights(name: str) -> bool:
+    """Whether a file of this name has the weights of a model or an adapter, or lists the files that do."""
+    return name.startswith(("model", "adapter_model")) and ".safetensors" in Path(name).suffixes
 
 
 def _is_of_model(name: str) -> bool:

@@ -58,36 +58,6 @@ def of_training(config: TrainConfig, result: TrainingResult, completion: Generat
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
 
 
-def _memory(result: TrainingResult) -> str:
-    used = f", {result.mfu:.0%} of the peak" if result.mfu else ""
-    return used + (f", with {size(result.peak_memory_bytes)} of memory" if result.peak_memory_bytes else "")
-
-
-def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:
-    """What ended the training before its last step, and which checkpoint was the best."""
-    if result.stopped_by == "early_stopping":
-        by = f" by more than {config.early_stopping_threshold:g}" if config.early_stopping_threshold else ""
-        patience = config.early_stopping_patience
-        in_a_row = "the last evaluation was" if patience == 1 else f"{patience} evaluations in a row were"
-        yield f"ended       early: {in_a_row} not better{by} than the best before"
-    if result.stopped_by == "time":
-        again = f"clm --backend {result.backend} train --resume-from-checkpoint {shlex.quote(str(result.output_dir))}"
-        yield f"ended       by --max-train-time {config.max_train_time}; to go on: {again}"
-    if best := result.best:
-        figure = f"{best['metric'].replace('_', ' ')} {best['value']:.4f}"
-        of_run = ", whose model the run has" if config.load_best_model_at_end else ""
-        yield f"best        {PREFIX}{best['step']}, with {figure}{of_run}"
-
-
-def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
-    checkpoints = len(list_complete(result.output_dir))
-    return [
-        *("adapter" if config.lora_r else "model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
-        *([LOGS] if config.report_to == "tensorboard" else []),
-        *([with_noun(checkpoints, "checkpoint")] if checkpoints else []),
-    ]
-
-
 def of_publication(done: Publication) -> list[str]:
     """The outcome of an upload; the last line is the command that continues it, if it is not complete."""
     at = done.repository if done.revision == "main" else f"{done.repository}, branch {done.revision}"
@@ -142,12 +112,6 @@ def of_preparation(config: PrepareConfig, result: PreparationResult, backend: st
     return "\n".join([*lines, *(of_publication(result.hub) if result.hub else [])])
 
 
-def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
-    """The block size for the training suggested next: as given, or the largest that every split has a block of."""
-    tokens = [counts["tokens_kept"] + counts["tokens_dropped"] for counts in ledger["splits"].values()]
-    return config.block_size if min(tokens) >= config.block_size else max(2, min(tokens))
-
-
 def of_inspection(result: InspectionResult) -> str:
     """The summary of prepared data."""
     tokenizer = f"tokenizer {result.tokenizer_name or '?'}, by {result.engine}, {np.dtype(result.dtype).name}"
@@ -159,6 +123,58 @@ def of_inspection(result: InspectionResult) -> str:
     for split, counts in result.ledger["splits"].items():
         lines += _split_lines(split, counts, result.document_lengths[split], result.ledger["block_size"])
     return "\n".join(lines + (_block_lines(result.block) if result.block else []))
+
+
+def of_verification(result: VerificationResult) -> str:
+    """Which parts are as they were written, and what to do about those that are not."""
+    lines = [line for part in result.parts for line in _part_lines(part)]
+    if result.earlier:
+        lines[0] = (
+            f"unfinished  {result.folder}: the training has made no step, and the run that it was to replace waits in "
+            f"{result.earlier}"
+        )
+    return "\n".join([*lines, *_way_out(result)])
+
+
+def on_sample(config: Any) -> bool:
+    """Whether no data is named, so that it is the built-in sample."""
+    return not any(getattr(config, name, None) for name in resolve.DATA)
+
+
+def _memory(result: TrainingResult) -> str:
+    used = f", {result.mfu:.0%} of the peak" if result.mfu else ""
+    return used + (f", with {size(result.peak_memory_bytes)} of memory" if result.peak_memory_bytes else "")
+
+
+def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:
+    """What ended the training before its last step, and which checkpoint was the best."""
+    if result.stopped_by == "early_stopping":
+        by = f" by more than {config.early_stopping_threshold:g}" if config.early_stopping_threshold else ""
+        patience = config.early_stopping_patience
+        in_a_row = "the last evaluation was" if patience == 1 else f"{patience} evaluations in a row were"
+        yield f"ended       early: {in_a_row} not better{by} than the best before"
+    if result.stopped_by == "time":
+        again = f"clm --backend {result.backend} train --resume-from-checkpoint {shlex.quote(str(result.output_dir))}"
+        yield f"ended       by --max-train-time {config.max_train_time}; to go on: {again}"
+    if best := result.best:
+        figure = f"{best['metric'].replace('_', ' ')} {best['value']:.4f}"
+        of_run = ", whose model the run has" if config.load_best_model_at_end else ""
+        yield f"best        {PREFIX}{best['step']}, with {figure}{of_run}"
+
+
+def _written(config: TrainConfig, result: TrainingResult) -> list[str]:
+    checkpoints = len(list_complete(result.output_dir))
+    return [
+        *("adapter" if config.lora_r else "model", "tokenizer", RUN_FILE, RESULTS_FILE, HISTORY_FILE),
+        *([LOGS] if config.report_to == "tensorboard" else []),
+        *([with_noun(checkpoints, "checkpoint")] if checkpoints else []),
+    ]
+
+
+def _block_size(config: PrepareConfig, ledger: dict[str, Any]) -> int:
+    """The block size for the training suggested next: as given, or the largest that every split has a block of."""
+    tokens = [counts["tokens_kept"] + counts["tokens_dropped"] for counts in ledger["splits"].values()]
+    return config.block_size if min(tokens) >= config.block_size else max(2, min(tokens))
 
 
 def _options(options: dict[str, Any]) -> Iterator[str]:
@@ -209,17 +225,6 @@ def _block_lines(block: dict[str, Any]) -> list[str]:
     return lines
 
 
-def of_verification(result: VerificationResult) -> str:
-    """Which parts are as they were written, and what to do about those that are not."""
-    lines = [line for part in result.parts for line in _part_lines(part)]
-    if result.earlier:
-        lines[0] = (
-            f"unfinished  {result.folder}: the training has made no step, and the run that it was to replace waits in "
-            f"{result.earlier}"
-        )
-    return "\n".join([*lines, *_way_out(result)])
-
-
 def _part_lines(part: VerifiedPart) -> list[str]:
     if part.faults:
         return [f"damaged     {part.folder}: {part.faults[0]}", *(f"            {fault}" for fault in part.faults[1:])]
@@ -253,11 +258,6 @@ def _resuming(result: VerificationResult) -> str:
     folders = [folder for folder in (result.folder, result.earlier) if folder]
     writers = [backend_of(path) for folder in folders for path in list_complete(folder)]
     return f"{command_with(*writers[-1:])} train --resume-from-checkpoint {shlex.quote(str(result.folder))}"
-
-
-def on_sample(config: Any) -> bool:
-    """Whether no data is named, so that it is the built-in sample."""
-    return not any(getattr(config, name, None) for name in resolve.DATA)
 
 
 def _not_scored(result: TrainingResult) -> list[str]:

@@ -92,6 +92,27 @@ def without_dropout(architecture: Any) -> dict[str, float]:
     return found
 
 
+def differences(folder: Path, names: list[str], records: list[dict[str, Any]], factor: float) -> Iterator[Difference]:
+    """All that can be compared, in the order of the steps."""
+    pairs = {one["step"]: (one, other) for one, other in zip(*(side["steps"] for side in records), strict=True)}
+    scores = [{score["step"]: score["loss"] for score in record["evaluations"]} for record in records]
+    for step in range(len(pairs) + 1):
+        if step:
+            one, other = pairs[step]
+            yield _of_numbers(LOSS, step, one["loss"], other["loss"], factor)
+            norms = one["grad_norm"], other["grad_norm"]
+            if None not in norms:
+                yield _of_numbers(GRADIENT, step, *norms, factor)
+        checkpoints = [folder / name / f"checkpoint-{step}" for name in names]
+        if all(path.is_dir() for path in checkpoints):
+            yield _of_weights(step, _weights(checkpoints[0]), _weights(checkpoints[1]), factor)
+        files = [folder / name / f"logits-{step}.npy" for name in names]
+        if all(path.is_file() for path in files):
+            yield _of_logits(step, np.load(files[0]), np.load(files[1]), factor)
+        if all(step in score for score in scores):
+            yield _of_numbers(EVALUATION, step, scores[0][step], scores[1][step], factor)
+
+
 @contextmanager
 def _folder(config: ParityConfig) -> Iterator[Path]:
     """The output folder, or a temporary one."""
@@ -192,27 +213,6 @@ def _check_versions(names: list[str], records: list[dict[str, Any]]) -> None:
     if len(set(found)) > 1:
         both = " and ".join(f"{name} {version}" for name, version in zip(names, found, strict=True))
         raise BackendError(f"the interpreters have different versions of clm ({both}): install the same version")
-
-
-def differences(folder: Path, names: list[str], records: list[dict[str, Any]], factor: float) -> Iterator[Difference]:
-    """All that can be compared, in the order of the steps."""
-    pairs = {one["step"]: (one, other) for one, other in zip(*(side["steps"] for side in records), strict=True)}
-    scores = [{score["step"]: score["loss"] for score in record["evaluations"]} for record in records]
-    for step in range(len(pairs) + 1):
-        if step:
-            one, other = pairs[step]
-            yield _of_numbers(LOSS, step, one["loss"], other["loss"], factor)
-            norms = one["grad_norm"], other["grad_norm"]
-            if None not in norms:
-                yield _of_numbers(GRADIENT, step, *norms, factor)
-        checkpoints = [folder / name / f"checkpoint-{step}" for name in names]
-        if all(path.is_dir() for path in checkpoints):
-            yield _of_weights(step, _weights(checkpoints[0]), _weights(checkpoints[1]), factor)
-        files = [folder / name / f"logits-{step}.npy" for name in names]
-        if all(path.is_file() for path in files):
-            yield _of_logits(step, np.load(files[0]), np.load(files[1]), factor)
-        if all(step in score for score in scores):
-            yield _of_numbers(EVALUATION, step, scores[0][step], scores[1][step], factor)
 
 
 def _of_numbers(quantity: str, step: int, one: float, other: float, factor: float) -> Difference:

@@ -65,11 +65,6 @@ def main(argv: Sequence[str]) -> int:
     return ExitCode.DONE
 
 
-def _lines() -> TextIO:
-    """Standard output for the progress, which is the only thing that goes there."""
-    return os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
-
-
 def run(backend: Backend, folder: Path, progress: Progress) -> None:
     """Write the first weights, if there are none yet, train from them, and write what is compared."""
     request = resolve.parity_side(backend, file=folder / REQUEST)
@@ -94,6 +89,11 @@ def train_config(config: ParityConfig) -> TrainConfig:
     # A file may have the tokens of its training; how many steps are compared is the command's.
     length = {"max_trained_tokens": None} if config.max_steps > 0 else {}
     return TrainConfig(**{**shared, **saving, **length, "eval_strategy": "epoch"})
+
+
+def _lines() -> TextIO:
+    """Standard output for the progress, which is the only thing that goes there."""
+    return os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 class _Recorder:

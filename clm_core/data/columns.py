@@ -124,6 +124,17 @@ def has_column(row: dict[str, Any], column: str) -> bool:
     return column in set(_nested(row))
 
 
+def encodable(text: str | None, place: str) -> str | None:
+    """The text, unless it has half a surrogate pair: JSON can escape one half without the other."""
+    if text and not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(text[error.start]):04x}"
+            raise DataError(f"{place}: {half} is half of a surrogate pair, not a character") from None
+    return text
+
+
 def _arrow_cells(table: Any, column: str) -> Iterator[Any]:
     import pyarrow
     import pyarrow.compute
@@ -161,17 +172,6 @@ def _until_columns(rows: Iterable[tuple[int, Any]], columns: Iterable[str]) -> I
         missing -= set(_nested(row))
         if not missing:
             return
-
-
-def encodable(text: str | None, place: str) -> str | None:
-    """The text, unless it has half a surrogate pair: JSON can escape one half without the other."""
-    if text and not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = f"\\u{ord(text[error.start]):04x}"
-            raise DataError(f"{place}: {half} is half of a surrogate pair, not a character") from None
-    return text
 
 
 def _cell(row: Any, column: str) -> Any:

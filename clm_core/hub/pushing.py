@@ -147,6 +147,16 @@ def data_publisher(config: PrepareConfig, progress: Progress) -> Callable[[Prepa
     return lambda prepared: push_data(prepared, wanted, progress)
 
 
+def name_of(folder: Path) -> str:
+    """The default name of a repository: that of the folder."""
+    return folder.resolve().name
+
+
+def command_for(folder: Path) -> str:
+    """The command that uploads it."""
+    return f"clm push {shlex.quote(str(folder))}"
+
+
 def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:
     """Store where to publish prepared data, for `clm push`."""
     names = {name: value for name, value in asdict(wanted).items() if value is not None}
@@ -166,16 +176,6 @@ def _with_names_of(folder: Path, config: PushConfig) -> PushConfig:
         return replace(config, **{name: value for name, value in kept.items() if getattr(config, name) is None})
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise OutputError(f"{file} is damaged ({error}): remove it, and give --hub-dataset-id") from None
-
-
-def name_of(folder: Path) -> str:
-    """The default name of a repository: that of the folder."""
-    return folder.resolve().name
-
-
-def command_for(folder: Path) -> str:
-    """The command that uploads it."""
-    return f"clm push {shlex.quote(str(folder))}"
 
 
 def _write_outcome(run: Path, results: Record, publication: Publication) -> None:

@@ -205,6 +205,12 @@ def installed() -> int:
     return Version(transformers.__version__).major
 
 
+def named_type(parameters: Fields) -> Fields:
+    """Parameters whose type is called `rope_type`, and is there."""
+    rest = {name: value for name, value in parameters.items() if name not in ("rope_type", "type")}
+    return {"rope_type": parameters.get("rope_type", parameters.get("type", "default")), **rest}
+
+
 def _is_part(value: Any) -> bool:
     return isinstance(value, dict) and "model_type" in value
 
@@ -264,12 +270,6 @@ def _by_layer(kind: str, parameters: Fields, layers: Any) -> tuple[Fields, Field
     if other := next((name for name, value in used.items() if value != full), None):
         raise _lacking(kind, f"rope_parameters {_short(used[other])} for {other} beside {_short(full)} for others")
     return full, sliding
-
-
-def named_type(parameters: Fields) -> Fields:
-    """Parameters whose type is called `rope_type`, and is there."""
-    rest = {name: value for name, value in parameters.items() if name not in ("rope_type", "type")}
-    return {"rope_type": parameters.get("rope_type", parameters.get("type", "default")), **rest}
 
 
 def _scaling(fields: Fields, kind: str, rope: Rope, full: Fields) -> Fields | None:

@@ -56,11 +56,6 @@ class Layers:
         return Layers(base=change(self.base), file=change(self.file), given=change(self.given))
 
 
-def _is_empty(value: Any) -> bool:
-    """Whether a value is none, also as the text that says so."""
-    return value in EMPTY or (isinstance(value, str) and value.lower() in NONE)
-
-
 def own(layer: Layer) -> Layer:
     """The options of a layer that are for every backend."""
     return {name: given for name, given in layer.items() if "." not in name}
@@ -86,3 +81,8 @@ def without(layer: Layer, names: Iterable[str]) -> Layer:
     """The options of other names."""
     unwanted = set(names)
     return {name: given for name, given in layer.items() if name not in unwanted}
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is none, also as the text that says so."""
+    return value in EMPTY or (isinstance(value, str) and value.lower() in NONE)

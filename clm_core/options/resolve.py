@@ -151,6 +151,23 @@ def parity_side(backend: Backend, *, file: Path) -> Request[ParityConfig]:
     return Request(config=config, backend=backend, backend_options=_own_options(layers, backend))
 
 
+def inspection(given: Layer) -> InspectConfig:
+    """What to show of prepared data."""
+    config = options.build(InspectConfig, [given])
+    check_effects(config, given)
+    return config
+
+
+def merging(given: Layer) -> MergeConfig:
+    """The options of a merge."""
+    return options.build(MergeConfig, [given])
+
+
+def publication(given: Layer) -> PushConfig:
+    """The options of an upload."""
+    return options.build(PushConfig, [given])
+
+
 def _two(names: Sequence[str], pythons: Mapping[str, str]) -> tuple[Backend, Backend]:
     """The backends of these names, or the two that come first, or the only two that can be compared."""
     if not names:
@@ -193,23 +210,6 @@ def _joining(layers: Layers) -> PrepareConfig:
     if clash := [value.place for value in without(layers.given, used).values() if value.value not in EMPTY]:
         raise OptionError(f"{', '.join(clash)}: merge takes shards that are prepared already, leave it out")
     return _build(PrepareConfig, layers.each(lambda layer: only(layer, used)))
-
-
-def inspection(given: Layer) -> InspectConfig:
-    """What to show of prepared data."""
-    config = options.build(InspectConfig, [given])
-    check_effects(config, given)
-    return config
-
-
-def merging(given: Layer) -> MergeConfig:
-    """The options of a merge."""
-    return options.build(MergeConfig, [given])
-
-
-def publication(given: Layer) -> PushConfig:
-    """The options of an upload."""
-    return options.build(PushConfig, [given])
 
 
 def _read(file: str | Path | None, cls: type) -> Layer:

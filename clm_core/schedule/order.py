@@ -42,14 +42,6 @@ def rows_in(blocks: int, *, seed: int, epoch: int) -> Callable[[int, int], Rows]
     return lambda start, stop: order[start:stop]
 
 
-@lru_cache(maxsize=1)
-def _sorted(blocks: int, seed: int, epoch: int) -> Rows:
-    """The order of the current epoch: one for all devices of a process, and so not to be written to."""
-    order = epoch_order(blocks, seed=seed, epoch=epoch)
-    order.flags.writeable = False
-    return order
-
-
 @dataclass(frozen=True)
 class Feistel:
     """A permutation of `range(blocks)` that takes no memory: any part of it is computed as fast as any other.
@@ -87,6 +79,14 @@ class Feistel:
             high = high ^ (_drawn(low, one) & to_high)
             low = low ^ (_drawn(high, other) & to_low)
         return (high << width) | low
+
+
+@lru_cache(maxsize=1)
+def _sorted(blocks: int, seed: int, epoch: int) -> Rows:
+    """The order of the current epoch: one for all devices of a process, and so not to be written to."""
+    order = epoch_order(blocks, seed=seed, epoch=epoch)
+    order.flags.writeable = False
+    return order
 
 
 def _drawn(numbers: Keys, key: int) -> Keys:

@@ -73,6 +73,21 @@ def opened_anywhere(file: File) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, copy)
 
 
+def check_regular(file: Path, option: str) -> None:
+    """Make sure that a file can be read more than once, and ends.
+
+    Raises:
+        DataError: it is a pipe or a device.
+    """
+    mode = os.stat(file).st_mode  # noqa: PTH116
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return
+    what = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+    raise DataError(
+        f"{option}: {file} is a {what}, not a file: the data is read more than once, so write it to a file first"
+    )
+
+
 @contextmanager
 def _explained(file: File) -> Iterator[None]:
     try:
@@ -89,18 +104,3 @@ def _explained(file: File) -> Iterator[None]:
 
 def _damaged(file: File, error: Exception) -> DataError:
     return DataError(f"{file}: the {packing(file)} data is truncated or damaged: {error}")
-
-
-def check_regular(file: Path, option: str) -> None:
-    """Make sure that a file can be read more than once, and ends.
-
-    Raises:
-        DataError: it is a pipe or a device.
-    """
-    mode = os.stat(file).st_mode  # noqa: PTH116
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return
-    what = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
-    raise DataError(
-        f"{option}: {file} is a {what}, not a file: the data is read more than once, so write it to a file first"
-    )
