@@ -12,7 +12,6 @@ NOUNS = {"blocks", "bytes", "checkpoints", "devices", "documents", "embeddings",
 NOUNS |= {"layers", "positions", "processes", "rows", "shards", "steps", "tensors", "tokens", "values"}
 
 NOT_ONE = {
-    "clm_core.checkpoints": {"blocks", "steps"},
     "clm_core.data.routing": {"documents"},
     "clm_core.launch.devices": {"processes", "GPUs"},
     "clm_core.options.effects": {"steps"},
