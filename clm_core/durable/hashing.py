@@ -57,7 +57,8 @@ def hashed_while_written(file: Path) -> Iterator["HashedFile"]:
 def hashed_beside(folder: Path) -> Iterator[None]:
     """Hash and sync the files that are in a folder, which do not change any more, while the block writes another.
 
-    What cannot be read or synced is left to whoever asks for its SHA-256, or syncs it, afterwards.
+    Raises:
+        OSError: one cannot be read or synced. The system says only once that a disk failed: it is said here, or lost.
     """
 
     def take(file: Path) -> None:
@@ -65,10 +66,10 @@ def hashed_beside(folder: Path) -> Iterator[None]:
         _taken[file] = (state, sha256(file))
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for file in files_in(folder):
-            threads.submit(sync_file, file)
-            threads.submit(take, file)
+        begun = [threads.submit(do, file) for file in files_in(folder) for do in (sync_file, take)]
         yield
+        for each in begun:
+            each.result()
 
 
 class HashedFile:
