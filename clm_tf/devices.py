@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -86,14 +87,20 @@ def strategy_of(world: World, stop: Stop | None = None) -> tf.distribute.Strateg
         return tf.distribute.get_strategy()
     gpus = tf.config.list_physical_devices("GPU")
     if world.is_one_process:
-        kind = "GPU" if gpus else _split_processor(world.local)
-        return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(world.local)])
+        return _mirrored("GPU" if gpus else _split_processor(world.local), world.local)
     if gpus:
         tf.config.set_visible_devices(gpus[: world.local], "GPU")
     _meet(world, stop or Stop())
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     _take_back(signal.SIGTERM)
     return strategy
+
+
+@functools.cache  # A second one would count its exchanges from the start, and take answers to the first one's.
+def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
 
 
 def _meet(world: World, stop: Stop) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,15 @@ from clm_core.backend.adapter import Adapter
 from clm_core.backend.blocks import Blocks
 from clm_core.backend.events import Evaluated, Report, Score
 from clm_core.backend.world import ALONE, World
-from clm_core.config import EvaluationOptions, OptimizationOptions, PartsOptions, SamplingOptions, TrainConfig
+from clm_core.config import (
+    AdapterOptions,
+    EvaluationOptions,
+    OptimizationOptions,
+    PartsOptions,
+    RunOptions,
+    SamplingOptions,
+    TrainConfig,
+)
 from clm_core.marker import step_of
 from clm_core.stopping import EvaluationAbandonedError, Stop
 
@@ -25,6 +33,11 @@ if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait f
 
 Logits: TypeAlias = "npt.NDArray[np.float32]"
 """The score of every token of the vocabulary after each token of some blocks: (blocks, block_size, vocabulary)."""
+
+
+OF_ONE = {"check_disk", "logging_steps", "output_dir", "overwrite_output_dir", "report_to", "resume_from_checkpoint"}
+OF_ONE |= {"save_total_limit"}
+"""Options that only the process that leads goes by, or that name a place which a machine may have elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +94,8 @@ class TrainingJob:
     backend: str = ""
     """The name of the backend that trains, which its checkpoints say."""
     world: World = ALONE
+    in_common: Mapping[str, str] = field(default_factory=dict)
+    """What several processes must have in common besides what this says: the weights, and what they are scored on."""
     add_to_checkpoint: Callable[[Path], None] = lambda folder: None
     """Writes what the core keeps in a checkpoint; `clm_core.checkpoints.writing` calls it."""
     stop: Stop = field(default_factory=Stop)
@@ -129,11 +144,12 @@ class TrainingJob:
 
     def identity(self) -> dict[str, str]:
         """What all processes that train together must have in common: short texts, by the name of what they are."""
-        groups = (OptimizationOptions, PartsOptions, EvaluationOptions)
+        groups = (OptimizationOptions, PartsOptions, EvaluationOptions, AdapterOptions, RunOptions)
         options = {name: value for group in groups for name, value in _values(group, self.config).items()}
+        options = {name: value for name, value in options.items() if name not in OF_ONE}
         own = {f"{self.backend} {name}": value for name, value in _values(type(self.options), self.options).items()}
         rest = {"first step": self.first_step, "model": _digest(self.model)}
-        found = {**options, **own, **asdict(self.schedule), **rest}
+        found = {**asdict(self.schedule), **options, **own, **rest, **self.in_common}
         return {name: str(value) for name, value in found.items()}
 
     def saves_at(self, step: int) -> bool:
@@ -152,12 +168,15 @@ class EvaluationJob:
     data: str = ""
     """SHA-256 of the tokens that the blocks are cut from."""
     world: World = ALONE
+    in_common: Mapping[str, str] = field(default_factory=dict)
+    """As of a `TrainingJob`."""
     stop: Stop = field(default_factory=Stop)
 
     def identity(self) -> dict[str, str]:
         """What all processes that score together must have in common: short texts, by the name of what they are."""
         found = {"blocks": self.blocks.shape, "data": self.data, "model": _digest(self.model)}
-        return {name: str(value) for name, value in {**_values(EvaluationOptions, self.config), **found}.items()}
+        options = _values(EvaluationOptions, self.config)
+        return {name: str(value) for name, value in {**options, **found, **self.in_common}.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

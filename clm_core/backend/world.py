@@ -49,9 +49,11 @@ def check_same(identities: Sequence[Mapping[str, str]]) -> None:
     """
     first = identities[0]
     for number, other in enumerate(identities):
-        for name in sorted(first.keys() | other.keys()):
+        # What one clm has and another has not follows from their versions.
+        for name in sorted(first.keys() | other.keys(), key=lambda name: (not name.startswith("version"), name)):
             if first.get(name) != other.get(name):
+                here, there = (each.get(name, "nothing") for each in (other, first))
                 raise OptionError(
-                    f"process {number} differs from process 0 in {name}, {other.get(name)} in place of "
-                    f"{first.get(name)}: start all processes with the same options, and on the same data"
+                    f"process {number} differs from process 0 in {name}, {here} in place of {there}: start all "
+                    "processes with the same options, on the same data and the same model, by the same clm"
                 )

@@ -32,8 +32,8 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
         if record.get(key) != value and key == "order":
             raise ModelError(
                 f"{checkpoint} was written by an earlier clm, which ordered {with_noun(schedule.blocks, 'block')} "
-                "differently: resume with that version, or start a new training from its weights with --model-name-or-path "
-                f"{shlex.quote(str(checkpoint))}"
+                "differently: resume with that version, or start a new training from its weights with "
+                f"--model-name-or-path {shlex.quote(str(checkpoint))}"
             )
         if record.get(key) != value:
             raise ModelError(

@@ -29,6 +29,7 @@ from clm_core.options import resolve
 from clm_core.options.resolve import Request
 from clm_core.results import EvaluationResult
 from clm_core.runs import output
+from clm_core.runs.agreement import in_common
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
 
@@ -110,7 +111,10 @@ def _scored(request: Request[EvaluateConfig], progress: Progress, world: World) 
                 bar.advance(event.blocks)
 
         data = prepared.manifest.splits[VALIDATION].content
-        job = EvaluationJob(model=model, blocks=blocks, config=config, report=report, data=data, world=world)
+        both = in_common(model, {}, world)
+        job = EvaluationJob(
+            model=model, blocks=blocks, config=config, report=report, data=data, world=world, in_common=both
+        )
         score = backend.evaluate(job)
     return EvaluationResult(
         backend=backend.name,

@@ -6,6 +6,7 @@ import functools
 import signal
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from clm_core import checkpoints
@@ -26,6 +27,7 @@ from clm_core.record import LOGS, RESULTS_FILE, RUN_FILE, write_results
 from clm_core.results import TrainingResult, versions
 from clm_core.runs import output, run_file
 from clm_core.runs.advice import Advice
+from clm_core.runs.agreement import in_common
 from clm_core.runs.best import Best, bring, checkpoint_of, take_model
 from clm_core.runs.curves import CurveWriter
 from clm_core.runs.fitting import train_in_memory
@@ -182,7 +184,7 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
 
     train = plan.blocks(TRAIN)
     assert train is not None
-    return TrainingJob(
+    job = TrainingJob(
         model=plan.model,
         train=train,
         validation=plan.blocks(VALIDATION),
@@ -201,6 +203,8 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
         evaluation_due=recorder.evaluation_due,
         world=plan.world,
     )
+    content = "" if job.validation is None else plan.prepared.manifest.splits[VALIDATION].content
+    return replace(job, in_common=in_common(job.source, {"validation data": content}, plan.world))
 
 
 def _result(plan: Plan, recorder: Recorder, folder: Path) -> TrainingResult:

@@ -19,7 +19,8 @@ from clm_core.installation import install_extra
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import shown
-from clm_core.options.resolve import DATA, Request
+from clm_core.options.layers import DATA
+from clm_core.options.resolve import Request
 from clm_core.runs import output, run_file
 from clm_core.runs.changes import OF_STEPS, lines, without_effect
 from clm_core.runs.disk import check_room

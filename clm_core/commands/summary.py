@@ -13,7 +13,8 @@ from clm_core.data.manifest import AGAIN, documents_read
 from clm_core.durable.disk_errors import shown as size
 from clm_core.hub.pushing import command_for
 from clm_core.marker import PREFIX
-from clm_core.options import resolve, shown
+from clm_core.options import shown
+from clm_core.options.layers import DATA
 from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE
 from clm_core.registry import command_with
 from clm_core.results import (
@@ -138,7 +139,7 @@ def of_verification(result: VerificationResult) -> str:
 
 def on_sample(config: Any) -> bool:
     """Whether no data is named, so that it is the built-in sample."""
-    return not any(getattr(config, name, None) for name in resolve.DATA)
+    return not any(getattr(config, name, None) for name in DATA)
 
 
 def _memory(result: TrainingResult) -> str:

@@ -12,7 +12,7 @@ from clm_core.data.manifest import documents_read
 from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
 from clm_core.options import list_options, shown, to_flags
-from clm_core.options.resolve import DATA
+from clm_core.options.layers import DATA
 from clm_core.record import ADAPTER, CARD, CURVE, Record, read_configuration, read_options, read_results
 from clm_core.registry import list_backends
 from clm_core.runs.plot import draw_losses

@@ -36,6 +36,9 @@ OF_NUMPY |= {"U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8
 SHOWN = 5
 """Tensors that an error names."""
 
+SAMPLED = 1024
+"""Bytes of a tensor that tell it from another."""
+
 
 class StoredWeights:
     """The tensors of weight files by name, each read when it is asked for.
@@ -114,6 +117,17 @@ class StoredWeights:
     def as_written(self, name: str) -> npt.NDArray[Any]:
         """The same, and never grown."""
         return self._read(name)
+
+    def sample(self) -> bytes:
+        """The beginning of each tensor as it is in the files, which says which model this is without reading it all."""
+        found = bytearray()
+        for name in sorted(self):
+            (file, start), count = self._where[name], math.prod(self._written[name])
+            with _readable(self._model, file), file.open("rb") as content:
+                content.seek(start)
+                found += f"{name} {self.types[name]} {self._written[name]}".encode()
+                found += content.read(min(count, SAMPLED))  # A number has a byte at least.
+        return bytes(found)
 
     def _read(self, name: str) -> npt.NDArray[Any]:
         (file, start), kind = self._where[name], self.types[name]

@@ -6,6 +6,9 @@ from typing import Any
 
 from clm_core.options.given import NONE, Given, Layer
 
+DATA = ("dataset_name", "train_file", "validation_file", "prepared")
+"""The options that say where the text is."""
+
 EMPTY: tuple[Any, ...] = (None, (), [])
 """Values of an argument that count as not given."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from clm_core import checkpoints, options
+from clm_core import options
 from clm_core.backend import Backend
 from clm_core.config import (
     COLUMNS,
@@ -30,9 +30,9 @@ from clm_core.errors import OptionError
 from clm_core.options import Given, Layer
 from clm_core.options.effects import check_effects
 from clm_core.options.given import PYTHON
-from clm_core.options.layers import EMPTY, Layers, only, own, sections, without
+from clm_core.options.layers import DATA, EMPTY, Layers, only, own, sections, without
 from clm_core.options.recipes import find_recipe
-from clm_core.record import RUN_FILE, earlier_run
+from clm_core.options.recorded import of_resumed, of_run
 from clm_core.registry import Status, get_backend, list_backends
 
 Config = TypeVar("Config")
@@ -40,7 +40,6 @@ Config = TypeVar("Config")
 AUTO = "auto"
 """The value of `resume_from_checkpoint` that resumes the run in output_dir if there is one, and starts it if not."""
 
-DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 MODEL = ("model_name_or_path", "config_name", "model_type")
 
 NOT_DROPPED = {"dtype": "--dtype float32", "gradient_checkpointing": "--no-gradient-checkpointing"}
@@ -75,7 +74,7 @@ def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Requ
     layers = _prepared_wins(Layers(file=_read(file, TrainConfig), given=given))
     resumed = layers.value("resume_from_checkpoint")
     named = resumed and resumed.value != AUTO
-    base = _resumed(resumed, layers) if resumed and named else _base(layers, TrainConfig)
+    base = of_resumed(resumed, layers) if resumed and named else _base(layers, TrainConfig)
     return _request(TrainConfig, replace(layers, base=base), backend)
 
 
@@ -83,7 +82,7 @@ def evaluation(given: Layer, *, file: str | Path | None, backend: Backend) -> Re
     """The request for an evaluation: on the data of the run, if a run is evaluated and no other data is named."""
     layers = _prepared_wins(Layers(file=_read(file, EvaluateConfig), given=given))
     model = layers.value("model_name_or_path")
-    run = _recorded(Path(model.value)) if model else {}
+    run = of_run(Path(model.value)) if model else {}
     kept = {*_option_names(PreprocessingOptions)} - {"overwrite_cache"}
     if not layers.has_one_of(DATA):
         kept |= {*_option_names(DataOptions), "prepared"}
@@ -301,28 +300,3 @@ def _check_sections(layers: Layers, *backends: Backend, used: bool) -> None:
 
 def _option_names(cls: type) -> list[str]:
     return [option.name for option in options.list_options(cls)]
-
-
-def _resumed(given: Given, layers: Layers) -> dict[str, Given]:
-    """The options of the run, or of the checkpoint's run, with its folder as the output folder.
-
-    A checkpoint that was moved out of its run has the options itself.
-    """
-    path = Path(given.value)
-    run = checkpoints.run_of(path) if (path / checkpoints.MARKER).is_file() else path
-    # A run that a killed process was to replace is put back, with its own options.
-    recorded = next((place for place in (earlier_run(run), run) if place and (place / RUN_FILE).is_file()), path)
-    repeat = "repeat the command that started the run, with --resume-from-checkpoint auto"
-    if not (recorded / RUN_FILE).is_file():
-        checkpoints.find(path)
-        if not layers.has_one_of(DATA):
-            raise OptionError(f"{given.place}: {run} has no {RUN_FILE}, where its options were: {repeat}")
-    try:
-        return {**_recorded(recorded), "output_dir": Given(str(run), given.place)}
-    except OptionError as error:
-        raise OptionError(f"{error}; {repeat}") from None
-
-
-def _recorded(run: Path) -> dict[str, Given]:
-    """The options of a run, if the folder is one."""
-    return options.from_file(run / RUN_FILE) if (run / RUN_FILE).is_file() else {}

@@ -86,3 +86,11 @@ def test_processes_that_differ_are_all_told_which_one_and_in_what():
     check_same([same, same])
     with pytest.raises(OptionError, match=r"process 2 differs from process 0 in data, xyz in place of abc: start all"):
         check_same([same, same, {**same, "data": "xyz"}])
+
+
+def test_another_clm_is_named_before_what_it_has_that_this_one_has_not():
+    old, new = {"version of clm": "1.0"}, {"version of clm": "1.1", "a_new_option": "yes"}
+    with pytest.raises(OptionError, match=r"process 1 differs from process 0 in version of clm, 1\.1 in place of 1\.0"):
+        check_same([old, new])
+    with pytest.raises(OptionError, match="in a_new_option, yes in place of nothing"):
+        check_same([{}, {"a_new_option": "yes"}])
