@@ -6,6 +6,8 @@ from support.folders import history, names
 
 import clm_core as clm
 from clm_core.errors import OptionError, OutputError
+from clm_core.options import Given, resolve
+from clm_core.registry import get_backend
 
 
 @pytest.fixture
@@ -126,3 +128,15 @@ def test_a_checkpoint_that_was_moved_out_of_its_run_has_the_options_itself(tmp_p
     result = clm.train(backend="bigram", resume_from_checkpoint=checkpoint, output_dir=tmp_path / "new")
     assert (tmp_path / "new/model.safetensors").read_bytes() == (tmp_path / "run/model.safetensors").read_bytes()
     assert result.output_dir == tmp_path / "new"
+
+
+@pytest.mark.parametrize(("environment", "number"), [({}, "2"), ({"LOCAL_RANK": "0"}, None)])
+def test_a_run_has_as_many_processes_as_before_unless_somebody_else_started_them(
+    environment, number, interrupted, monkeypatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = interrupted / "run.yaml"
+    file.write_text(file.read_text() + 'nproc_per_node: "2"\n')
+    given = {"resume_from_checkpoint": Given(str(interrupted), "here")}
+    assert resolve.training(given, file=None, backend=get_backend("bigram")).config.nproc_per_node == number
