@@ -88,11 +88,22 @@ def refused(folder: Path, nproc_per_node: str | None, **given: Any) -> str:
     raise AssertionError("it was not refused")
 
 
+def another(folder: Path, nproc_per_node: str) -> int:
+    """How many steps the training of a model of other shapes makes, in the same process."""
+    events: list[Any] = []
+    job = job_of(folder, nproc_per_node, model=jobs.new_model(n_layer=2, n_embd=24), report=events.append)
+    TensorFlowBackend().train(job)
+    return len(seen(events)["steps"])
+
+
 if __name__ == "__main__":
     place, count, other = Path(sys.argv[1]), *(None if given == "-" else given for given in sys.argv[2:4])
     if count is None:  # The rates of the processes differ.
         rate = 1e-3 / (1 + json.loads(os.environ["TF_CONFIG"])["task"]["index"])
-        found = {"refused": refused(place / "other", None, learning_rate=rate)}
+        found: dict[str, Any] = {"refused": refused(place / "other", None, learning_rate=rate)}
     else:
         found = {"refused": refused(place / "other", count, own=TensorFlowOptions(jit_compile=True))}
-    print(json.dumps({**main(place, count, other and int(other)), **found}))
+    found |= main(place, count, other and int(other))
+    if count is not None:
+        found["steps of another"] = another(place / "another", count)
+    print(json.dumps(found))

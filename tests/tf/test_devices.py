@@ -126,6 +126,7 @@ def test_three_devices_of_one_process_make_the_curve_of_one(alone, tmp_path):
     assert len(three["bits"]) == 1
     assert three["refused"].startswith("tf jit_compile: XLA")
     assert "model.safetensors" in three["files"]
+    assert three["steps of another"] == 4
 
 
 def test_two_workers_make_it_too_and_agree_on_all(alone, tmp_path):
