@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from clm_core.backend.adapter import BASE, CONFIG
 from clm_core.durable import checksums, read, replace, sync_file
 from clm_core.errors import OutputError
 from clm_core.marker import FILES, MARKER, NAME
@@ -16,8 +17,7 @@ RUN_FILE = "run.yaml"
 
 RESULTS_FILE = "results.json"
 CONFIGURATION = "config.json"
-ADAPTER = "adapter_config.json"
-ADAPTER_BASE = "adapter_base.json"
+ADAPTER, ADAPTER_BASE = CONFIG, BASE
 HISTORY_FILE = "history.jsonl"
 CARD = "README.md"
 CURVE = "losses.png"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from clm_core.backend import IGNORED, Blocks, Evaluated, MaskedBlocks, Saved, Score, TrainingJob
+from clm_core.checkpoints import PREFIX
 from clm_core.checkpoints import save as save_checkpoint
 from clm_core.optimizer import is_adamw
 from clm_pt import adapters, checkpoints, masters, parts
@@ -178,7 +179,7 @@ class ScheduledTrainer(Trainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, in the format of all backends, where Trainer would write its own."""
         step = self.state.global_step
-        saved: list[Any] = [Saved(step=step, path=self.job.output_dir / f"checkpoint-{step}")]
+        saved: list[Any] = [Saved(step=step, path=self.job.output_dir / f"{PREFIX}{step}")]
         state = self.whole_state() if self.is_sharded else None
         if self.job.world.leads:
             save_checkpoint(replace(self.job, report=saved.append), step, partial(self.write_checkpoint, state=state))

@@ -64,12 +64,13 @@ def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
 def _check_base(config: TrainConfig | ParityConfig) -> None:
     """Make sure that an adapter that resumes has its base, before this is missed by its name alone."""
     from clm_core.backend.adapter import CONFIG
+    from clm_core.marker import PREFIX
     from clm_core.models.adapters.finding import find_adapter
     from clm_core.options.resolve import AUTO
 
     named = getattr(config, "resume_from_checkpoint", None)
     run = Path((config.output_dir if named == AUTO else named) or "")
-    found = (file.parent for place in (".", "checkpoint-*") for file in run.glob(f"{place}/{CONFIG}"))
+    found = (file.parent for place in (".", f"{PREFIX}*") for file in run.glob(f"{place}/{CONFIG}"))
     if named and (place := next(found, None)):
         find_adapter(str(place), "main")
 

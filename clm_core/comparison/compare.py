@@ -19,9 +19,11 @@ from clm_core.data.manifest import TRAIN
 from clm_core.errors import BackendError, DiskError, OptionError
 from clm_core.inputs import check_type, check_undamaged, model_to_train, prepared_for
 from clm_core.launch.devices import check_alone
+from clm_core.marker import PREFIX
 from clm_core.models.finite import MODELS
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options.resolve import ParityRequest
+from clm_core.record import CURVE
 from clm_core.results import Difference, ParityResult
 from clm_core.runs import output
 from clm_core.runs.plot import draw_losses
@@ -39,7 +41,6 @@ SAME_WEIGHTS = {LOGITS: 1e-5, EVALUATION: 1e-6}
 OTHER_HEADS = ("summary", "classifier")
 """Prefixes of settings for heads that a causal language model does not have."""
 
-PICTURE = "losses.png"
 
 LONGEST_END = 10.0
 """Seconds that a side may take to end when it is told to."""
@@ -68,7 +69,7 @@ def compare(request: ParityRequest, progress: Progress) -> ParityResult:
         both = dict(zip(names, records, strict=True))
         losses = {name: tuple(step["loss"] for step in record["steps"]) for name, record in both.items()}
         if request.config.output_dir:
-            draw_losses(folder / PICTURE, {name: list(enumerate(values, 1)) for name, values in losses.items()})
+            draw_losses(folder / CURVE, {name: list(enumerate(values, 1)) for name, values in losses.items()})
     return ParityResult(
         backends=tuple(names),
         versions={name: record["versions"] for name, record in both.items()},
@@ -103,7 +104,7 @@ def differences(folder: Path, names: list[str], records: list[dict[str, Any]], f
             norms = one["grad_norm"], other["grad_norm"]
             if None not in norms:
                 yield _of_numbers(GRADIENT, step, *norms, factor)
-        checkpoints = [folder / name / f"checkpoint-{step}" for name in names]
+        checkpoints = [folder / name / f"{PREFIX}{step}" for name in names]
         if all(path.is_dir() for path in checkpoints):
             yield _of_weights(step, _weights(checkpoints[0]), _weights(checkpoints[1]), factor)
         files = [folder / name / f"logits-{step}.npy" for name in names]
