@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, Setup, TrainingJob, World
 from clm_core.config import OptimizationOptions, moved, option
 from clm_core.screen.quiet import silenced
 from clm_pt import workers
@@ -96,6 +96,11 @@ class PyTorchBackend(Backend):
         _quiet_libraries()
         with silenced():
             from transformers import Trainer  # noqa: F401  (which also imports TensorFlow where that is installed)
+
+    def check(self, setup: Setup) -> None:
+        from clm_pt.checks import check
+
+        check(setup)
 
     def train(self, job: TrainingJob) -> None:
         from clm_pt.training import train

@@ -10,7 +10,6 @@ from transformers import DataCollatorForLanguageModeling, EvalPrediction, Traine
 from clm_core.backend import IGNORED, BatchScored, MaskedBlocks, Score, TrainingJob
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
-from clm_core.optimizer import is_adamw
 from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import BlockDataset
 from clm_pt.trainer import ScheduledTrainer, State
@@ -24,7 +23,7 @@ class GuideTrainer(ScheduledTrainer):
     """
 
     def __init__(self, job: TrainingJob) -> None:
-        _check(job)
+        _check_blocks(job)
         rows = GuideRows(job.config)
         collator = DataCollatorForLanguageModeling(tokenizer=rows.tokenizer, mlm=False)
         super().__init__(
@@ -92,18 +91,10 @@ class GuideTrainer(ScheduledTrainer):
         return found
 
 
-def _check(job: TrainingJob) -> None:
+def _check_blocks(job: TrainingJob) -> None:
     schedule = job.schedule
-    if not is_adamw(job.config.optim):
-        raise OptionError(f"pt guide and optim {job.config.optim} cannot be combined: the guide trains with AdamW")
-    if job.world.size > 1:
-        raise OptionError(f"pt guide: the guide trains in one process, and there are {job.world.size}: start one")
     if isinstance(job.train, MaskedBlocks):
         raise OptionError("pt guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
-    if job.options.fsdp:
-        raise OptionError("pt guide and pt fsdp cannot be combined: the guide's script shards nothing")
-    if job.config.has_bfloat16_weights:
-        raise OptionError("pt guide and dtype bfloat16 cannot be combined: the guide's script has float32 weights")
     if schedule.step_blocks % schedule.batch_size:
         raise OptionError(
             f"pt guide: train_batch_size {schedule.step_blocks} is not a multiple of per_device_train_batch_size "

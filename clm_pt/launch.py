@@ -46,16 +46,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Make sure that torchrun takes these arguments before the module to start.
+def check_arguments(arguments: Sequence[str], devices: int) -> None:
+    """Make sure that torchrun takes these arguments before the module to start, and starts it for as many `devices`.
 
     Raises:
         OptionError: it does not.
     """
+    given = f"-- {' '.join(arguments)}"
     try:
-        parse_min_max_nnodes(_parsed([*arguments, "-m", "clm_core"]).nnodes)
+        parsed = _parsed(["--nproc-per-node", str(devices), *arguments, "-m", "clm_core"])
+        parse_min_max_nnodes(parsed.nnodes)
+        started = determine_local_world_size(parsed.nproc_per_node)
     except (OptionError, RuntimeError, ValueError) as error:
-        raise OptionError(f"-- {' '.join(arguments)}: torchrun does not take this: {error}") from None
+        raise OptionError(f"{given}: torchrun does not take this: {error}") from None
+    if started != devices:
+        raise OptionError(f"{given}: nproc_per_node is {devices}: give the number of processes once, before --")
 
 
 def code_of(failures: Mapping[int, ProcessFailure]) -> int:

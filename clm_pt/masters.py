@@ -10,20 +10,6 @@ import torch
 from transformers import PreTrainedModel
 
 from clm_core.backend import TrainingJob
-from clm_core.errors import OptionError
-
-
-def check(job: TrainingJob) -> None:
-    """Make sure that the options of a job go together.
-
-    Raises:
-        OptionError: several processes would each round its gradient before they are added up.
-    """
-    if job.config.has_bfloat16_weights and job.world.size > 1 and not job.options.fsdp:
-        raise OptionError(
-            "dtype bfloat16: DistributedDataParallel would add up gradients that each process has rounded: give "
-            "--pt-fsdp with it, or --bf16 in its place"
-        )
 
 
 def dtype_to_load(job: TrainingJob) -> torch.dtype:

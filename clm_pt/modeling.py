@@ -71,6 +71,18 @@ def load_as(model: Model, dtype: torch.dtype) -> PreTrainedModel:
     return loaded
 
 
+def without_weights(architecture: Any) -> PreTrainedModel:
+    """The model of an architecture, whose parameters have names and shapes and no memory.
+
+    Raises:
+        ModelError: transformers cannot build it, or not without weights.
+    """
+    with init_empty_weights():
+        model = _from_config(copy.deepcopy(architecture))
+    model.tie_weights()  # Within the block, what is tied has come apart.
+    return model
+
+
 def save(
     model: PreTrainedModel,
     folder: str | os.PathLike[str],
@@ -218,8 +230,7 @@ def _from_pretrained(model: Model, dtype: torch.dtype = torch.float32) -> PreTra
             output_loading_info=True,
         )
     except Exception as error:  # As above, and whatever network and file may hold.
-        with init_empty_weights():
-            names = dict(_from_config(copy.deepcopy(model.architecture)).named_parameters()).keys()
+        names = dict(without_weights(model.architecture).named_parameters(remove_duplicate=False)).keys()
         check_types(model, ((name, kind) for name, kind in stored.types.items() if name in names))
         if model.vocabulary and any(OUTPUT.search(name) for name in stored):
             raise ModelError(

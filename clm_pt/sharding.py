@@ -31,13 +31,15 @@ def check_memory(model: Model) -> None:
         )
 
 
-def check_can_be_sharded(model: PreTrainedModel) -> None:
+def check_can_be_sharded(model: PreTrainedModel, *, in_bfloat16: bool = False) -> None:
     """Make sure, before processes meet, that each device can have its part of all parameters, and of their gradients.
 
     Raises:
         OptionError: a tensor is in two blocks, or of another type than others of its block, or devices may differ in
             what they use in a step.
     """
+    if in_bfloat16 and (kept := kept_in_float32(model)):
+        raise _not_possible(model, f"dtype bfloat16 leaves {kept[0]} in float32, beside others in bfloat16")
     blocks = _blocks(model)
     owners: dict[int, tuple[str, str]] = {}
     types: dict[str, tuple[str, torch.dtype]] = {}
@@ -68,8 +70,6 @@ def shard(model: PreTrainedModel, device: torch.device, *, in_bfloat16: bool = F
     Raises:
         OptionError: FSDP2 does not take the model.
     """
-    if in_bfloat16 and (kept := kept_in_float32(model)):
-        raise _not_possible(model, f"dtype bfloat16 leaves {kept[0]} in float32, beside others in bfloat16")
     halves = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = halves if in_bfloat16 else MixedPrecisionPolicy()
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))

@@ -52,7 +52,6 @@ class ScheduledTrainer(Trainer):
         self.is_sharded = job.options.fsdp
         if self.is_sharded:
             check_memory(job.source)
-        masters.check(job)
         model = _aligned(parts.trainable_as_new(load_as(job.source, masters.dtype_to_load(job))))
         choose_attention(model, job.options.attn_implementation, bf16=job.config.computes_in_bfloat16)
         parts.choose(model, job.config)
@@ -61,7 +60,7 @@ class ScheduledTrainer(Trainer):
             self.adds = adds_to_loss(model, job.train)
             self.head = head_beside(model, job.train) if self.adds else head_of(model)
         if self.is_sharded:
-            check_can_be_sharded(model)
+            check_can_be_sharded(model, in_bfloat16=job.config.has_bfloat16_weights)
         if self.is_sharded or is_worker():
             meet(job)
         super().__init__(

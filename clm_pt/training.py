@@ -7,6 +7,7 @@ from clm_core.checkpoints import take_last_model
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
 from clm_pt.callbacks import Clipping, LoggingSteps, Mastering, Reporting, Seeding
+from clm_pt.checks import check
 from clm_pt.guide import GuideTrainer
 from clm_pt.memory import kept_memory
 from clm_pt.processes import together, wait_for_all
@@ -20,7 +21,8 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be loaded.
-        OptionError: the hardware does not support an option, or there are other processes than the job is for.
+        OptionError: options do not go together, the hardware does not support one, or there are other processes than
+            the job is for.
         OutputError: the weights on disk are not those of the model.
         TrainingError: another of the processes that train ended.
     """
@@ -42,8 +44,10 @@ def create_trainer(job: TrainingJob) -> ScheduledTrainer:
 
     Raises:
         ModelError: the model cannot be loaded.
-        OptionError: the hardware does not support an option, or there are other processes than the job is for.
+        OptionError: options do not go together, the hardware does not support one, or there are other processes than
+            the job is for.
     """
+    check(job)
     trainer = GuideTrainer(job) if job.options.guide else ScheduledTrainer(job)
     trainer.remove_callback(PrinterCallback)
     if job.options.guide:

@@ -85,7 +85,7 @@ def launcher(nproc_per_node: str, arguments: Sequence[str]) -> list[str] | None:
     if arguments:
         from clm_pt.launch import check_arguments
 
-        check_arguments(arguments)
+        check_arguments(arguments, devices)
     return [sys.executable, "-m", "clm_pt.launch", "--nproc-per-node", str(devices), *meeting, *arguments]
 
 

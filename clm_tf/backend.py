@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, Setup, TrainingJob, World
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
 from clm_tf.devices import accelerators, device_name, find_world, grow_memory
@@ -107,6 +107,11 @@ class TensorFlowBackend(Backend):
         _quiet_libraries()
         with silenced():  # It writes to standard error while it is imported, whatever it is told.
             import tensorflow  # noqa: F401
+
+    def check(self, setup: Setup) -> None:
+        from clm_tf.checks import check
+
+        check(setup)
 
     def train(self, job: TrainingJob) -> None:
         from clm_tf.training import train

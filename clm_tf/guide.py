@@ -14,7 +14,6 @@ from clm_core.backend import IGNORED, BatchScored, Evaluated, MaskedBlocks, Repo
 from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_core.hub.pushing import name_of
-from clm_core.optimizer import is_adamw
 from clm_core.record import UPLOADING
 from clm_core.schedule import Schedule
 from clm_tf import modeling, parts
@@ -31,7 +30,7 @@ def train(job: TrainingJob) -> None:
         ModelError: the model or the tokenizer cannot be used.
         OptionError: the tab does not have an option.
     """
-    _check(job)
+    _check_blocks(job)
     rows, config = GuideRows(job.config), job.config
     collate = _collator(rows)
     with modeling.precision(config.bf16), _published(job, rows) as published:
@@ -157,31 +156,9 @@ def _published(job: TrainingJob, rows: GuideRows) -> Iterator[list[PushToHubCall
         ]
 
 
-def _check(job: TrainingJob) -> None:
-    config = job.config
+def _check_blocks(job: TrainingJob) -> None:
     if isinstance(job.train, MaskedBlocks):
         raise OptionError("tf guide: the labels of the guide's collator are all tokens: give --no-completion-only-loss")
-    if not is_adamw(config.optim):
-        raise OptionError(f"tf guide: optim {config.optim}: the guide trains with AdamW: leave one of them out")
-    if not job.options.decay_all:
-        raise OptionError("tf guide: transformers' AdamWeightDecay decays all variables: give --tf-decay-all")
-    if config.embedding_learning_rate is not None:
-        raise OptionError(
-            "tf guide: embedding_learning_rate: its optimizer has one rate for all: leave one of them out"
-        )
-    if job.resume_from is not None:
-        raise OptionError(
-            "tf guide: the order of model.prepare_tf_dataset cannot be resumed: start again, or leave --tf-guide out"
-        )
-    if config.keeps_best or config.max_train_time:
-        names = ("load_best_model_at_end", "early_stopping_patience", "max_train_time")
-        name = next(name for name in names if getattr(config, name))
-        raise OptionError(f"tf guide: {name} needs checkpoints, and it writes none: leave one of them out")
     if job.schedule.accumulation != 1:
-        name = "train_batch_size" if config.train_batch_size else "gradient_accumulation_steps"
+        name = "train_batch_size" if job.config.train_batch_size else "gradient_accumulation_steps"
         raise OptionError(f"tf guide: {name} is not supported: leave it out")
-    if config.save_strategy != "no":
-        raise OptionError(
-            f"tf guide: save_strategy {config.save_strategy}: it writes no checkpoints, use --save-strategy no; with "
-            "--push-to-hub each epoch's model is uploaded"
-        )

@@ -6,12 +6,10 @@ from transformers import TFPreTrainedModel
 
 from clm_core.backend import TrainingJob
 from clm_core.checkpoints import take_last_model
-from clm_core.errors import OptionError
-from clm_core.models.architectures import asks_for_more_loss
-from clm_core.models.faults import cannot_add_to_loss
 from clm_tf import checkpoints, guide, modeling, parts
 from clm_tf.accumulation import share_steps
 from clm_tf.callbacks import Agreement, Checkpoints, Evaluation, StepReport, StepSeeds
+from clm_tf.checks import check
 from clm_tf.datasets import shared_dataset, training_dataset
 from clm_tf.devices import strategy_of
 from clm_tf.optimization import create_optimizer
@@ -24,12 +22,9 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ModelError: the model or the checkpoint cannot be used.
-        OptionError: a part to train is not there, or an option is none of the guide's, where that is followed to the
-            letter.
+        OptionError: options do not go together, or a part to train is not there.
     """
-    if asked := asks_for_more_loss(job.model.architecture):
-        raise cannot_add_to_loss(asked, "transformers' TensorFlow class")
-    _check(job)
+    check(job)
     if job.options.guide:
         guide.train(job)
         return
@@ -52,17 +47,6 @@ def train(job: TrainingJob) -> None:
         if not take_last_model(job) and job.world.leads:
             modeling.save(model, job.model_dir)
         together.meet()
-
-
-def _check(job: TrainingJob) -> None:
-    if job.options.guide and job.model.adapter:
-        raise OptionError("tf guide: the guide trains the whole model: leave it out, or lora_r")
-    if job.world.size == 1:
-        return
-    if job.options.guide:
-        raise OptionError("tf guide: the guide trains on one device: leave it out, or use one device")
-    if job.options.jit_compile:
-        raise OptionError("tf jit_compile: XLA compiles a step for one device only: leave it out, or use one device")
 
 
 def _fit(model: TFPreTrainedModel, job: TrainingJob, together: Together) -> None:

@@ -28,6 +28,9 @@ under the names and in the shapes that the parameters have in transformers' PyTo
 7. `clm_core.weights.save(weights, job.model.architecture, job.model_dir)` writes the model, and reads it back; where
    `clm_core.checkpoints.take_last_model(job)`, the checkpoint of the last step has it, and it is there already.
 
+Options that do not go together, each of which is supported, are rejected by `check(setup)`, which the core calls before
+it prepares the data. A job is a `Setup` as well, and `train` begins with the same check.
+
 A backend around a framework's own training loop takes from these what fits. `clm_core.sampling.choose` chooses the
 next token. `clm_core.models.causality.check_causal` makes sure that a model attends to no token that it predicts.
 
@@ -49,7 +52,7 @@ from clm_core.backend.adapter import Adapter
 from clm_core.backend.backend import Backend, NoOptions
 from clm_core.backend.blocks import IGNORED, Blocks, MaskedBlocks, count_predicted, labels_at
 from clm_core.backend.events import BatchScored, Evaluated, Event, Report, Saved, Score, StepDone
-from clm_core.backend.jobs import EvaluationJob, GenerationJob, Logits, Model, TrainingJob
+from clm_core.backend.jobs import EvaluationJob, GenerationJob, Logits, Model, Setup, TrainingJob
 from clm_core.backend.world import ALONE, World, check_same
 
 __all__ = [
@@ -70,6 +73,7 @@ __all__ = [
     "Report",
     "Saved",
     "Score",
+    "Setup",
     "StepDone",
     "TrainingJob",
     "World",

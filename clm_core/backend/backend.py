@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from clm_core.backend.events import Score
-from clm_core.backend.jobs import EvaluationJob, GenerationJob, Logits, TrainingJob
+from clm_core.backend.jobs import EvaluationJob, GenerationJob, Logits, Setup, TrainingJob
 from clm_core.backend.world import ALONE, World
 from clm_core.config import FLOAT32
 
@@ -95,6 +95,17 @@ class Backend(ABC):
 
     def quiet(self) -> None:  # noqa: B027  (as above)
         """Called before a job that comes from Python: import the framework without its messages, nothing else."""
+
+    def check(self, setup: Setup) -> None:  # noqa: B027  (as above)
+        """Make sure that the options of a training go together, and with its model and its devices.
+
+        The core calls it in each process, before data is prepared or anything of a run is written. `train` begins with
+        the same, for whoever calls it without the core: a job is a `Setup` as well.
+
+        Raises:
+            OptionError: they do not.
+            ModelError: it is the model alone that cannot be trained.
+        """
 
     @abstractmethod
     def train(self, job: TrainingJob) -> None:

@@ -64,17 +64,31 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingJob:
-    """Everything a backend needs to train a model."""
+class Setup:
+    """What is known of a training before its data is prepared: what `Backend.check` decides by."""
 
     model: Model
-    """What the training began with; `source` is what to load."""
-    train: Blocks
-    validation: Blocks | None
-    schedule: Schedule
+    """What the training began with; `TrainingJob.source` is what to load."""
     config: TrainConfig
     options: Any
     """An instance of the backend's own `options` class."""
+    resume_from: Path | None
+    """A checkpoint, perhaps of another backend, to resume from with the same result as an uninterrupted training.
+
+    `source` of a job is its weights, `first_step` its step; `clm_core.checkpoints.read_moments` reads its optimizer.
+    What only this backend keeps is there if `clm_core.checkpoints.backend_of` is this backend. At the last step, no
+    step is left, but the model is still to be written.
+    """
+    world: World = ALONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(Setup):
+    """Everything a backend needs to train a model."""
+
+    train: Blocks
+    validation: Blocks | None
+    schedule: Schedule
     output_dir: Path
     """Where checkpoints go, through `clm_core.checkpoints.writing`; each has all that `model_dir` has, and moments."""
     model_dir: Path
@@ -83,17 +97,9 @@ class TrainingJob:
     `clm_core.weights.save` writes them. config.json names the class in `architectures` and has `dtype` float32, by
     which transformers opens a model; it is the model's `architecture`, changed by nothing that only a backend needs.
     """
-    resume_from: Path | None
-    """A checkpoint, perhaps of another backend, to resume from with the same result as an uninterrupted training.
-
-    `source` is its weights, `first_step` its step, and `clm_core.checkpoints.read_moments` reads its optimizer. What
-    only this backend keeps is there if `clm_core.checkpoints.backend_of` is this backend. At the last step, no step is
-    left, but the model is still to be written.
-    """
     report: Report
     backend: str = ""
     """The name of the backend that trains, which its checkpoints say."""
-    world: World = ALONE
     in_common: Mapping[str, str] = field(default_factory=dict)
     """What several processes must have in common besides what this says: the weights, and what they are scored on."""
     add_to_checkpoint: Callable[[Path], None] = lambda folder: None

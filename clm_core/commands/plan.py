@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core import checkpoints
-from clm_core.backend import ALONE, Blocks, Model, World
+from clm_core.backend import ALONE, Blocks, Model, Setup, World
 from clm_core.config import TrainConfig
 from clm_core.counts import with_noun
 from clm_core.data.fetching import fetch
@@ -102,6 +102,8 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
     model = model_to_train(config, tokenizer, progress, resume_from=start.resume_from)
     check_type(model, backend)
     attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
+    options, resume_from = request.backend_options, start.resume_from
+    backend.check(Setup(model=model, config=config, options=options, resume_from=resume_from, world=world))
     prepared = prepared_for(config, model, tokenizer, progress, need=TRAIN)
     check_masks(prepared, backend)
     schedule = Schedule.from_config(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, TrainingJob, World
+from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, Setup, TrainingJob, World
 from clm_core.config import option
 from clm_core.errors import BackendError, OptionError
 from clm_core.screen.quiet import silenced
@@ -85,6 +85,11 @@ class KerasBackend(Backend):
         _quiet_libraries()
         with silenced():  # TensorFlow writes to standard error while it is imported, whatever it is told.
             import keras  # noqa: F401
+
+    def check(self, setup: Setup) -> None:
+        from clm_tf.keras3.checks import check
+
+        check(setup)
 
     def train(self, job: TrainingJob) -> None:
         compute_with_tensorflow()

@@ -5,16 +5,13 @@ import tensorflow as tf
 
 from clm_core.backend import TrainingJob
 from clm_core.checkpoints import take_last_model
-from clm_core.errors import OptionError
-from clm_core.models.architectures import asks_for_more_loss
-from clm_core.models.faults import cannot_add_to_loss
 from clm_tf.devices import strategy_of
 from clm_tf.keras3 import checkpoints, masters, modeling, parts
 from clm_tf.keras3.accumulation import reduce_steps, step_in_chunks
 from clm_tf.keras3.callbacks import Checkpoints, Evaluation, StepReport, StepSeeds
+from clm_tf.keras3.checks import check
 from clm_tf.keras3.datasets import shared_dataset, training_dataset
 from clm_tf.keras3.decoder import Decoder
-from clm_tf.keras3.families import layout
 from clm_tf.keras3.optimization import NextToken, create_optimizer
 from clm_tf.keras3.scoring import score
 from clm_tf.together import Together
@@ -35,7 +32,7 @@ def train(job: TrainingJob) -> None:
         ModelError: the model or the checkpoint cannot be used.
         OptionError: a part to train is not there, or several devices do not go with an option or the model.
     """
-    _check(job)
+    check(job)
     strategy = strategy_of(job.world)
     with modeling.precision_of(job.config), strategy.scope():
         model = modeling.load(job.source)
@@ -54,18 +51,6 @@ def train(job: TrainingJob) -> None:
             job.evaluate(job.first_step, lambda: score(model, blocks, size, job.report))
         if not take_last_model(job):
             modeling.save(model, job.model_dir)
-
-
-def _check(job: TrainingJob) -> None:
-    asked = asks_for_more_loss(job.model.architecture)
-    if asked and not layout(job.model.architecture).balance_weight:
-        raise cannot_add_to_loss(asked, "backend keras")
-    if job.world.size == 1:
-        return
-    if asked:
-        raise OptionError(f"{asked}: backend keras adds to the loss on one device only: use one, or --backend pt")
-    if job.options.jit_compile:
-        raise OptionError("keras jit_compile: XLA compiles a step for one device only: leave it out, or use one device")
 
 
 def _fit(model: Decoder, job: TrainingJob, strategy: tf.distribute.Strategy) -> None:

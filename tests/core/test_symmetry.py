@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {"clm_pt": clm_pt, "clm_tf": clm_tf, "clm_tf.keras3": clm_tf.keras3}
 
 EACH = {
-    *("backend", "callbacks", "checkpoints", "datasets", "generation", "modeling", "optimization", "scoring"),
+    *("backend", "callbacks", "checkpoints", "checks", "datasets", "generation", "modeling", "optimization", "scoring"),
     *("adapters", "optimizers", "parts", "training", "weights"),
 }
 OF_CLASSES = {"guide", "repairs"}

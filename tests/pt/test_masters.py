@@ -16,7 +16,7 @@ from clm_pt import modeling
 from clm_pt.backend import PyTorchBackend, PyTorchOptions
 from clm_pt.head import head_of
 from clm_pt.masters import Masters, join, kept_in_float32, round_weights, split
-from clm_pt.sharding import shard
+from clm_pt.sharding import check_can_be_sharded
 from clm_pt.training import create_trainer, train
 
 HALF = {"dtype": "bfloat16"}
@@ -178,7 +178,7 @@ def test_what_a_class_keeps_in_float32_stays_so(new_model):
     assert model.transformer.ln_f.weight.dtype == torch.float32
     assert model.transformer.wte.weight.dtype == torch.bfloat16
     with pytest.raises(OptionError, match=r"pt fsdp: .* dtype bfloat16 leaves transformer\.ln_f\.weight in float32"):
-        shard(model, torch.device("cpu"), in_bfloat16=True)
+        check_can_be_sharded(model, in_bfloat16=True)
 
 
 def test_several_processes_are_told_to_cut_the_weights_up(new_job):

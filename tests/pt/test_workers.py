@@ -122,6 +122,13 @@ def test_what_torchrun_does_not_take_is_refused_before_anything_is_done(argument
         BACKEND.launcher("2", arguments)
 
 
+@pytest.mark.parametrize("again", [["--nproc-per-node", "3"], ["--nproc_per=3"]])
+def test_another_number_of_processes_for_torchrun_is_refused(again, gpus):
+    assert "--nproc-per-node" in BACKEND.launcher("2", ["--nproc-per-node", "2"])
+    with pytest.raises(OptionError, match=f"^-- {' '.join(again)}: nproc_per_node is 2: give the number"):
+        BACKEND.launcher("2", again)
+
+
 def test_workers_meet_where_the_environment_tells_torchrun(environment, gpus):
     environment(PET_NNODES="2", PET_RDZV_BACKEND="c10d")
     assert BACKEND.launcher("2", []) == [sys.executable, "-m", "clm_pt.launch", "--nproc-per-node", "2"]
