@@ -59,11 +59,9 @@ def first_to_fail(error: dict[str, Any]) -> bool:
 
     What fails because another process has ended comes after what ended that one.
     """
-    place = folder()
-    # All processes that somebody else's launcher starts on a machine have one parent.
-    file = place / ERROR if place else Path(tempfile.gettempdir()) / FAILED.format(os.getuid(), os.getppid())
-    with suppress(OSError):
-        if file.stat(follow_symlinks=False).st_mtime < _started():
+    place, file = folder(), _file_of_failure()
+    if not has_one_failed():
+        with suppress(OSError):
             file.unlink()  # It is of processes from before, which a launcher has started again, or long ago.
     _remove_old(file.parent)
     try:
@@ -77,11 +75,25 @@ def first_to_fail(error: dict[str, Any]) -> bool:
     return True
 
 
+def has_one_failed() -> bool:
+    """Whether a process of this start has failed, on this machine."""
+    with suppress(OSError):
+        return _file_of_failure().stat(follow_symlinks=False).st_mtime >= _started()
+    return False
+
+
 def leave(error: ClmError) -> int:
     """Leave an error that ended the processes, unless one of them has failed before; returns its exit code."""
     code = code_of(error)
     first_to_fail({"code": code, "line": str(error)})
     return code
+
+
+def _file_of_failure() -> Path:
+    """Where the processes of a machine keep which of them has failed first."""
+    # All processes that somebody else's launcher starts on a machine have one parent.
+    place = folder()
+    return place / ERROR if place else Path(tempfile.gettempdir()) / FAILED.format(os.getuid(), os.getppid())
 
 
 def _remove_old(folder: Path) -> None:

@@ -24,7 +24,7 @@ def join(world: World) -> None:
     _world = world
     if world.is_one_process:
         return
-    signals.answer_as_one_of_many()
+    signals.answer_as_one_of_many(mailbox.has_one_failed)
     if mailbox.folder() is not None:
         signals.end_with_parent()
         mailbox.put(f"{mailbox.PROCESS}{world.rank}", str(os.getpid()))

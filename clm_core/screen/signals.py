@@ -90,10 +90,13 @@ def check() -> None:
         raise Interrupted(_taken.received)
 
 
-def answer_as_one_of_many() -> None:
-    """Answer signals as a process that works together with others, to the end of this one."""
-    global _of_many
-    _of_many = True
+def answer_as_one_of_many(has_one_failed: Callable[[], bool] | None = None) -> None:
+    """Answer signals as a process that works together with others, to the end of this one.
+
+    Once one of them has failed, nothing is said of a signal: a launcher ends the others by it, and the error is said.
+    """
+    global _of_many, _has_one_failed
+    _of_many, _has_one_failed = True, has_one_failed
 
 
 @contextmanager
@@ -150,6 +153,7 @@ class _Taken:
 
 _taken: _Taken | None = None
 _of_many = False
+_has_one_failed: Callable[[], bool] | None = None
 
 SAME = 3.0
 """Seconds within which one of many processes takes a further signal for the same one: several may pass it on."""
@@ -228,6 +232,8 @@ def _end_at_once(number: int) -> None:
 
 def _tell(line: str) -> None:
     """Print on standard error past its buffer, which the main thread may be at, and only where that does not wait."""
+    if _has_one_failed and _has_one_failed():
+        return
     with suppress(OSError, ValueError):
         descriptor = sys.stderr.fileno()
         if os.name == "posix" and not select.select([], [descriptor], [], 0)[1]:

@@ -89,6 +89,14 @@ def test_the_first_process_to_fail_is_the_one_that_is_heard(letters):
     assert json.loads(mailbox.take(mailbox.ERROR)) == {"line": "the cause"}
 
 
+def test_a_failure_is_known_to_the_processes_of_its_start_alone(letters):
+    assert not mailbox.has_one_failed()
+    mailbox.first_to_fail({"line": "the cause"})
+    assert mailbox.has_one_failed()
+    os.utime(letters / mailbox.ERROR, (0, 0))
+    assert not mailbox.has_one_failed()
+
+
 def test_a_signal_is_not_for_a_process_that_has_ended(letters):
     ended = subprocess.Popen(["true"])
     ended.wait()

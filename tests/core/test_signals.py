@@ -146,6 +146,17 @@ with signals.handled(), signals.passed_to(stop):
     assert err.splitlines() == [f"SIGUSR1: {way}; again to end at once", "clm: ended by SIGTERM"]
 
 
+def test_a_training_that_ends_because_another_has_failed_does_not_say_that_it_saves():
+    program = """
+stop = Stop()
+signals.answer_as_one_of_many(lambda: True)
+with signals.handled(), signals.passed_to(stop):
+    send(signal.SIGTERM)
+    assert stop.requested
+    os._exit(0)"""
+    assert run(program) == (0, "", "")
+
+
 @pytest.mark.parametrize("then", ["", "with signals.passed_to(Stop()): print('trained')"])
 def test_a_signal_whose_error_a_library_caught_is_not_lost(then):
     program = f"""
