@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         code = worker.code_after(error, end(error, arguments, verbose="--verbose" in arguments, say=worker.say(error)))
         if not worker.is_alone():  # What the error holds is not taken apart either.
+            worker.tell(error)
             signals.leave(code)
         return code
     finally:  # The caller's environment is restored: what the command set is for its frameworks only.

@@ -10,7 +10,7 @@ from typing import ClassVar
 from clm_core.backend import Backend, EvaluationJob, GenerationJob, Logits, Score, Setup, TrainingJob, World
 from clm_core.config import option
 from clm_core.screen.quiet import silenced
-from clm_tf.devices import accelerators, device_name, find_world, grow_memory
+from clm_tf.devices import accelerators, come, device_name, find_world, grow_memory, leave
 
 MODEL_TYPES = frozenset(
     {
@@ -91,6 +91,12 @@ class TensorFlowBackend(Backend):
 
     def world(self, nproc_per_node: str | None) -> World:
         return find_world(nproc_per_node)
+
+    def come(self) -> None:
+        come()
+
+    def leave(self, *, patient: bool) -> None:
+        leave(patient=patient)
 
     def accelerators(self) -> int:
         return accelerators()

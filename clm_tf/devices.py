@@ -13,7 +13,7 @@ from clm_core.backend import ALONE, World
 from clm_core.counts import with_noun
 from clm_core.errors import OptionError
 from clm_core.stopping import Stop
-from clm_tf.meeting import meet
+from clm_tf.meeting import Meeting
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,9 +24,11 @@ VARIABLE = "TF_CONFIG"
 TRAINING = ("chief", "worker")
 """The tasks of TF_CONFIG that train, in the order of their ranks."""
 
+TELLING = 20.0
+"""Seconds for which a worker that an error ends tries to tell those that have not begun yet."""
 
-_met: set[str] = set()
-"""The configurations whose workers have waited for each other in this process."""
+_meetings: dict[str, Meeting] = {}
+"""Those of this process, by the configuration that names the workers: they wait for each other once."""
 
 
 def find_world(nproc_per_node: str | None) -> World:
@@ -38,6 +40,22 @@ def find_world(nproc_per_node: str | None) -> World:
     processes, number = _place(os.environ.get(VARIABLE))
     local = 1 if nproc_per_node in (None, "1") else _local(str(nproc_per_node), processes)
     return World(rank=number * local, size=processes * local, local=local) if processes * local > 1 else ALONE
+
+
+def come() -> None:
+    """Let the other workers reach this one, if there are any.
+
+    Raises:
+        OptionError: it cannot listen at its address.
+    """
+    if meeting := _meeting():
+        meeting.open()
+
+
+def leave(*, patient: bool) -> None:
+    """Tell the other workers that this one ends, unless all had come before."""
+    if meeting := _meeting():
+        meeting.tell(TELLING if patient else 0.0)
 
 
 def accelerators() -> int:
@@ -79,6 +97,7 @@ def strategy_of(world: World, stop: Stop | None = None) -> tf.distribute.Strateg
 
     Raises:
         Interrupted: a signal asked for the end of what has not begun.
+        LostProcessError: another worker has ended before all had come.
         OptionError: TensorFlow has been used in this process, with fewer devices.
     """
     import tensorflow as tf
@@ -90,7 +109,8 @@ def strategy_of(world: World, stop: Stop | None = None) -> tf.distribute.Strateg
         return _mirrored("GPU" if gpus else _split_processor(world.local), world.local)
     if gpus:
         tf.config.set_visible_devices(gpus[: world.local], "GPU")
-    _meet(world, stop or Stop())
+    if meeting := _meeting():  # TensorFlow, which knows the workers from then on, has the port for itself.
+        meeting.wait(stop or Stop())
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     _take_back(signal.SIGTERM)
     return strategy
@@ -103,13 +123,15 @@ def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
 
 
-def _meet(world: World, stop: Stop) -> None:
-    """Wait for the other workers, once: TensorFlow, which knows them from then on, has the port for itself."""
-    config = os.environ[VARIABLE]
-    if config not in _met:
-        cluster = json.loads(config)["cluster"]
-        meet([address for name in TRAINING for address in cluster.get(name, ())], world.rank // world.local, stop)
-        _met.add(config)
+def _meeting() -> Meeting | None:
+    """That of the workers which the environment names; None if there is one process."""
+    config = os.environ.get(VARIABLE)
+    processes, number = _place(config)
+    if not config or processes == 1:
+        return None
+    cluster = json.loads(config)["cluster"]
+    addresses = [address for name in TRAINING for address in cluster.get(name, ())]
+    return _meetings.setdefault(config, Meeting(addresses, number))
 
 
 def _take_back(number: int) -> None:

@@ -75,6 +75,15 @@ class Backend(ABC):
         """
         return ALONE
 
+    def come(self) -> None:  # noqa: B027  (a hook that may stay empty)
+        """Called where a command of several processes begins, before its data is prepared: be there for the others."""
+
+    def leave(self, *, patient: bool) -> None:  # noqa: B027  (as above)
+        """Called where an error has ended it: tell the others, which may wait for this process without end.
+
+        If it is `patient`, also those that begin a little later; it is not where a signal has ended the command.
+        """
+
     def accelerators(self) -> int:
         """How many GPUs, or others of the kind, `--nproc-per-node gpu` would train on here, where it takes several."""
         return 0
@@ -90,7 +99,7 @@ class Backend(ABC):
         """
         return None
 
-    def start(self, *, verbose: bool) -> None:  # noqa: B027  (a hook that may stay empty)
+    def start(self, *, verbose: bool) -> None:  # noqa: B027  (as above)
         """Called once before the framework is imported, to quiet what it prints unless `verbose`."""
 
     def quiet(self) -> None:  # noqa: B027  (as above)

@@ -37,6 +37,7 @@ from clm_core.screen.progress import Progress
 def run(call: Call) -> ExitCode:
     """Carry out the command line."""
     with call.session() as (backend, progress):
+        worker.begin(backend)
         request = resolve.evaluation(call.given, file=call.config, backend=backend)
         call.start(backend, request.config)
         result = evaluate(request, progress, call.for_launcher, verbose=call.verbose)

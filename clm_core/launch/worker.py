@@ -6,28 +6,37 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from clm_core.backend import ALONE, World
+from clm_core.backend import ALONE, Backend, World
 from clm_core.errors import ClmError, LostProcessError, StoppedError
 from clm_core.launch import mailbox
 from clm_core.registry import list_backends
 from clm_core.results import Result
 from clm_core.screen import signals
-from clm_core.screen.exit_codes import ExitCode, code_of
+from clm_core.screen.exit_codes import ExitCode, code_of, signal_of
 from clm_core.screen.standard_streams import complain
 
 _world = ALONE
+_backend: Backend | None = None
+
+
+def begin(backend: Backend) -> None:
+    """Begin a command that several processes may carry out together: those of this backend are told if it fails."""
+    global _backend
+    _backend = backend
 
 
 def join(world: World) -> None:
     """Take part in what several processes do together, from here to the end of this one; alone, nothing changes."""
-    global _world
-    _world = world
-    if world.is_one_process:
-        return
-    signals.answer_as_one_of_many(mailbox.has_one_failed)
-    if mailbox.folder() is not None:
-        signals.end_with_parent()
-        mailbox.put(f"{mailbox.PROCESS}{world.rank}", str(os.getpid()))
+    _be_one_of(world)
+    if _backend and not world.is_one_process:
+        _backend.come()
+
+
+def tell(error: BaseException) -> None:
+    """Tell the others which error has ended this process, for as long as that may take, if there are any."""
+    if _backend and not _world.is_one_process:
+        with suppress(ClmError):  # It is what has ended this one, or is not the user's concern any more.
+            _backend.leave(patient=signal_of(error) is None)
 
 
 def is_alone() -> bool:
@@ -52,7 +61,7 @@ def say(error: BaseException) -> Callable[[str], None]:
     It goes to standard error, or to the process that started this one.
     """
     if _world is ALONE:
-        join(_found())
+        _be_one_of(_found())
     if _world.is_one_process and mailbox.folder() is None:
         return complain
     return partial(_say, error)
@@ -61,6 +70,17 @@ def say(error: BaseException) -> Callable[[str], None]:
 def code_after(error: BaseException, code: int) -> int:
     """The exit code after an error: no failure, where all processes have stopped as asked, and a launcher waits."""
     return ExitCode.DONE if isinstance(error, StoppedError) and mailbox.folder() is not None else code
+
+
+def _be_one_of(world: World) -> None:
+    global _world
+    _world = world
+    if world.is_one_process:
+        return
+    signals.answer_as_one_of_many(mailbox.has_one_failed)
+    if mailbox.folder() is not None:
+        signals.end_with_parent()
+        mailbox.put(f"{mailbox.PROCESS}{world.rank}", str(os.getpid()))
 
 
 def _found() -> World:

@@ -9,7 +9,7 @@ import pytest
 
 from clm_core.backend import ALONE, EvaluationJob, World, check_same
 from clm_core.config import EvaluateConfig, TrainConfig
-from clm_core.errors import LostProcessError, OptionError, ProcessError, StoppedError
+from clm_core.errors import Interrupted, LostProcessError, OptionError, ProcessError, StoppedError
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import awaited, launcher_of, unused, world_of
 from clm_core.registry import get_backend
@@ -164,6 +164,21 @@ def test_a_process_that_follows_says_nothing_of_a_stop_and_names_itself_otherwis
         worker.say(error)(f"clm: error: {error}")
     assert capsys.readouterr().err == "process 3: clm: error: no such file\n"
     assert not worker.prints()
+
+
+@pytest.mark.parametrize(("error", "patient"), [(OptionError(), True), (Interrupted(15), False)])
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_others_are_told_of_an_error_and_for_longer_if_it_is_no_signal(size, error, patient, parallel, monkeypatch):
+    told = []
+    monkeypatch.setattr(type(parallel), "come", lambda self: told.append("here"))
+    monkeypatch.setattr(type(parallel), "leave", lambda self, *, patient: told.append(patient))
+    monkeypatch.setattr(worker.signals, "answer_as_one_of_many", lambda: None)
+    as_world(monkeypatch)
+    monkeypatch.setattr(worker, "_backend", None)
+    worker.begin(parallel)
+    worker.join(World(size=size))
+    worker.tell(error)
+    assert told == (["here", patient] if size > 1 else [])
 
 
 def test_one_process_says_all_by_itself(monkeypatch, capsys):
