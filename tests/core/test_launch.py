@@ -172,7 +172,7 @@ def test_the_others_are_told_of_an_error_and_for_longer_if_it_is_no_signal(size,
     told = []
     monkeypatch.setattr(type(parallel), "come", lambda self: told.append("here"))
     monkeypatch.setattr(type(parallel), "leave", lambda self, *, patient: told.append(patient))
-    monkeypatch.setattr(worker.signals, "answer_as_one_of_many", lambda: None)
+    monkeypatch.setattr(worker.signals, "answer_as_one_of_many", lambda is_over: None)
     as_world(monkeypatch)
     monkeypatch.setattr(worker, "_backend", None)
     worker.begin(parallel)
