@@ -89,6 +89,7 @@ def _trained(
             if checkpoint := _of_model(plan, recorder, folder):
                 take_model(checkpoint, model_dir)
             model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
+        recorder.restore()
         result = publisher.waiting(_result(plan, recorder, folder))
         with writing(folder / RESULTS_FILE):
             write_results(folder, result.to_dict())

@@ -19,6 +19,7 @@ from clm_core.runs.best import Best
 from clm_core.runs.changes import Changes
 from clm_core.runs.kept_history import PENDING_FILE, history_of, pending_of
 from clm_core.runs.memory import peak_memory
+from clm_core.runs.restoring import restore
 from clm_core.runs.speed import Speed
 from clm_core.runs.spikes import Spikes
 from clm_core.runs.utilization import Utilization
@@ -150,6 +151,10 @@ class Recorder:
         }
         (folder / PENDING_FILE).write_text(json.dumps(pending), encoding="utf-8")
         (folder / HISTORY_FILE).write_text(self._text(), encoding="utf-8")
+
+    def restore(self) -> None:
+        """Have the file of the history as it was recorded, where something else has changed or removed it."""
+        restore(self._file, self._text(), self.progress.say)
 
     @property
     def before(self) -> Metrics | None:

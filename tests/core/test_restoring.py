@@ -1,0 +1,57 @@
+"""What is changed or removed of a run while it is trained is put back before its results prove the rest."""
+
+import os
+
+import pytest
+from clm_bigram import Bigrams
+from support.folders import history
+from support.heard import Heard
+
+import clm_core as clm
+
+OPTIONS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1, "output_dir": "run"}
+
+
+@pytest.fixture
+def changed_in_step_4(train, monkeypatch, tmp_path):
+    """Train while something is done to the folder of the run in the fourth step; returns what was said of it."""
+
+    def run(change, **options):
+        add, steps = Bigrams.add, iter(range(3))
+
+        def add_and_change(self, blocks):
+            if next(steps, None) is None and not changes.append(None) and len(changes) == 1:
+                change(tmp_path / "run")
+            add(self, blocks)
+
+        changes, heard = [], Heard()
+        monkeypatch.setattr(Bigrams, "add", add_and_change)
+        train(**{**OPTIONS, "progress": heard, **options})
+        monkeypatch.setattr(Bigrams, "add", add)
+        return [line for line in heard.lines if "restored" in line]
+
+    return run
+
+
+CHANGES = {
+    "removed": lambda file: file.unlink(),
+    "cut off": lambda file: os.truncate(file, 100),
+    "emptied": lambda file: file.write_text(""),
+    "another": lambda file: file.write_bytes(file.read_bytes().replace(b"1", b"2")),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("name", ["history.jsonl"])
+def test_a_file_that_was_damaged_meanwhile_is_restored_before_it_is_proved(
+    changed_in_step_4, train, tmp_path, name, how
+):
+    said = changed_in_step_4(lambda run: CHANGES[how](run / name))
+    assert said == [f"run/{name} was changed or removed while the run was trained: restored"]
+    result = train(**OPTIONS | {"output_dir": "whole"})
+    assert history(tmp_path / "run") == history(result.output_dir)
+    assert clm.verify("run").state == "whole"
+
+
+def test_nothing_is_said_of_what_nobody_touched(changed_in_step_4):
+    assert changed_in_step_4(lambda run: None) == []
