@@ -82,7 +82,7 @@ def faults(run: Path) -> list[str]:
     if have_changed(results):
         return [f"{RESULTS_FILE} has changed since it was written"]
     if FILES in results:
-        return checksums.faults(run, results[FILES])
+        return [*_unlisted(run, results[FILES]), *checksums.faults(run, results[FILES])]
     return [] if any(_is_weights(path.name) for path in run.iterdir()) else ["model.safetensors is missing"]
 
 
@@ -177,6 +177,12 @@ def _is_weights(name: str) -> bool:
 
 def _is_of_model(name: str) -> bool:
     return is_shared(name) and name not in {RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE, *SETTINGS}
+
+
+def _unlisted(run: Path, listed: Any) -> list[str]:
+    """What every run has and this one lacks, though its results do not list it: an earlier clm did not look for it."""
+    names = [name for name in (RUN_FILE, HISTORY_FILE) if not isinstance(listed, dict) or name not in listed]
+    return [f"{name} is missing" for name in names if not (run / name).exists()]
 
 
 def _proved(run: Path) -> list[str]:

@@ -32,6 +32,7 @@ from clm_core.runs.best import Best, bring, checkpoint_of, take_model
 from clm_core.runs.curves import CurveWriter
 from clm_core.runs.fitting import train_in_memory
 from clm_core.runs.history import Recorder
+from clm_core.runs.restoring import restore
 from clm_core.runs.spikes import Spikes
 from clm_core.runs.utilization import Utilization, median_of
 from clm_core.screen import signals
@@ -89,6 +90,7 @@ def _trained(
             if checkpoint := _of_model(plan, recorder, folder):
                 take_model(checkpoint, model_dir)
             model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
+        restore(folder / RUN_FILE, text, progress.say)
         recorder.restore()
         result = publisher.waiting(_result(plan, recorder, folder))
         with writing(folder / RESULTS_FILE):

@@ -8,6 +8,8 @@ from support.folders import history
 from support.heard import Heard
 
 import clm_core as clm
+from clm_core import record
+from clm_core.errors import OptionError
 
 OPTIONS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1, "output_dir": "run"}
 
@@ -42,7 +44,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("how", CHANGES)
-@pytest.mark.parametrize("name", ["history.jsonl"])
+@pytest.mark.parametrize("name", ["history.jsonl", "run.yaml"])
 def test_a_file_that_was_damaged_meanwhile_is_restored_before_it_is_proved(
     changed_in_step_4, train, tmp_path, name, how
 ):
@@ -50,8 +52,24 @@ def test_a_file_that_was_damaged_meanwhile_is_restored_before_it_is_proved(
     assert said == [f"run/{name} was changed or removed while the run was trained: restored"]
     result = train(**OPTIONS | {"output_dir": "whole"})
     assert history(tmp_path / "run") == history(result.output_dir)
+    assert (tmp_path / "run" / "run.yaml").read_text() == (tmp_path / "whole" / "run.yaml").read_text().replace(
+        "whole", "run"
+    )
     assert clm.verify("run").state == "whole"
 
 
 def test_nothing_is_said_of_what_nobody_touched(changed_in_step_4):
     assert changed_in_step_4(lambda run: None) == []
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "run.yaml"])
+def test_a_run_that_was_proved_without_a_file_is_damaged_and_the_same_command_finishes_it_again(train, tmp_path, name):
+    train(**OPTIONS)
+    (tmp_path / "run" / name).unlink()
+    record.write_results(tmp_path / "run", record.without_sums(record.read_results(tmp_path / "run")))
+    assert clm.verify("run").parts[0].faults == (f"{name} is missing",)
+    if name == "run.yaml":
+        with pytest.raises(OptionError, match=r"repeat the command .*, with --resume-from-checkpoint auto"):
+            clm.train(backend="bigram", resume_from_checkpoint="run")
+    assert train(**OPTIONS, resume_from_checkpoint="auto").steps == 6
+    assert clm.verify("run").state == "whole"
