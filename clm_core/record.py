@@ -164,6 +164,11 @@ def is_shared(name: str) -> bool:
     return name in WRITTEN - {ERROR_LOG} or _is_weights(name)
 
 
+def stays(name: str) -> bool:
+    """Whether a file of this name stays as the training wrote it; the results do not, nor need a card."""
+    return is_shared(name) and name not in (RESULTS_FILE, CARD, CURVE)
+
+
 def files_of_model(folder: Path) -> list[Path]:
     """The files of a checkpoint that are the model's, its settings' and its tokenizer's: all that a run has of it."""
     own = {RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE}
@@ -186,8 +191,8 @@ def _unlisted(run: Path, listed: Any) -> list[str]:
 
 
 def _proved(run: Path) -> list[str]:
-    """The files that stay as the training wrote them: all but the results, and the card, which a person may edit."""
-    return [path.name for path in shared_files(run) if path.name not in (RESULTS_FILE, CARD, CURVE)]
+    """The files that the results prove."""
+    return [path.name for path in shared_files(run) if stays(path.name)]
 
 
 def _read(run: Path, name: str) -> Record:

@@ -17,7 +17,7 @@ from clm_core.durable.files import temporary_folder
 from clm_core.durable.lock import LOCK, BlockedError, HeldError, locked
 from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import MODELS, check_finite
-from clm_core.record import RUN_FILE
+from clm_core.record import RUN_FILE, stays
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
 from clm_core.stopping import STOP_FILE
@@ -63,12 +63,13 @@ def held(folder: Path | None) -> Iterator[bool]:
     It says whether there was one: a folder without a run is locked once it is claimed.
 
     Raises:
-        OutputError: another process trains there, or the folder cannot be written.
+        OutputError: another process trains there, or the folder, or a file in it, cannot be written.
     """
     if folder is None or not folder.is_dir() or not (has_run(folder) or leftovers.are_in(folder)):
         yield False
         return
     _check_writable(folder)
+    _check_files(folder)
     with _locked(folder):
         with writing(folder, within=folder):
             leftovers.put_right(folder)
@@ -237,6 +238,13 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"output_dir {folder} cannot be written: no permission in {existing}")
+
+
+def _check_files(folder: Path) -> None:
+    """What else lies in the place of a file, such as a link, the file replaces; a folder may have anything in it."""
+    for path in sorted(folder.iterdir()):
+        if stays(path.name) and path.is_dir() and not path.is_symlink():
+            raise OutputError(f"{path} is a folder in the place of a file of the run: remove it")
 
 
 def _cannot_be_written(place: object, error: OSError) -> OutputError:

@@ -9,7 +9,7 @@ from support.heard import Heard
 
 import clm_core as clm
 from clm_core import record
-from clm_core.errors import OptionError
+from clm_core.errors import OptionError, OutputError
 
 OPTIONS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1, "output_dir": "run"}
 
@@ -73,3 +73,21 @@ def test_a_run_that_was_proved_without_a_file_is_damaged_and_the_same_command_fi
             clm.train(backend="bigram", resume_from_checkpoint="run")
     assert train(**OPTIONS, resume_from_checkpoint="auto").steps == 6
     assert clm.verify("run").state == "whole"
+
+
+@pytest.mark.parametrize("lost", [[], ["results.json", "checkpoint-6/checkpoint.json"]], ids=["finished", "half"])
+@pytest.mark.parametrize("name", ["history.jsonl", "run.yaml", "model.safetensors", "config.json", "tokenizer.json"])
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_changed(train, tmp_path, name, lost):
+    train(**OPTIONS)
+    for path in (name, *lost):
+        (tmp_path / "run" / path).unlink()
+    (tmp_path / "run" / name).mkdir()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    for way in ({"resume_from_checkpoint": "auto"}, {"overwrite_output_dir": True}):
+        with pytest.raises(
+            OutputError, match=rf"^run/{name} is a folder in the place of a file of the run: remove it$"
+        ):
+            train(**OPTIONS, **way)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    (tmp_path / "run" / name).rmdir()
+    assert train(**OPTIONS, resume_from_checkpoint="auto").steps == 6
