@@ -21,7 +21,7 @@ FAILED = ("EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE", "ENOTCONN", "EREMOTEIO")
 system has all."""
 
 GONE = (errno.ENOENT, errno.ENOTDIR)
-"""Errors of a disk only where the folder itself is gone."""
+"""Errors of a disk only where the folder itself is gone, or the one that it is written in."""
 
 OF_DISK = (*FULL, *REFUSED, *(getattr(errno, name) for name in FAILED if hasattr(errno, name)))
 
@@ -69,9 +69,12 @@ def writing(
         raise
     except Exception as error:
         within = within or path.parent
-        number = _number(error, OF_DISK if within.is_dir() else (*OF_DISK, *GONE))
+        gone = next((each for each in (within, temporary) if each and not each.is_dir()), None)
+        number = _number(error, OF_DISK if gone is None else (*OF_DISK, *GONE))
         if number is None or not _is_about(error, number, within):
             raise
+        if gone is not None and number in GONE:
+            raise DiskError(f"{gone} cannot be written: it was removed, or its disk is not there any more") from error
         if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
             raise _explained(number, file_of(error) or path) from error
         raise _explained(number, path, needs(), size_of(temporary) if temporary else 0) from error

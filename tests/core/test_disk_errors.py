@@ -95,6 +95,14 @@ def test_a_folder_that_is_gone_is_an_error_of_its_disk(tmp_path):
     assert "not there any more" in str(explained(of_system(errno.ENOENT), tmp_path / "run" / "checkpoint-2"))
 
 
+def test_a_folder_that_it_is_written_in_and_that_is_gone_is_named(tmp_path):
+    error = of_system(errno.ENOENT, str(tmp_path / ".model-1" / "config.json"))
+    said = explained(error, tmp_path, within=tmp_path, temporary=tmp_path / ".model-1")
+    assert f"{tmp_path / '.model-1'} cannot be written: it was removed" in str(said)
+    with pytest.raises(FileNotFoundError), writing(tmp_path, within=tmp_path, temporary=tmp_path):
+        raise error
+
+
 def test_sizes_have_three_digits():
     assert [shown(size) for size in (0, 999, 1000, 999_499, 999_500, 1.25e9)] == [
         *("0 bytes", "999 bytes", "1 kB", "999 kB", "1 MB", "1.25 GB")

@@ -1,6 +1,7 @@
 """What is changed or removed of a run while it is trained is put back before its results prove the rest."""
 
 import os
+import shutil
 
 import pytest
 from clm_bigram import Bigrams
@@ -9,7 +10,7 @@ from support.heard import Heard
 
 import clm_core as clm
 from clm_core import record
-from clm_core.errors import OptionError, OutputError
+from clm_core.errors import DiskError, OptionError, OutputError
 
 OPTIONS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1, "output_dir": "run"}
 
@@ -73,6 +74,16 @@ def test_a_run_that_was_proved_without_a_file_is_damaged_and_the_same_command_fi
             clm.train(backend="bigram", resume_from_checkpoint="run")
     assert train(**OPTIONS, resume_from_checkpoint="auto").steps == 6
     assert clm.verify("run").state == "whole"
+
+
+@pytest.mark.parametrize(("removed", "left"), [(".model-*", "run/checkpoint-6 is complete"), ("", "no checkpoint")])
+def test_a_folder_that_is_removed_meanwhile_is_named_with_what_there_is_of_the_run(changed_in_step_4, removed, left):
+    def remove(run):
+        (found,) = run.glob(removed) if removed else [run]
+        shutil.rmtree(found)
+
+    with pytest.raises(DiskError, match=rf"^run\S* cannot be written: it was removed, or .*{left}"):
+        changed_in_step_4(remove)
 
 
 @pytest.mark.parametrize("lost", [[], ["results.json", "checkpoint-6/checkpoint.json"]], ids=["finished", "half"])
