@@ -23,6 +23,9 @@ system has all."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
 """Errors of a disk only where the folder itself is gone, or the one that it is written in."""
 
+IN_THE_WAY = (errno.EISDIR,)
+"""That for a folder in the place of the file: said as one of the disk, though only what is there refuses."""
+
 OF_DISK = (*FULL, *REFUSED, *(getattr(errno, name) for name in FAILED if hasattr(errno, name)))
 
 WORDS = {os.strerror(number).lower(): number for number in OF_DISK}
@@ -70,11 +73,13 @@ def writing(
     except Exception as error:
         within = within or path.parent
         gone = next((each for each in (within, temporary) if each and not each.is_dir()), None)
-        number = _number(error, OF_DISK if gone is None else (*OF_DISK, *GONE))
+        number = _number(error, (*OF_DISK, *IN_THE_WAY, *(() if gone is None else GONE)))
         if number is None or not _is_about(error, number, within):
             raise
         if gone is not None and number in GONE:
             raise DiskError(f"{gone} cannot be written: it was removed, or its disk is not there any more") from error
+        if number in IN_THE_WAY:
+            raise DiskError(f"{_target_of(error) or path} is a folder in the place of a file: remove it") from error
         if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
             raise _explained(number, file_of(error) or path) from error
         raise _explained(number, path, needs(), size_of(temporary) if temporary else 0) from error
@@ -119,6 +124,12 @@ def file_of(error: BaseException) -> Path | None:
     """The file that an error names, or one that led to it."""
     named = (link.filename for link in chain(error) if isinstance(link, OSError))
     return next((Path(name) for name in named if isinstance(name, str | os.PathLike)), None)
+
+
+def _target_of(error: BaseException) -> Path | None:
+    """The file that an error names, or that another one was to become."""
+    targets = (link.filename2 for link in chain(error) if isinstance(link, OSError) and link.filename2)
+    return next(map(Path, targets), file_of(error))
 
 
 def _number(error: BaseException, among: tuple[int, ...]) -> int | None:

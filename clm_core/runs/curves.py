@@ -16,10 +16,12 @@ class CurveWriter:
         """Begin a file in this folder.
 
         Raises:
-            OutputError: the folder is a link, which may lead out of the run.
+            OutputError: the folder is a link, which may lead out of the run, or a file.
         """
         if folder.is_symlink():
             raise OutputError(f"{folder} is a link, and a run is written into its own folder: remove it")
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file in the place of the folder for curves: remove it")
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         # The rest of the name can be foreseen, and with it a link of that name.

@@ -33,3 +33,12 @@ def test_curves_are_not_written_to_where_a_link_leads(train, tmp_path):
     with pytest.raises(OutputError, match="run/logs is a link"):
         train(resume_from_checkpoint=run / "checkpoint-2", report_to="tensorboard")
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_their_folder_is_named(train, tmp_path):
+    run = train(output_dir=tmp_path / "run", max_steps=4, save_strategy="steps", save_steps=2).output_dir
+    (run / "logs").touch()
+    (run / "checkpoint-4" / "checkpoint.json").unlink()
+    with pytest.raises(OutputError, match="run/logs is a file in the place of the folder for curves: remove it"):
+        train(resume_from_checkpoint=run / "checkpoint-2", report_to="tensorboard")
+    assert (run / "results.json").is_file()

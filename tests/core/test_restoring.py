@@ -86,6 +86,18 @@ def test_a_folder_that_is_removed_meanwhile_is_named_with_what_there_is_of_the_r
         changed_in_step_4(remove)
 
 
+@pytest.mark.parametrize("name", ["history.jsonl", "run.yaml", "model.safetensors", "results.json"])
+def test_a_folder_that_takes_the_place_of_a_file_meanwhile_ends_the_training_by_name(changed_in_step_4, name):
+    def put(run):
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+
+    with pytest.raises(
+        DiskError, match=rf"^run/{name} is a folder in the place of a file: remove it; run/check.* to go on"
+    ):
+        changed_in_step_4(put)
+
+
 @pytest.mark.parametrize("lost", [[], ["results.json", "checkpoint-6/checkpoint.json"]], ids=["finished", "half"])
 @pytest.mark.parametrize("name", ["history.jsonl", "run.yaml", "model.safetensors", "config.json", "tokenizer.json"])
 def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_changed(train, tmp_path, name, lost):
