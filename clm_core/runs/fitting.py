@@ -1,5 +1,6 @@
 """The batch that fits in memory: half as many blocks at a time, as long as the first step runs out of it."""
 
+import copy
 import gc
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +43,7 @@ def train_in_memory(backend: Backend, job: TrainingJob, recorder: Recorder, say:
     """
     while True:
         try:
-            backend.train(job)
+            backend.train(_with_own_architecture(job))
             return
         except Exception as error:
             if not (is_out_of_memory(error) and _can_be_smaller(job, recorder)):
@@ -52,6 +53,11 @@ def train_in_memory(backend: Backend, job: TrainingJob, recorder: Recorder, say:
         job = _smaller(job, recorder)
         recorder.chosen[CHOSEN] = str(job.schedule.share_size)
         say(f"out of memory in the first step: trying {with_noun(job.schedule.share_size, 'block')} at a time")
+
+
+def _with_own_architecture(job: TrainingJob) -> TrainingJob:
+    """The job with a copy of its architecture: a framework changes what it trains, and the next attempt starts anew."""
+    return replace(job, model=replace(job.model, architecture=copy.deepcopy(job.model.architecture)))
 
 
 def _can_be_smaller(job: TrainingJob, recorder: Recorder) -> bool:

@@ -15,6 +15,7 @@ from transformers import (
 
 import clm_core as clm
 from clm_core import sample
+from clm_pt.trainer import ScheduledTrainer
 from clm_pt.training import train
 
 TEXT = "Why is the sky blue? Because the air scatters blue light more than red light. " * 9
@@ -120,3 +121,19 @@ def test_the_cache_is_used_as_the_model_says_and_not_as_it_was_trained(new_job, 
     train(job)
     assert settings(job.model_dir, "config.json")["use_cache"] is use_cache
     assert settings(job.output_dir / "checkpoint-1", "config.json")["use_cache"] is use_cache
+
+
+def test_what_did_not_fit_in_memory_leaves_no_setting_behind(trained, monkeypatch):
+    attempts, whole = [], ScheduledTrainer.report_step
+
+    def narrow(self):
+        attempts.append(self.job.schedule.share_size)
+        if attempts[-1] > 4:
+            raise torch.OutOfMemoryError
+        whole(self)
+
+    monkeypatch.setattr(ScheduledTrainer, "report_step", narrow)
+    sizes = "n_layer=1,n_embd=16,n_head=2,n_positions=32"
+    run = trained(model_type="gpt2", config_overrides=sizes, auto_find_batch_size=True, per_device_train_batch_size=8)
+    assert attempts == [8, 4, 4]
+    assert settings(run, "config.json")["use_cache"] is True
