@@ -1,6 +1,5 @@
 """What commands start from: the model and the prepared data that the options name."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from clm_core.models.configurations import changed, check_fits, described, new_a
 from clm_core.models.stored_file import commit_of
 from clm_core.models.tokenizers import SAMPLE
 from clm_core.models.types_in_files import dtype_in_files
-from clm_core.paths import is_path
+from clm_core.paths import in_command, is_path
 from clm_core.record import model_faults
 from clm_core.registry import backends_with, unmet
 from clm_core.screen.progress import Progress
@@ -229,7 +228,7 @@ def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
     """A model that is trained, or the base of an adapter that is."""
     name = config.model_name_or_path
     if model.adapter:
-        quoted = shlex.quote(str(name))
+        quoted = in_command(str(name))
         raise OptionError(
             f"model_name_or_path {name} is an adapter of {model.name_or_path}: to train it further, resume its run "
             f"(--resume-from-checkpoint {quoted} with more --max-steps or --num-train-epochs); to train the model that "
@@ -251,7 +250,7 @@ def _base(model: Model, config: TrainConfig, resume_from: Path | None) -> Model:
 
 def _check_adapters(adapter: Adapter, backend: Backend) -> None:
     if why := backend.unsupported.get(ADAPTERS):
-        way = f"; clm merge-adapter {shlex.quote(adapter.folder)} --output-dir DIR" if adapter.folder else ""
+        way = f"; clm merge-adapter {in_command(adapter.folder)} --output-dir DIR" if adapter.folder else ""
         raise ModelError(f"backend {backend.name} does not support {ADAPTERS}: {why}{way}")
     if missing := unmet(backend.needs_for_adapters):
         raise BackendError(f"{ADAPTERS}: backend {backend.name} needs {', '.join(missing)}: {install_extra('lora')}")

@@ -1,12 +1,12 @@
 """Makes sure that a training continues what its checkpoint began: the same data, in the same order, with steps left."""
 
-import shlex
 from pathlib import Path
 
 from clm_core.counts import with_noun
 from clm_core.errors import ModelError
 from clm_core.marker import read
 from clm_core.optimizer.state import FILE as MOMENTS
+from clm_core.paths import in_command
 from clm_core.schedule import Schedule
 
 
@@ -24,7 +24,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
         raise ModelError(
             f"{checkpoint} was written by backend {record['backend']}, which writes no {MOMENTS} for others: resume "
             f"with --backend {record['backend']}, or start a new training from its weights with --model-name-or-path "
-            f"{shlex.quote(str(checkpoint))}"
+            f"{in_command(checkpoint)}"
         )
     for key, value in schedule.identity().items():
         if record.get(key) != value and key == "data":
@@ -33,7 +33,7 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
             raise ModelError(
                 f"{checkpoint} was written by an earlier clm, which ordered {with_noun(schedule.blocks, 'block')} "
                 "differently: resume with that version, or start a new training from its weights with "
-                f"--model-name-or-path {shlex.quote(str(checkpoint))}"
+                f"--model-name-or-path {in_command(checkpoint)}"
             )
         if record.get(key) != value:
             raise ModelError(

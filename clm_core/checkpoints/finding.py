@@ -1,13 +1,12 @@
 """Finds the checkpoints of a run, and the newest one that is as it was written and that the history leads to."""
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from clm_core.errors import ModelError
 from clm_core.marker import MARKER, NAME, PREFIX, faults
-from clm_core.paths import likely
+from clm_core.paths import in_command, likely
 from clm_core.record import HISTORY_FILE
 
 
@@ -60,7 +59,7 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> P
     if damaged:
         raise ModelError(
             f"{'; '.join(damaged.values())}: no checkpoint of this run is left; start it anew with "
-            f"--output-dir {shlex.quote(str(run))} --overwrite-output-dir"
+            f"--output-dir {in_command(run)} --overwrite-output-dir"
         )
     return None
 

@@ -1,6 +1,5 @@
 """Early checks: files, columns and folders, before a framework or transformers is imported."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from clm_core.data.sources import check_sources
 from clm_core.errors import OptionError
 from clm_core.models.overrides import split
 from clm_core.models.presence import is_here, reach
+from clm_core.paths import in_shell
 
 DECIDING = ("model_name_or_path", "config_name", "model_type", "tokenizer_name")
 """The options of which one has to be given: the model, or the tokenizer of a new one."""
@@ -105,6 +105,10 @@ def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:
     ready = {name: value for name, value in given.items() if name != "config_overrides"}  # For the one that is made.
     return (
         "no model is given: "
-        f"`{start} {shlex.join(options.to_flags(ready))} --model-name-or-path distilbert/distilgpt2` fine-tunes one, "
-        f"`{start} --config sample {shlex.join(options.to_flags(given))}` trains a small one from scratch, offline"
+        f"`{start} {_as_flags(ready)} --model-name-or-path distilbert/distilgpt2` fine-tunes one, "
+        f"`{start} --config sample {_as_flags(given)}` trains a small one from scratch, offline"
     )
+
+
+def _as_flags(given: dict[str, Any]) -> str:
+    return " ".join(map(in_shell, options.to_flags(given)))

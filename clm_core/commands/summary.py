@@ -15,6 +15,7 @@ from clm_core.hub.pushing import command_for
 from clm_core.marker import PREFIX
 from clm_core.options import shown
 from clm_core.options.layers import DATA
+from clm_core.paths import in_command
 from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE
 from clm_core.registry import command_with
 from clm_core.results import (
@@ -36,7 +37,7 @@ BLOCK_SIZE = PreprocessingOptions().block_size
 
 def of_training(config: TrainConfig, result: TrainingResult, completion: GenerationResult | None) -> str:
     """The summary of a training, with a completion where the sample was trained on."""
-    folder = shlex.quote(str(result.output_dir))
+    folder = in_command(result.output_dir)
     command = f"clm --backend {result.backend}"
     prompt = PROMPT if on_sample(config) else "Once upon a time"
     lines = [
@@ -84,7 +85,7 @@ def of_evaluation(result: EvaluationResult) -> str:
 
 def of_merging(result: MergeResult) -> str:
     """The summary of a merge."""
-    folder = shlex.quote(str(result.folder))
+    folder = in_command(result.folder)
     return "\n".join(
         [
             f"written     {folder}: {result.base} with {result.adapter} in it, {with_noun(result.tensors, 'tensor')}",
@@ -97,15 +98,15 @@ def of_merging(result: MergeResult) -> str:
 def of_preparation(config: PrepareConfig, result: PreparationResult, backend: str | None = None) -> str:
     """The summary of a preparation."""
     train = f"{command_with(backend)} train --prepared"
-    folder = shlex.quote(str(result.folder))
+    folder = in_command(result.folder)
     if config.shard:
         follows = "clm prepare --merge FOLDER-OF-EACH-SHARD --output-dir DIR, once all shards are prepared"
     elif on_sample(config) and not config.merge:
         follows = f"{train} {folder} --config sample"
     elif config.model_name_or_path:
-        follows = f"{train} {folder} --model-name-or-path {shlex.quote(config.model_name_or_path)}"
+        follows = f"{train} {folder} --model-name-or-path {in_command(config.model_name_or_path)}"
     else:
-        tokenizer = shlex.quote(result.tokenizer_name)
+        tokenizer = in_command(result.tokenizer_name)
         follows = f"{train} {folder} --model-type gpt2 --tokenizer-name {tokenizer}"
     if not config.shard and (size := _block_size(config, result.ledger)) != BLOCK_SIZE:
         follows += f" --block-size {size}"
@@ -155,7 +156,7 @@ def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:
         in_a_row = "the last evaluation was" if patience == 1 else f"{patience} evaluations in a row were"
         yield f"ended       early: {in_a_row} not better{by} than the best before"
     if result.stopped_by == "time":
-        again = f"clm --backend {result.backend} train --resume-from-checkpoint {shlex.quote(str(result.output_dir))}"
+        again = f"clm --backend {result.backend} train --resume-from-checkpoint {in_command(result.output_dir)}"
         yield f"ended       by --max-train-time {config.max_train_time}; to go on: {again}"
     if best := result.best:
         figure = f"{best['metric'].replace('_', ' ')} {best['value']:.4f}"
@@ -239,7 +240,7 @@ def _part_lines(part: VerifiedPart) -> list[str]:
 
 def _way_out(result: VerificationResult) -> list[str]:
     """The command that replaces what is damaged, or ends what is unfinished."""
-    first, folder = result.parts[0], shlex.quote(str(result.folder))
+    first, folder = result.parts[0], in_command(result.folder)
     if result.earlier:
         return [f"next        {_resuming(result)}   (any training there puts the earlier run back before it begins)"]
     if result.kind == "prepared data":
@@ -258,7 +259,7 @@ def _resuming(result: VerificationResult) -> str:
     """The command that resumes a run, of which a part may lie where the earlier run waits."""
     folders = [folder for folder in (result.folder, result.earlier) if folder]
     writers = [backend_of(path) for folder in folders for path in list_complete(folder)]
-    return f"{command_with(*writers[-1:])} train --resume-from-checkpoint {shlex.quote(str(result.folder))}"
+    return f"{command_with(*writers[-1:])} train --resume-from-checkpoint {in_command(result.folder)}"
 
 
 def _not_scored(result: TrainingResult) -> list[str]:
@@ -266,7 +267,7 @@ def _not_scored(result: TrainingResult) -> list[str]:
     scored = [line for line in result.history if "eval_loss" in line]
     if result.stopped_by != "time" or not scored:
         return []
-    last, folder = scored[-1], shlex.quote(str(result.output_dir))
+    last, folder = scored[-1], in_command(result.output_dir)
     when = "before training" if last["step"] == 0 else f"at step {last['step']:,}"
     return [
         f"perplexity  not known after step {result.steps:,}, as the time was up between two evaluations; "

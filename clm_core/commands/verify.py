@@ -1,7 +1,6 @@
 """`clm verify`: check a run, a checkpoint or prepared data against the checksums in its record."""
 
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from clm_core.durable.checksums import Listed
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.models.adapters.base import base_faults
 from clm_core.models.adapters.finding import adapter_beside_its_base, adapter_without_its_base
-from clm_core.paths import likely
+from clm_core.paths import in_command, likely
 from clm_core.results import Kind, State, VerificationResult, VerifiedPart
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
@@ -151,7 +150,7 @@ def _base(adapter: Adapter, folder: Path) -> VerifiedPart:
 
 
 def _gone(folder: Path) -> VerifiedPart:
-    way = f"put it back, or make a link to where it is now (ln -s NEW-PLACE {shlex.quote(str(folder))})"
+    way = f"put it back, or make a link to where it is now (ln -s NEW-PLACE {in_command(folder)})"
     return _part("base of an adapter", folder, [f"it is not there any more: {way}"])
 
 

@@ -4,7 +4,6 @@ Rows are dictionaries from JSON and CSV, or those of Arrow tables. What a docume
 """
 
 import json
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 from clm_core.data.documents import Wanted
 from clm_core.errors import DataError, did_you_mean, shown_names, similar
+from clm_core.paths import in_shell
 
 JOINER = " "
 """What joins the strings of a list, as the guide joins the answers of a question."""
@@ -195,9 +195,9 @@ def _joined(value: Any, column: str, place: str, *, numbers: bool = False) -> st
         texts = (_decoded(item, column, place) if isinstance(item, bytes) else item for item in value)
         return JOINER.join(text for text in texts if text is not None)
     has_roles = isinstance(value, list) and any(isinstance(item, dict) and "role" in item for item in value)
-    hint = f": for messages, --messages-column {shlex.quote(column)}" if has_roles else ""
+    hint = f": for messages, --messages-column {in_shell(column)}" if has_roles else ""
     if isinstance(value, NUMBERS):
-        hint = f": a template makes text of it, such as --text-template {shlex.quote(f'{{{column}}}')}"
+        hint = f": a template makes text of it, such as --text-template {in_shell(f'{{{column}}}')}"
     raise DataError(f"{place}: column {column!r} contains {type(value).__name__} {str(value)[:40]!r}, not text{hint}")
 
 
@@ -271,7 +271,7 @@ def _columns_hint(column: str, known: dict[str, None], option: str) -> str:
     likely += similar(column, known)
     likely = [name for name in likely if not name.endswith(f".{ANY}")]
     flag = f"--{option.replace('_', '-')}"
-    ways = [f"{{{name}}} in {flag}" if option == "text_template" else f"{flag} {shlex.quote(name)}" for name in likely]
+    ways = [f"{{{name}}} in {flag}" if option == "text_template" else f"{flag} {in_shell(name)}" for name in likely]
     if not ways and option == "text_column":
         ways = [way for names, way in OTHER_WAYS.items() if {*names} <= known.keys()]
     hint = did_you_mean(*ways[:1])

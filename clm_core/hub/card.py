@@ -1,6 +1,5 @@
 """The model card of a run: what the model is, how it was trained, and its scores."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
 from clm_core.options import list_options, shown, to_flags
 from clm_core.options.layers import DATA
+from clm_core.paths import in_shell
 from clm_core.record import ADAPTER, CARD, CURVE, Record, read_configuration, read_options, read_results
 from clm_core.registry import list_backends
 from clm_core.runs.plot import draw_losses
@@ -258,5 +258,5 @@ def _ledger(ledger: Mapping[str, Any]) -> str:
 
 def _command(backend: str, options: Record) -> str:
     """The options as flags, one on a line."""
-    flags = [shlex.join(to_flags({name: value})) for name, value in options.items()]
+    flags = [" ".join(map(in_shell, to_flags({name: value}))) for name, value in options.items()]
     return " \\\n    ".join([f"clm --backend {backend} train", *flags])

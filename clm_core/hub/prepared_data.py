@@ -1,7 +1,6 @@
 """Prepared data as a dataset on the Hub: its files and its card."""
 
 import os
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from clm_core.data.manifest import MANIFEST, Manifest, to_text
 from clm_core.data.prepared import FILES, PUBLICATION, Prepared
 from clm_core.hub.upload import Files, refuse_link
+from clm_core.paths import in_command
 
 MASKED = "which of them count is in `*.mask`, a byte for each: 0 in prompts, on which the loss is not taken;"
 
@@ -79,9 +79,7 @@ def _card(prepared: Prepared, repository: str, license: str | None) -> str:
 
 def _tokenizer(name: str) -> str:
     return (
-        f"--tokenizer-name {name} --model-type gpt2"
-        if name == "sample"
-        else f"--model-name-or-path {shlex.quote(name)}"
+        f"--tokenizer-name {name} --model-type gpt2" if name == "sample" else f"--model-name-or-path {in_command(name)}"
     )
 
 

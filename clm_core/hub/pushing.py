@@ -21,6 +21,7 @@ from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import refuse_link, upload
 from clm_core.models.adapters.base import check_base
 from clm_core.models.adapters.finding import adapter_beside_its_base
+from clm_core.paths import in_command
 from clm_core.record import (
     CARD,
     RESULTS_FILE,
@@ -154,7 +155,7 @@ def name_of(folder: Path) -> str:
 
 def command_for(folder: Path) -> str:
     """The command that uploads it."""
-    return f"clm push {shlex.quote(str(folder))}"
+    return f"clm push {in_command(folder)}"
 
 
 def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:

@@ -76,8 +76,14 @@ def to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
         elif isinstance(value, bool):
             flags.append(flag if value else f"--no-{flag[2:]}")
         else:
-            flags += [flag, *map(str, value if isinstance(value, list | tuple) else [value])]
+            flags += _with_values(flag, [*map(str, value if isinstance(value, list | tuple) else [value])])
     return flags
+
+
+def _with_values(flag: str, values: list[str]) -> list[str]:
+    """A flag with its values; argparse would take one that begins with a dash for a flag."""
+    is_mistaken = any(value.startswith("-") for value in values)
+    return [f"{flag}={value}" for value in values] if is_mistaken else [flag, *values]
 
 
 def _shown_default(option: Option) -> str:

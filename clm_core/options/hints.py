@@ -1,6 +1,5 @@
 """Suggestions for an unknown option or command: a near name, or what other programs call it."""
 
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from clm_core.config import COMMANDS
 from clm_core.errors import did_you_mean, similar
 from clm_core.options.declared import list_options
+from clm_core.paths import in_command
 from clm_core.registry import list_backends
 
 TABLE = Path(__file__).with_name("elsewhere.yaml")
@@ -56,9 +56,9 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
 def of_command(name: str, commands: Iterable[str]) -> str:
     """What to run instead of a command that does not exist, after a semicolon."""
     if Path(name).is_file() or name.lower().endswith(DATA):
-        return f"; to train on a file: clm train --train-file {shlex.quote(name)}"
+        return f"; to train on a file: clm train --train-file {in_command(name)}"
     if Path(name, "config.json").is_file():
-        return f"; to use a model: clm generate --model-name-or-path {shlex.quote(name)}"
+        return f"; to use a model: clm generate --model-name-or-path {in_command(name)}"
     if command := table()["commands"].get(name.lower()):
         return f"; here it is `{command}`"
     near = [f"clm {found}" for found in similar(name, commands)]

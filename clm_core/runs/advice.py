@@ -1,6 +1,5 @@
 """What to do about what ended a training: names the checkpoint that there is, and the command that resumes the run."""
 
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from clm_core.errors import (
     StoppedError,
     TrainingError,
 )
+from clm_core.paths import in_command
 from clm_core.runs.history import Recorder
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
@@ -96,7 +96,7 @@ class Advice:
 
 
 def _command(backend: str, path: Path) -> str:
-    return f"clm --backend {backend} train --resume-from-checkpoint {shlex.quote(str(path))}"
+    return f"clm --backend {backend} train --resume-from-checkpoint {in_command(path)}"
 
 
 def _is_from(checkpoint: Path, before: int | None) -> bool:

@@ -1,7 +1,6 @@
 """The run's folder: chosen, checked, held by one process, and put back if the training fails before its first step."""
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from clm_core.durable.files import temporary_folder
 from clm_core.durable.lock import LOCK, BlockedError, HeldError, locked
 from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import MODELS, check_finite
+from clm_core.paths import in_command
 from clm_core.record import RUN_FILE, stays
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
@@ -262,7 +262,7 @@ def _check_contents(folder: Path, *, overwrite: bool) -> None:
         if not overwrite:
             raise OutputError(
                 f"output_dir {folder} contains another run: choose another folder with --output-dir, resume it with "
-                f"--resume-from-checkpoint {shlex.quote(str(folder))}, or delete it with --overwrite-output-dir"
+                f"--resume-from-checkpoint {in_command(folder)}, or delete it with --overwrite-output-dir"
             )
     elif any(path.name not in (LOCK, STOP_FILE) for path in folder.iterdir()):
         raise OutputError(f"output_dir {folder} is not empty and does not contain a run: choose another folder")

@@ -1,6 +1,5 @@
 """Where a training starts: anew, from a checkpoint, or not at all, because it has been finished."""
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from clm_core.config import TrainConfig
 from clm_core.counts import with_noun
 from clm_core.errors import ModelError, OptionError, OutputError
 from clm_core.options.resolve import AUTO, Request
+from clm_core.paths import in_command
 from clm_core.results import Publication, TrainingResult
 from clm_core.runs import output, run_file
 from clm_core.runs.best import Best
@@ -98,7 +98,7 @@ def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) ->
         raise ModelError(
             f"{run} has finished its {with_noun(finished.steps, 'step')}, and has no checkpoint to train longer from: "
             "start a new training from its weights, in another folder, with --model-name-or-path "
-            f"{shlex.quote(str(run))}"
+            f"{in_command(run)}"
         )
     if not (run / record.RUN_FILE).is_file():
         checkpoints.find(run)  # Says what there is instead.

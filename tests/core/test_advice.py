@@ -2,7 +2,6 @@
 
 import errno
 import re
-import shlex
 import shutil
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import pytest
 from clm_bigram import Bigrams
 from safetensors.numpy import save_file
 from support.folders import names
+from support.shell import words
 
 from clm_core import cli
 from clm_core.durable import append
@@ -48,7 +48,7 @@ def after(calls, usual, error):
 
 
 def command_in(text):
-    return shlex.split(text.partition("to go on: clm ")[2])
+    return words(text.partition("to go on: clm ")[2])
 
 
 def test_the_command_after_a_full_disk_goes_on_to_the_same_weights(broken, train, tmp_path):
@@ -61,6 +61,15 @@ def test_the_command_after_a_full_disk_goes_on_to_the_same_weights(broken, train
     train(**{**OPTIONS, "output_dir": "whole"})
     one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "whole"))
     assert one == other
+
+
+@pytest.mark.parametrize("folder", ["-dash", "two\nlines", "it's\tone\\\x07"])
+def test_the_command_works_whatever_the_name_of_the_folder(broken, folder):
+    error = OSError(errno.ENOSPC, "No space left on device")
+    said = broken(Bigrams, "save", after(2, Bigrams.save, error), DiskFullError, **{**OPTIONS, "output_dir": folder})
+    command = said.rpartition("to go on: clm ")[2]
+    assert command.isprintable()
+    assert cli.main(words(command)) == 0
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])

@@ -1,6 +1,5 @@
 """Adapters that there are: found in a folder or on the Hub, with the model that they belong to."""
 
-import shlex
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from clm_core.errors import ModelError
 from clm_core.models.adapters.base import read_base
 from clm_core.models.adapters.configuration import read_configuration
 from clm_core.models.stored_file import fetch
-from clm_core.paths import is_path
+from clm_core.paths import in_command, is_path
 
 Options = TypeVar("Options", bound=TokenizerOptions)
 
@@ -43,7 +42,7 @@ def find_adapter(name: str, revision: str) -> Adapter | None:
     if (base / CONFIG).is_file() and not any((base / each).is_file() for each in MODEL):
         raise ModelError(
             f"{file}: its model {base} is an adapter itself: merge that one (clm merge-adapter "
-            f"{shlex.quote(adapter.base)} -o DIR), and name the model that this makes in base_model_name_or_path"
+            f"{in_command(adapter.base)} -o DIR), and name the model that this makes in base_model_name_or_path"
         )
     kept = _file(name, revision, BASE) if base.is_dir() else None
     return replace(adapter, base_files=read_base(kept)) if kept else adapter
@@ -89,5 +88,5 @@ def _moved(file: Path, adapter: Adapter) -> str:
     """What to do about a base that is not at its place."""
     return (
         f"{file.parent} is an adapter of {adapter.base}, and there is no such folder: put the model back there, or "
-        f"make a link to where it is now (ln -s NEW-PLACE {shlex.quote(adapter.base)})"
+        f"make a link to where it is now (ln -s NEW-PLACE {in_command(adapter.base)})"
     )
