@@ -1,7 +1,7 @@
 """`clm merge-adapter`: make a whole model of an adapter and the model that it belongs to."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from clm_core.config import MergeConfig, TokenizerOptions
 from clm_core.durable import share, sync, sync_folder
 from clm_core.durable.disk_errors import writing
 from clm_core.durable.files import temporary_folder
+from clm_core.durable.lock import locked, remove_abandoned
 from clm_core.errors import OptionError, OutputError
 from clm_core.inputs import check_undamaged
 from clm_core.models import model_folder
@@ -68,15 +69,19 @@ def merge_adapter(run: Path, config: MergeConfig, progress: Progress) -> MergeRe
 @contextmanager
 def _written(folder: Path) -> Iterator[Path]:
     """A folder that takes its place when it is whole; else nothing of it is left."""
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with writing(folder), temporary_folder(folder.absolute().parent, TEMPORARY) as temporary:
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(parent, TEMPORARY)
+    with writing(folder), temporary_folder(parent, TEMPORARY) as temporary, ExitStack() as lock:
+        with suppress(OSError):  # A disk without locks: should this process be killed, nobody removes what it leaves.
+            lock.enter_context(locked(temporary))
         staged = temporary / folder.name
         staged.mkdir()
         yield staged
         share(staged)
         sync(staged)
         staged.rename(folder)
-        sync_folder(folder.absolute().parent)
+        sync_folder(parent)
 
 
 def _generation_config(options: TokenizerOptions) -> Any:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clm_core.durable.files import remove
+
 try:
     import fcntl
 except ImportError:  # Windows, where runs are not locked.
@@ -61,6 +63,18 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # The folder may be gone, or not be writable any more.
             (folder / LOCK).unlink()
         os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove the folders of this prefix in a folder that a killed process had locked; live and strange ones stay."""
+    if fcntl is None:
+        return
+    for path in folder.glob(f"{prefix}*"):
+        with suppress(OSError, HeldError, BlockedError):  # What cannot be removed now may be by the next one.
+            # One without a holder is just being made.
+            if not path.is_symlink() and (path / LOCK).stat().st_size:
+                with locked(path):
+                    remove(path)
 
 
 def _taken(file: Path) -> int:

@@ -1,12 +1,15 @@
 """A whole model from an adapter and its base: the numbers, and what does not belong together."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from support.waiting import wait_until
 
 import clm_core
 from clm_core import sample
@@ -20,6 +23,15 @@ from clm_core.testing import tiny
 
 LAYER = "transformer.h.1.attn.c_attn"
 SETTINGS = {"r": 2, "alpha": 6, "dropout": 0.0, "use_rslora": False, "base_revision": "main"}
+
+ENDLESS = """
+import pathlib, sys, time, clm_core
+from clm_core.commands import merge_adapter
+begun, adapter, folder = sys.argv[1:]
+merge_adapter.save = lambda *given, **named: (pathlib.Path(begun).mkdir(), time.sleep(60))
+clm_core.merge_adapter(adapter, output_dir=folder)
+"""
+"""A merge that says when it has begun to write, and does not end."""
 
 
 def numbers(*shape, seed=0):
@@ -140,6 +152,22 @@ def test_what_cannot_be_merged_is_an_error_and_leaves_nothing(model, tmp_path):
     with pytest.raises(ClmError, match="nothing in the adapter for"):
         clm_core.merge_adapter(folder, output_dir=tmp_path / "new")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_killed_merge_left_is_removed_by_the_next_one_and_what_a_live_one_writes_stays(model, tmp_path):
+    begun, arguments = tmp_path / "begun", (model.adapter.folder, str(tmp_path / "never"))
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(begun), *arguments]) as process:
+        try:
+            wait_until(begun.exists)
+            (left,) = tmp_path.glob(".merged-*")
+            clm_core.merge_adapter(model.adapter.folder, output_dir=tmp_path / "first")
+            assert left.is_dir()
+        finally:
+            process.kill()
+    assert left.is_dir()
+    (tmp_path / ".merged-mine").mkdir()
+    clm_core.merge_adapter(model.adapter.folder, output_dir=tmp_path / "second")
+    assert [path.name for path in tmp_path.glob(".merged-*")] == [".merged-mine"]
 
 
 def test_an_adapter_whose_base_is_not_at_its_place_says_so_and_what_to_do(model):
