@@ -33,6 +33,7 @@ _HOMES = {
     "EvaluateConfig": "config",
     "GenerateConfig": "config",
     "InspectConfig": "config",
+    "MergeConfig": "config",
     "ParityConfig": "config",
     "PrepareConfig": "config",
     "PushConfig": "config",
