@@ -1,28 +1,24 @@
 """The model card of a run: what the model is, how it was trained, and its scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clm_core import durable
-from clm_core.config import HubOptions
 from clm_core.counts import with_noun
 from clm_core.data.manifest import documents_read
 from clm_core.errors import OutputError
 from clm_core.hub.account import DatasetFacts
-from clm_core.options import list_options, shown, to_flags
+from clm_core.options import shown, to_flags
 from clm_core.options.layers import DATA
 from clm_core.paths import in_shell
 from clm_core.record import ADAPTER, CARD, CURVE, Record, read_configuration, read_options, read_results
 from clm_core.registry import list_backends
+from clm_core.runs.changes import ELSEWHERE
 from clm_core.runs.plot import draw_losses
 
-NO_PART = {
-    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "overwrite_cache", "preprocessing_num_workers"),
-    *(option.name for option in list_options(HubOptions)),
-    *("report_to", "save_strategy", "save_steps", "save_total_limit", "max_train_time"),
-}
-"""The options that do not affect the model: they say where and when things are written."""
+NO_PART = ELSEWHERE | {"save_strategy", "save_steps", "save_total_limit", "logging_steps"}
+"""The options that do not affect the model: they say where and when things are written, and how fast."""
 
 SCORES = {
     "perplexity": "Perplexity",
@@ -84,9 +80,8 @@ def remove_card(run: Path) -> None:
 
 def training_options(options: Record) -> Record:
     """The options that the trained model depends on."""
-    # The number of processes affects only the guide's rows.
-    kept = {"preprocessing_num_workers"} if options.get("packing") == "guide" else set()
-    return {name: value for name, value in options.items() if name not in NO_PART - kept}
+    left_out = NO_PART - set(_with_a_part(options))
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 def ways_to_open(backend: str, model_type: str, repository: str, *, is_adapter: bool = False) -> list[str]:
@@ -103,6 +98,15 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _with_a_part(options: Record) -> Iterator[str]:
+    """The ones of these that affect the model all the same; a resumption compares what follows from them instead."""
+    yield "streaming"  # A stream is not read to its end, nor are documents held out of all of it.
+    if options.get("packing") == "guide":
+        yield "preprocessing_num_workers"  # The guide's rows are cut within what each process has.
+    if not options.get("train_batch_size"):
+        yield "nproc_per_node"  # A step has the batches of all devices.
 
 
 def _draw(file: Path, results: Record) -> None:

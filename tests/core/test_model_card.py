@@ -13,8 +13,9 @@ from clm_core import cli, marker
 from clm_core.errors import OutputError
 from clm_core.hub import run_files
 from clm_core.hub.account import DatasetFacts
-from clm_core.hub.card import set_license, write_card
+from clm_core.hub.card import set_license, training_options, write_card
 from clm_core.record import read_options, read_results
+from clm_core.runs.changes import ELSEWHERE
 
 
 @pytest.fixture
@@ -51,6 +52,20 @@ def test_the_command_in_the_card_repeats_the_run(run, card, tmp_path, capsys):
     assert cli.main([*arguments, "--output-dir", "again"]) == 0
     again, first = (tmp_path / name / "model.safetensors" for name in ("again", "run"))
     assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (dict.fromkeys(ELSEWHERE, "set") | {"train_batch_size": 8}, ["streaming", "train_batch_size"]),
+        ({"check_disk": False, "logging_steps": 1, "save_steps": 5, "seed": 2}, ["seed"]),
+        ({"nproc_per_node": "2"}, ["nproc_per_node"]),
+        ({"preprocessing_num_workers": 2}, []),
+        ({"preprocessing_num_workers": 2, "packing": "guide"}, ["packing", "preprocessing_num_workers"]),
+    ],
+)
+def test_the_options_in_it_are_those_that_affect_the_model(options, kept):
+    assert sorted(training_options(options)) == kept
 
 
 def test_no_place_on_this_machine_is_in_it(card, tmp_path):
