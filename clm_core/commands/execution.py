@@ -162,11 +162,18 @@ def _recorder(
     best = recorder.best.step if recorder.best and config.load_best_model_at_end else None
     if recorder.best and plan.resume_from and best is not None and not checkpoint_of(best, plan.resume_from):
         progress.say(
-            f"{PREFIX}{best}, the best of {run_of(plan.resume_from)}, is not there any more: the best is looked for "
-            "among those that follow"
+            f"{_without(best, plan, run_of(plan.resume_from))}: the best is looked for among those that follow"
         )
         recorder.best.forget()
     return recorder
+
+
+def _without(step: int, plan: Plan, run: Path) -> str:
+    """Why the best checkpoint is not in a run: one that nobody looked for was hardly written."""
+    options = ("load_best_model_at_end", "early_stopping_patience")
+    if any(plan.start.changed.get(name, (getattr(plan.config, name),))[0] for name in options):
+        return f"{PREFIX}{step}, the best of {run}, is not there any more"
+    return f"{run} was best at step {step:,}, of which it kept no checkpoint, as it did not look for the best until now"
 
 
 def _utilization(plan: Plan) -> Utilization | None:

@@ -1,11 +1,13 @@
 """The best checkpoint: found, kept, waited for, and made the model of the run, after an interruption as without one."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 from clm_bigram import Bigrams
 from support.folders import history, names
+from support.heard import Heard
 
 from clm_core.errors import ModelError
 from clm_core.runs.best import Best
@@ -129,6 +131,19 @@ def test_a_run_that_is_resumed_in_another_folder_takes_the_best_checkpoint_with_
         4,
         weights(tmp_path / "run/checkpoint-4"),
     )
+
+
+@pytest.mark.parametrize(("looked_for", "says"), [(True, "not there any more"), (False, "it kept no checkpoint")])
+def test_a_best_checkpoint_that_is_not_there_is_said_to_be_gone_only_where_it_was_kept(
+    repeat, tmp_path, looked_for, says
+):
+    known, heard = {"early_stopping_patience": None, "save_strategy": "steps", "save_steps": 3}, Heard()
+    repeat(**known, max_steps=6, load_best_model_at_end=looked_for)
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4", ignore_errors=True)
+    repeat(**known, max_steps=8, load_best_model_at_end=True, progress=heard)
+    (said,) = [line for line in heard.lines if line.endswith("is looked for among those that follow")]
+    assert says in said
+    assert "run" in said
 
 
 @pytest.mark.parametrize(
