@@ -237,7 +237,13 @@ def _check_writable(folder: Path) -> None:
     if not existing.is_dir():
         raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"output_dir {folder} cannot be written: no permission in {existing}")
+        why = f"{existing} is on a read-only disk" if _is_read_only(existing) else f"no permission in {existing}"
+        raise OutputError(f"output_dir {folder} cannot be written: {why}: choose another folder with --output-dir")
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Whether it is the disk that is not to be written, as far as the system says so."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _check_files(folder: Path) -> None:

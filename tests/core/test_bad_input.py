@@ -215,6 +215,16 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_training(train_re
     assert (tmp_path / "taken.txt").read_text() == (tmp_path / "full" / "thesis.md").read_text() == "mine"
 
 
+@pytest.mark.parametrize(("flags", "says"), [(os.ST_RDONLY, "is on a read-only disk"), (0, "no permission in ")])
+def test_a_disk_that_can_only_be_read_is_named_with_the_way_out(train_refused, monkeypatch, flags, says):
+    access, state = os.access, os.statvfs("/")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK | os.X_OK and access(path, mode))
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*state[:8], flags, *state[9:])))
+    message = train_refused("--output-dir", "new")
+    assert says in message
+    assert message.endswith(": choose another folder with --output-dir\n")
+
+
 def test_another_run_is_refused_with_the_ways_out(train_refused, train, tmp_path):
     train(output_dir=tmp_path / "output")
     message = train_refused()
