@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from clm_core.adapters import Placement, adapter_weights, place, save_adapter
 from clm_core.backend import Model
 from clm_core.errors import ModelError, first_line
+from clm_core.models.faults import usable
 from clm_pt.sharding import whole
 
 NAME = "default"
@@ -27,8 +28,10 @@ def attach(base: PreTrainedModel, model: Model) -> None:
     Raises:
         OptionError: the adapter is new, and cannot be for this model.
         ModelError: its file is not that of an adapter of this model.
+        BackendError: peft, or a package that it uses, is missing, or does not go with the others here.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    with usable("peft"):
+        from peft import LoraConfig, inject_adapter_in_model
 
     adapter = model.adapter
     assert adapter is not None
@@ -44,7 +47,7 @@ def attach(base: PreTrainedModel, model: Model) -> None:
     )
     weights = adapter_weights(model, placement.shapes)
     base.requires_grad_(False)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), usable("peft"):  # It looks at other packages only now.
         warnings.simplefilter("ignore")  # Of layers that keep their weight as (in, out), which it finds out itself.
         try:
             inject_adapter_in_model(settings, base, NAME)

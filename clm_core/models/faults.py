@@ -1,10 +1,12 @@
 """Errors that any backend may raise about a model, in the same words."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from clm_core.backend import Model
-from clm_core.errors import ModelError, first_line
+from clm_core.errors import BackendError, ModelError, first_line
 
 
 def cannot_build(architecture: Any, error: Exception) -> ModelError:
@@ -39,3 +41,19 @@ def cannot_add_to_loss(asked: str, what: str) -> ModelError:
         f"{asked} in the configuration adds to the loss of the next token, and {what} does not compute that: change it "
         "in config.json, or with --config-overrides"
     )
+
+
+@contextmanager
+def usable(package: str) -> Iterator[None]:
+    """Import a package for adapters, or call it where it looks at others, which it may find to be missing or too old.
+
+    Raises:
+        BackendError: it cannot be used.
+    """
+    try:
+        yield
+    except ImportError as error:
+        said = first_line(error).rstrip(".")
+        raise BackendError(
+            f"adapters need {package}, which cannot be used here: {said}: install another version of one of them"
+        ) from error

@@ -1,5 +1,6 @@
 """Adapters in PyTorch: trained beside a base that stays as it is, and the same for peft."""
 
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from clm_core.adapters.defaults import TARGET_MODULES
 from clm_core.adapters.merging import merged
 from clm_core.backend import EvaluationJob, Model
 from clm_core.config import EvaluateConfig, TrainConfig
-from clm_core.errors import ModelError
+from clm_core.errors import BackendError, ModelError
 from clm_core.models.adapters.conv1d import MODEL_TYPES, is_conv1d
 from clm_core.models.configurations import existing_model
 from clm_core.testing.tiny import validation_blocks
@@ -115,6 +116,19 @@ def test_an_adapter_that_peft_wrote_is_read(job, tmp_path, rank_stabilized):
     )
     peft.get_peft_model(base, settings).save_pretrained(tmp_path)
     np.testing.assert_array_equal(in_peft(tmp_path), logits(existing_model(tmp_path)))
+
+
+def test_a_peft_that_cannot_be_used_is_said_in_one_line(job, monkeypatch):
+    def refuse(*given):
+        raise ImportError("Found an incompatible version of torchao.\nSee there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(peft, "inject_adapter_in_model", refuse)
+        with pytest.raises(BackendError, match=r"be used here: Found an incompatible version of torchao: install"):
+            modeling.load(job.model_dir)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(BackendError, match="which cannot be used here: import of peft halted"):
+        modeling.load(job.model_dir)
 
 
 def test_an_adapter_of_peft_that_is_more_than_lora_is_refused_by_the_field(job, tmp_path):
