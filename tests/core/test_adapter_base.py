@@ -38,7 +38,8 @@ def run(tmp_path):
     model = tiny.with_adapter(write_base(tmp_path / "base", seed=1), TrainConfig(**CONFIG), tmp_path)
     shutil.copytree(sample.TOKENIZER, tmp_path / "run")
     save_adapter(WEIGHTS, model, tmp_path / "run")
-    (tmp_path / "run" / "run.yaml").write_text("{}")
+    for name in ("run.yaml", "history.jsonl"):
+        (tmp_path / "run" / name).write_text("{}")
     write_results(tmp_path / "run", dict.fromkeys(each.name for each in fields(TrainingResult)))
     return tmp_path / "run"
 
