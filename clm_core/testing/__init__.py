@@ -15,6 +15,8 @@ configuration and the shapes that it is for; where it can be kept between proces
 JAX_COMPILATION_CACHE_DIR, the second run of the suite takes seconds.
 """
 
+from pathlib import Path
+
 import pytest
 
 from clm_core.lazy import lazy_names
@@ -46,8 +48,6 @@ _HOMES = {
 }
 
 # Before they are imported, so that a failure shows what differed, in an installed clm too.
-pytest.register_assert_rewrite(
-    *sorted({f"{__name__}.{home}" for home in (*_HOMES.values(), "dtypes", "recorded", "masks", "resuming")})
-)
+pytest.register_assert_rewrite(*(f"{__name__}.{file.stem}" for file in sorted(Path(__file__).parent.glob("[!_]*.py"))))
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -11,10 +11,11 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 
 def where(applies: Callable[[Backend], bool]) -> Callable[[Test], Test]:
-    """A test for the backends of which this holds."""
+    """A test for the backends of which this holds, as well as what it was marked with before."""
 
     def mark(test: Test) -> Test:
-        test.applies = applies  # type: ignore[attr-defined]
+        before = getattr(test, "applies", lambda backend: True)
+        test.applies = lambda backend: before(backend) and applies(backend)  # type: ignore[attr-defined]
         return test
 
     return mark

@@ -53,7 +53,7 @@ class Masks:
             if len({_bit(kept, bit) for kept in drawn}) == 1:
                 found.append(f"{name}: {'nothing' if _bit(drawn[0], bit) else 'all'} is dropped at every step")
             elif all(_bit(first, bit) == _bit(second, bit) for first, second in self.steps):
-                found.append(f"{name}: all blocks of a batch have the same mask")
+                found.append(f"{name}: all blocks of a step have the same mask")
         for one, other in combinations(range(len(names)), 2):
             if all(_bit(kept, one) == _bit(kept, other) for kept in drawn):
                 found.append(f"{names[one]} and {names[other]} have the same mask")
@@ -63,10 +63,13 @@ class Masks:
 def follow(backend: Backend, kind: str, folder: Path) -> Masks:
     """Train with one kind of dropout, hardly moving the weights, and find out which masks were drawn.
 
+    The two blocks of a step are a batch; with one of the kinds, a batch each.
+
     Raises:
         AssertionError: a loss is none that masks make, or dropout acts in evaluation.
     """
     sites = SITES[kind]
+    in_two_batches = kind == "embd_pdrop" and "gradient_accumulation_steps" not in backend.unsupported
     blocks = np.tile(np.array([[0, TARGET]], np.uint16), (2 * STEPS, 1))
     trace = run(
         backend,
@@ -75,7 +78,8 @@ def follow(backend: Backend, kind: str, folder: Path) -> Masks:
         blocks=(blocks, blocks[:2]),
         block_size=2,
         max_steps=STEPS,
-        per_device_train_batch_size=2,
+        per_device_train_batch_size=1 if in_two_batches else 2,
+        gradient_accumulation_steps=2 if in_two_batches else 1,
         learning_rate=1e-12,
         eval_strategy="steps",
         eval_steps=STEPS,
