@@ -68,7 +68,8 @@ def run(
         start_new_session=True,  # Ctrl-C is for this process, which passes it on once.
     )
     try:
-        _in_background(_end_once_stopped, folder, process)
+        if on_several_machines(launcher):
+            _in_background(_end_once_stopped, folder, process)
         with signals.passed_on(lambda number: _in_background(_tell, folder, process, number)):
             code = process.wait()
     except BaseException:
@@ -115,7 +116,9 @@ def _end_once_stopped(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def _was_stopped(folder: Path) -> bool:
-    """Whether processes here have ended because the training was stopped, and not by a failure."""
+    """Whether processes here have ended because the training was stopped, not by a failure, nor once started again."""
+    if mailbox.take(mailbox.RESULT, folder) is not None:
+        return False
     if mailbox.take(mailbox.STOPPED, folder) is not None:
         return True
     left = mailbox.take(mailbox.ERROR, folder)

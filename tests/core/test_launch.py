@@ -141,13 +141,15 @@ def test_a_launcher_that_waits_for_other_machines_after_a_stop_is_ended(left, le
         processes._raise_failure(letters, waiting.wait(10))
 
 
-@pytest.mark.parametrize("why", ["a failure", "processes that are there"])
+@pytest.mark.parametrize("why", ["a failure", "processes that are there", "a training that went on"])
 def test_a_launcher_is_not_ended_for(why, letters, monkeypatch):
     monkeypatch.setattr(processes, "LONGEST_ALONE", 0.3)
     waiting = subprocess.Popen(["sleep", "2"], start_new_session=True)
     mailbox.put(mailbox.ERROR, json.dumps({"code": 70 if why == "a failure" else 143, "line": "why"}), letters)
-    if why != "a failure":
+    if why == "processes that are there":
         mailbox.put(f"{mailbox.PROCESS}0", str(waiting.pid), letters)
+    if why == "a training that went on":
+        mailbox.put(mailbox.RESULT, "{}", letters)
     processes._end_once_stopped(letters, waiting)
     assert waiting.wait() == 0
 
