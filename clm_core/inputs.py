@@ -77,7 +77,7 @@ def model_to_train(
     An adapter that resumes stays beside the weights that it began with, whatever its base on the Hub is now.
     """
     if config.model_name_or_path:
-        model = _base(existing_model(config, progress, seed=config.seed), config, resume_from)
+        model = _base(named_model(config, progress, seed=config.seed), config, resume_from)
         model = changed(model, config.config_overrides, progress.say) if config.config_overrides else model
         model = resized(model, tokenizer, progress.say) if config.resize_embeddings else model
     else:
@@ -90,7 +90,7 @@ def model_to_train(
     return model
 
 
-def existing_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progress: Progress, *, seed: int) -> Model:
+def named_model(config: TrainConfig | EvaluateConfig | GenerateConfig, progress: Progress, *, seed: int) -> Model:
     """The model at `model_name_or_path`, or the adapter there with its model."""
     return described(config, progress.say, seed=seed, ignore_unused_weights=config.ignore_unused_weights)
 

@@ -9,11 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from clm_core.stopping import Ending
+
 Metrics = dict[str, float | int]
 """loss (nats), perplexity, accuracy, bits_per_byte, tokens_scored."""
-
-Ending = Literal["early_stopping", "time"]
-"""What ends a training by itself: it waited long enough for a better evaluation, or its time is up."""
 
 Kind = Literal["run", "checkpoint", "prepared data", "base of an adapter"]
 State = Literal["whole", "damaged", "unproved", "unfinished"]

@@ -11,8 +11,10 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from clm_core.results import Ending
+Ending = Literal["early_stopping", "time"]
+"""What ends a training by itself: it waited long enough for a better evaluation, or its time is up."""
 
 STOP_FILE = "stop"
 """The file in a run's folder that asks for it: `touch RUN/stop`."""

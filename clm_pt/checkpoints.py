@@ -67,7 +67,7 @@ def restore(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimiz
     for name, parameter in parameters(model).items():
         if state := _in_memory(name, {each: found[each] for each in in_files[name]}):
             if isinstance(own, DefinedOptimizer):
-                sizes = own.plan_of(parameter).state_shapes(tuple(parameter.shape))
+                sizes = own.layout_of(parameter).state_shapes(tuple(parameter.shape))
                 parts = {part: torch.tensor(array).reshape(sizes[part]) for part, array in state.parts.items()}
                 own.restore(parameter, parts, state.updates)
             else:

@@ -12,7 +12,7 @@ from clm_core.data.guide import GuideRows
 from clm_core.errors import OptionError
 from clm_pt.checkpoints import restore_random, write_random
 from clm_pt.datasets import BlockDataset
-from clm_pt.trainer import ScheduledTrainer, State
+from clm_pt.trainer import ScheduledTrainer, ShardedState
 
 
 class GuideTrainer(ScheduledTrainer):
@@ -45,7 +45,7 @@ class GuideTrainer(ScheduledTrainer):
         self.steps.add(loss)
         return loss
 
-    def write_checkpoint(self, folder: Path, state: State | None = None) -> None:
+    def write_checkpoint(self, folder: Path, state: ShardedState | None = None) -> None:
         """The state of the generators too, since the script seeds once."""
         super().write_checkpoint(folder, state)
         write_random(folder, self.args.device)

@@ -6,6 +6,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from clm_core.models.decay import decays
+from clm_core.optimizer import clipping_ratio
 from clm_core.schedule import Schedule
 from clm_pt.sharding import own_part
 
@@ -46,7 +47,7 @@ def clip(
     rows = torch.cat([torch.linalg.vector_norm(gradient, dim=-1).flatten().float() for gradient in gradients])
     rows = rows.cpu() if rows.device.type == "mps" else rows  # Which has no float64.
     norm = whole(rows.double().square().sum()).sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    factor = clipping_ratio(norm, max_norm).clamp(max=1.0)
     known = float(factor) if factor.device.type == "cpu" else factor
     if max_norm > 0 and (known is factor or known < 1.0):
         for gradient in gradients:

@@ -15,7 +15,7 @@ from clm_pt.sharding import like, own_part, whole
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """How a parameter is updated: as the tensors that it is in files, of one shape and by one rule."""
 
     rule: Rule
@@ -23,8 +23,8 @@ class Plan:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, optim: str, name: str, shape: tuple[int, ...], model_type: str) -> "Plan":
-        """The plan for a parameter of this name and shape in memory."""
+    def of(cls, optim: str, name: str, shape: tuple[int, ...], model_type: str) -> "Layout":
+        """How a parameter of this name and shape in memory."""
         in_files = shapes_in_files(name, shape, model_type)
         first, own = next(iter(in_files.items()))
         return cls(rule_of(optim, first, own), len(in_files), own)
@@ -48,8 +48,8 @@ class DefinedOptimizer(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[dict[str, Any]], model: PreTrainedModel, config: OptimizationOptions) -> None:
         super().__init__(groups, {})
         self.config = config
-        self._plans = {
-            parameter: Plan.of(config.optim, name, tuple(parameter.shape), model.config.model_type)
+        self._layouts = {
+            parameter: Layout.of(config.optim, name, tuple(parameter.shape), model.config.model_type)
             for name, parameter in parameters(model).items()
         }
 
@@ -66,23 +66,23 @@ class DefinedOptimizer(torch.optim.Optimizer):
                     self._update(parameter, parameter.grad, group)
         return loss
 
-    def plan_of(self, parameter: torch.nn.Parameter) -> Plan:
+    def layout_of(self, parameter: torch.nn.Parameter) -> Layout:
         """How a parameter is updated."""
-        return self._plans[parameter]
+        return self._layouts[parameter]
 
     @torch.no_grad()
     def restore(self, parameter: torch.nn.Parameter, parts: Mapping[str, torch.Tensor], updates: int) -> None:
         """Set the state of a parameter: whole parts, of their shapes in memory."""
-        state = _empty(self._plans[parameter], parameter)
+        state = _empty(self._layouts[parameter], parameter)
         state["step"] += updates
         for part, value in parts.items():
             _set(state[part], value, is_own=False)
         self.state[parameter] = state
 
     def _update(self, parameter: torch.nn.Parameter, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        plan, state = self._plans[parameter], self.state[parameter]
+        layout, state = self._layouts[parameter], self.state[parameter]
         if not state:
-            state.update(_empty(plan, parameter))
+            state.update(_empty(layout, parameter))
         state["step"] += 1
         updates = int(state["step"])
         step = Step(
@@ -92,37 +92,42 @@ class DefinedOptimizer(torch.optim.Optimizer):
             config=self.config,
             xp=torch,
         )
-        seen = own_part if plan.rule.elementwise else whole
+        seen = own_part if layout.rule.elementwise else whole
         parts = {part: tensor for part, tensor in state.items() if part != "step"}
         inputs = {part: seen(tensor).float() for part, tensor in parts.items()}
         value, decays = seen(parameter.detach()).float(), group["weight_decay"] != 0
-        new, kept = _updated(plan, value, seen(gradient).float(), inputs, step, decays)
-        _set(parameter, new, is_own=plan.rule.elementwise)
+        new, kept = _updated(layout, value, seen(gradient).float(), inputs, step, decays)
+        _set(parameter, new, is_own=layout.rule.elementwise)
         for part, tensor in parts.items():
-            _set(tensor, kept[part], is_own=plan.rule.elementwise)
+            _set(tensor, kept[part], is_own=layout.rule.elementwise)
 
 
 def _updated(
-    plan: Plan, value: torch.Tensor, gradient: torch.Tensor, state: dict[str, torch.Tensor], step: Step, decays: bool
+    layout: Layout,
+    value: torch.Tensor,
+    gradient: torch.Tensor,
+    state: dict[str, torch.Tensor],
+    step: Step,
+    decays: bool,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """A parameter and its state after an update; one that is several tensors in files, each for itself."""
-    if plan.count == 1 or plan.rule.elementwise:
-        return plan.rule.update(value, gradient, state, step, decays)
-    shapes = plan.rule.state(plan.shape)
-    values, gradients = (it.reshape(plan.count, *plan.shape) for it in (value, gradient))
-    states = {part: tensor.reshape(plan.count, *shapes[part]) for part, tensor in state.items()}
+    if layout.count == 1 or layout.rule.elementwise:
+        return layout.rule.update(value, gradient, state, step, decays)
+    shapes = layout.rule.state(layout.shape)
+    values, gradients = (it.reshape(layout.count, *layout.shape) for it in (value, gradient))
+    states = {part: tensor.reshape(layout.count, *shapes[part]) for part, tensor in state.items()}
     each = [
-        plan.rule.update(values[i], gradients[i], {part: it[i] for part, it in states.items()}, step, decays)
-        for i in range(plan.count)
+        layout.rule.update(values[i], gradients[i], {part: it[i] for part, it in states.items()}, step, decays)
+        for i in range(layout.count)
     ]
     kept = {part: torch.stack([state[part] for _, state in each]).reshape(it.shape) for part, it in state.items()}
     return torch.stack([value for value, _ in each]).reshape(value.shape), kept
 
 
-def _empty(plan: Plan, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+def _empty(layout: Layout, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
     shape = tuple(parameter.shape)
     state = {"step": torch.tensor(0.0)}
-    for part, size in plan.state_shapes(shape).items():
+    for part, size in layout.state_shapes(shape).items():
         if size == shape:
             state[part] = torch.zeros_like(parameter, dtype=torch.float32)
         else:

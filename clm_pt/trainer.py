@@ -33,7 +33,7 @@ from clm_pt.workers import is_worker
 
 
 @dataclass(frozen=True)
-class State:
+class ShardedState:
     """What a checkpoint has of a model that is sharded, in the process that writes it."""
 
     weights: dict[str, torch.Tensor]
@@ -153,7 +153,7 @@ class ScheduledTrainer(Trainer):
         """By the rule of every backend."""
         return decaying(model)
 
-    def write_checkpoint(self, folder: Path, state: State | None = None) -> None:
+    def write_checkpoint(self, folder: Path, state: ShardedState | None = None) -> None:
         """Write the model and its optimizer into a folder; `state` is what they have, if they are sharded."""
         model = self._whole_model()
         is_last = self.state.global_step == self.job.schedule.total_steps  # Its model will be that of the run.
@@ -170,10 +170,10 @@ class ScheduledTrainer(Trainer):
             with self.written_weights(), self.own_cache():
                 save(model, folder, weights=weights)
 
-    def whole_state(self) -> State:
+    def whole_state(self) -> ShardedState:
         """What is sharded, whole, in the process that leads; all processes are to ask for it."""
         model, leads = self._whole_model(), self.job.world.leads
-        return State(_weights(model, keep=leads), checkpoints.whole_moments(model, self.optimizer, keep=leads))
+        return ShardedState(_weights(model, keep=leads), checkpoints.whole_moments(model, self.optimizer, keep=leads))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, in the format of all backends, where Trainer would write its own."""

@@ -14,7 +14,7 @@ from transformers.modeling_tf_pytorch_utils import convert_tf_weight_name_to_pt_
 
 from clm_core.config import OptimizationOptions
 from clm_core.models.decay import decays
-from clm_core.optimizer import ADAMW, Rule, Step, rule_of
+from clm_core.optimizer import ADAMW, Rule, Step, clipping_ratio, rule_of
 from clm_core.schedule import Schedule
 
 Pairs = Iterable[tuple[Any, tf.Variable]]
@@ -108,7 +108,7 @@ class StepOptimizer(keras.optimizers.legacy.Optimizer):
         gradients, variables = zip(*pairs, strict=True)
         norm = self.last_grad_norm.assign(tf.linalg.global_norm(gradients), read_value=True)
         if self.max_grad_norm:
-            scale = tf.minimum(1.0, self.max_grad_norm / (norm + 1e-6))
+            scale = tf.minimum(1.0, clipping_ratio(norm, self.max_grad_norm))
             gradients = tuple(gradient * scale for gradient in gradients)
         return list(zip(gradients, variables, strict=True))
 

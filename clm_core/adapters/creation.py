@@ -6,7 +6,7 @@ from typing import Any
 
 from clm_core.adapters.defaults import TARGET_MODULES
 from clm_core.backend.adapter import Adapter
-from clm_core.config import ALL_LINEAR, AdapterOptions
+from clm_core.config import ALL_LINEAR, WITHOUT_LORA, AdapterOptions
 from clm_core.errors import OptionError
 from clm_core.models.adapters.base import list_base
 
@@ -42,7 +42,7 @@ def new_adapter(options: AdapterOptions, name_or_path: str | None, revision: str
 def _check_unused(options: AdapterOptions) -> None:
     for each in fields(AdapterOptions):
         if getattr(options, each.name) != each.default:
-            raise OptionError(f"{each.name} has no effect without lora_r, which trains an adapter")
+            raise OptionError(f"{each.name} {WITHOUT_LORA}")
 
 
 def _default(model_type: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -22,10 +21,9 @@ from clm_core.config import (
     SamplingOptions,
     TrainConfig,
 )
-from clm_core.marker import step_of
 from clm_core.stopping import EvaluationAbandonedError, Stop
 
-if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait for NumPy.
+if TYPE_CHECKING:  # This module is loaded to print help, which is not to wait for NumPy, nor for hashes.
     import numpy as np
     import numpy.typing as npt
 
@@ -119,6 +117,8 @@ class TrainingJob(Setup):
     @cached_property
     def first_step(self) -> int:
         """The steps that were made before."""
+        from clm_core.marker import step_of
+
         return 0 if self.resume_from is None else step_of(self.resume_from)
 
     @property
@@ -220,4 +220,6 @@ def _values(group: type, options: Any) -> dict[str, Any]:
 
 
 def _digest(model: Model) -> str:
+    import hashlib
+
     return hashlib.sha256(model.architecture.to_json_string().encode()).hexdigest()[:16]

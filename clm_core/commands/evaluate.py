@@ -16,7 +16,7 @@ from clm_core.inputs import (
     check_masks,
     check_type,
     check_undamaged,
-    existing_model,
+    named_model,
     prepared_for,
     with_dtype,
 )
@@ -85,7 +85,7 @@ def _inputs(request: Request[EvaluateConfig], progress: Progress) -> tuple[Model
     config, backend = request.config, request.backend
     check_undamaged(config)
     announce(config, progress)
-    model = existing_model(config, progress, seed=config.seed)
+    model = named_model(config, progress, seed=config.seed)
     check_type(model, backend)
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)

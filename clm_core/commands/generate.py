@@ -10,7 +10,7 @@ from clm_core.config import GenerateConfig
 from clm_core.counts import with_noun
 from clm_core.data.tokenization import encoder
 from clm_core.errors import OptionError
-from clm_core.inputs import announce, check_type, check_undamaged, existing_model, with_dtype
+from clm_core.inputs import announce, check_type, check_undamaged, named_model, with_dtype
 from clm_core.launch.devices import check_alone
 from clm_core.models.architectures import count_positions
 from clm_core.models.configurations import check_fits
@@ -43,7 +43,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     check_alone(backend, "generate")
     check_undamaged(config)
     announce(config, progress)
-    model = existing_model(config, progress, seed=config.seed)
+    model = named_model(config, progress, seed=config.seed)
     check_type(model, backend)
     attention(model.architecture, backend.name)
     tokenizer = load_tokenizer(config)

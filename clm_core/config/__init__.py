@@ -3,7 +3,7 @@
 The names are those of transformers' `TrainingArguments` and of its `run_clm` example.
 """
 
-from clm_core.config.adapters import AdapterOptions
+from clm_core.config.adapters import WITHOUT_LORA, AdapterOptions
 from clm_core.config.commands import (
     COMMANDS,
     Command,
@@ -58,6 +58,7 @@ __all__ = [
     "COLUMNS",
     "COMMANDS",
     "FLOAT32",
+    "WITHOUT_LORA",
     "AdapterOptions",
     "ArchitectureOptions",
     "Command",

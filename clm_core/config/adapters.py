@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from clm_core.config.declaration import option
 from clm_core.config.values import at_least, between, module_names, target_modules
 
+WITHOUT_LORA = "has no effect without lora_r, which trains an adapter"
+"""What is said of the other options here, where none is trained."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterOptions:

@@ -45,6 +45,11 @@ def is_disk_error(error: BaseException) -> bool:
     return _number(error, OF_DISK) is not None
 
 
+def said_of_full_disk(path: Path | str) -> str:
+    """What is said where a disk has no room for a file: which one, and the way out."""
+    return f"the disk is full: {path}: free some space, or choose a folder on another disk"
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether the reason was that there was no space left, or a quota was used up."""
     return _number(error, FULL) is not None
@@ -166,7 +171,7 @@ def _is_elsewhere(error: BaseException, within: Path) -> bool:
 def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0) -> DiskError:
     sizes = _sizes(number, path, needs, so_far)
     if number in FULL:
-        return DiskFullError(f"the disk is full: {path}: free some space, or choose a folder on another disk{sizes}")
+        return DiskFullError(f"{said_of_full_disk(path)}{sizes}")
     remedy = "make it writable" if number in REFUSED else "its disk fails, or is not there any more"
     if number == errno.EFBIG:
         remedy = "a limit of this process (`ulimit -f`), or of the file system, is below the size of the file"

@@ -5,7 +5,7 @@
 """
 
 from clm_core.optimizer.adafactor import adafactor
-from clm_core.optimizer.adamw import adamw, bias_corrections, clipping_factor
+from clm_core.optimizer.adamw import adamw, bias_corrections, clipping_factor, clipping_ratio
 from clm_core.optimizer.arrays import Array
 from clm_core.optimizer.muon import muon
 from clm_core.optimizer.rules import ADAFACTOR, ADAMW, MUON, Rule, Step, rule_of
@@ -23,6 +23,7 @@ __all__ = [
     "adamw",
     "bias_corrections",
     "clipping_factor",
+    "clipping_ratio",
     "is_adamw",
     "muon",
     "read_states",

@@ -48,7 +48,12 @@ def bias_corrections(updates: int, config: OptimizationOptions) -> tuple[float, 
 
 def clipping_factor(norm: float, max_grad_norm: float) -> float:
     """Return the factor for all gradients of a step, whose global norm together is `norm`; a limit of 0 is none."""
-    return min(1.0, max_grad_norm / (float(norm) + 1e-6)) if max_grad_norm else 1.0
+    return min(1.0, clipping_ratio(float(norm), max_grad_norm)) if max_grad_norm else 1.0
+
+
+def clipping_ratio(norm: Any, max_grad_norm: float) -> Any:
+    """Return the limit over the global norm, a number of any library; where it is below 1, gradients are clipped."""
+    return max_grad_norm / (norm + 1e-6)  # As in `torch.nn.utils.clip_grad_norm_`; a norm of 0 is no division by it.
 
 
 def _one_minus_power(beta: float, updates: int) -> float:

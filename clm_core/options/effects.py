@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core.config import (
+    WITHOUT_LORA,
     AdapterOptions,
     EvaluateConfig,
     GenerateConfig,
@@ -58,7 +59,7 @@ def _patience(config: Any) -> str | None:
 
 
 def _of_adapter(config: Any) -> str | None:
-    return "has no effect without lora_r, which trains an adapter" if config.lora_r is None else None
+    return WITHOUT_LORA if config.lora_r is None else None
 
 
 def _of_adamw(config: TrainConfig | ParityConfig) -> str | None:

@@ -14,7 +14,7 @@ from clm_core.durable import append, replace
 from clm_core.durable.disk_errors import writing
 from clm_core.errors import DivergedError, StoppedError
 from clm_core.record import HISTORY_FILE
-from clm_core.results import Ending, Metrics
+from clm_core.results import Metrics
 from clm_core.runs.best import Best
 from clm_core.runs.changes import Changes
 from clm_core.runs.kept_history import PENDING_FILE, history_of, pending_of
@@ -25,7 +25,7 @@ from clm_core.runs.spikes import Spikes
 from clm_core.runs.utilization import Utilization
 from clm_core.schedule import Schedule
 from clm_core.screen.progress import Bar, Progress
-from clm_core.stopping import EvaluationAbandonedError, Stop
+from clm_core.stopping import Ending, EvaluationAbandonedError, Stop
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from clm_core.durable import replace
-from clm_core.durable.disk_errors import file_of, is_disk_full
+from clm_core.durable.disk_errors import file_of, is_disk_full, said_of_full_disk
 from clm_core.errors import ClmError, LostProcessError, ProcessError, StoppedError, first_line, is_out_of_memory
 from clm_core.redaction import without_secrets
 from clm_core.screen.exit_codes import ExitCode, code_of, is_not_allowed, signal_of
@@ -78,7 +78,7 @@ def line_of(error: BaseException) -> str:
     if signum is not None:
         return ended_by(signum)
     if is_disk_full(error):
-        return f"the disk is full: {_full_path(error)}: free some space, or choose a folder on another disk"
+        return said_of_full_disk(_full_path(error))
     if is_not_allowed(error):
         return _not_allowed(error)
     if is_out_of_memory(error):

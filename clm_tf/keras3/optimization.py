@@ -8,18 +8,18 @@ import numpy as np
 from keras import ops
 
 from clm_core.config import OptimizationOptions
-from clm_core.optimizer import ADAFACTOR, MUON
+from clm_core.optimizer import ADAFACTOR, MUON, is_adamw
 from clm_core.schedule import Schedule
 from clm_tf.keras3.optimizers import Adafactor, AdamW, DefinedOptimizer, Muon
 
 OPTIMIZERS: dict[str, type[DefinedOptimizer]] = {ADAFACTOR: Adafactor, MUON: Muon}
-"""By the values of `optim`; the others mean AdamW."""
+"""By the values of `optim`, but for those that mean AdamW."""
 
 
 def create_optimizer(schedule: Schedule, config: OptimizationOptions, *, decay_all: bool = False) -> DefinedOptimizer:
     """The optimizer of a training, for `model.compile`; with `decay_all`, norms and biases decay like other weights."""
     settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(OptimizationOptions)}
-    kind = OPTIMIZERS.get(config.optim, AdamW)
+    kind = AdamW if is_adamw(config.optim) else OPTIMIZERS[config.optim]
     return kind(ScheduledLearningRate(schedule), OptimizationOptions(**settings), schedule, decay_all=decay_all)
 
 

@@ -14,7 +14,7 @@ from clm_core.config import OptimizationOptions
 from clm_core.errors import OptionError
 from clm_core.models.decay import decays
 from clm_core.models.parts import relative_rate
-from clm_core.optimizer import Step, rule_of
+from clm_core.optimizer import Step, clipping_ratio, rule_of
 from clm_core.schedule import Schedule
 from clm_tf.keras3.masters import Frozen
 from clm_tf.keras3.parts import is_embeddings
@@ -167,7 +167,7 @@ class DefinedOptimizer(keras.optimizers.Optimizer):
         norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(grad, "float32"))) for grad, _ in pairs))
         self.last_grad_norm.assign(norm)
         limit = self.config.max_grad_norm
-        factor = ops.minimum(1.0, limit / (norm + 1e-6)) if limit else 1.0
+        factor = ops.minimum(1.0, clipping_ratio(norm, limit)) if limit else 1.0
         rate, update = ops.cast(self.learning_rate, "float32"), ops.cast(self.iterations + 1, "float32")
         corrections = (_correction(self.config.adam_beta1, update), _correction(self.config.adam_beta2, update))
         step = Step(learning_rate=rate, updates=update, corrections=corrections, config=self.config, xp=ops)

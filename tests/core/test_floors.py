@@ -9,8 +9,9 @@ import clm_core
 
 FLOORS = [
     "counts",
-    "lazy rates redaction results shards",
+    "lazy rates redaction shards",
     "config errors installation stopping",
+    "results",
     "durable",
     "hub_requests paths sample sampling schedule screen",
     "marker",
