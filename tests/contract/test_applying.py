@@ -27,7 +27,9 @@ def test_a_test_that_is_marked_twice_is_for_the_backends_of_both_marks(incompara
     assert (Suite.test_something is not None) == stays
 
 
-@pytest.mark.parametrize("file", sorted(Path(clm_core.testing.__file__).parent.glob("[!_]*.py")), ids=lambda it: it.stem)
+@pytest.mark.parametrize(
+    "file", sorted(Path(clm_core.testing.__file__).parent.glob("[!_]*.py")), ids=lambda it: it.stem
+)
 def test_pytest_says_what_differed_in_every_file_of_the_suite(file):
     module = importlib.import_module(f"clm_core.testing.{file.stem}")
     assert type(module.__loader__).__name__ == "AssertionRewritingHook"
