@@ -5,7 +5,10 @@ from pathlib import Path
 
 from clm_core.errors import did_you_mean, similar
 
-CACHED = ("config.json", "tokenizer_config.json", "tokenizer.json")
+CONFIGURATION, GENERATION_CONFIG = "config.json", "generation_config.json"
+"""The files of a model that describe it, and how to generate with it."""
+
+CACHED = (CONFIGURATION, "tokenizer_config.json", "tokenizer.json")
 """Files of which a model or tokenizer on the Hub has one."""
 
 ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

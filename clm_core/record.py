@@ -10,13 +10,13 @@ from clm_core.backend.adapter import BASE, CONFIG
 from clm_core.durable import checksums, read, replace, sync_file
 from clm_core.errors import OutputError
 from clm_core.marker import FILES, MARKER, NAME
+from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
 from clm_core.screen.endings import ERROR_LOG
 
 RUN_FILE = "run.yaml"
 """The options of the run, as a configuration file."""
 
 RESULTS_FILE = "results.json"
-CONFIGURATION = "config.json"
 ADAPTER, ADAPTER_BASE = CONFIG, BASE
 HISTORY_FILE = "history.jsonl"
 CARD = "README.md"
@@ -32,14 +32,14 @@ MEASURED = ("tokens_per_second", "mfu", "peak_memory_bytes")
 """What a line of the history has that is another each time, though the training is the same."""
 
 WRITTEN = {
-    *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, "generation_config.json", "tokenizer.json", "vocab.json"),
+    *(RUN_FILE, RESULTS_FILE, HISTORY_FILE, CONFIGURATION, GENERATION_CONFIG, "tokenizer.json", "vocab.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja", CARD, CURVE, ERROR_LOG),
     *(ADAPTER, ADAPTER_BASE),
 }
 """The names of the files that a run writes, besides weights."""
 
-SETTINGS = ("generation_config.json", "chat_template.jinja")
+SETTINGS = (GENERATION_CONFIG, "chat_template.jinja")
 """Files beside a model that a person may edit: how to generate and to chat with it, not what it computes."""
 
 Record = dict[str, Any]

@@ -19,8 +19,9 @@ from clm_core.models import model_folder
 from clm_core.models.adapters.finding import where_is
 from clm_core.models.configurations import described
 from clm_core.models.presence import look_for
-from clm_core.models.tokenizers import GENERATION_CONFIG, load_tokenizer
+from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import resolve
+from clm_core.paths import GENERATION_CONFIG
 from clm_core.results import MergeResult
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress

@@ -9,6 +9,7 @@ from clm_core.data.manifest import MANIFEST, Manifest, to_text
 from clm_core.data.prepared import FILES, PUBLICATION, Prepared
 from clm_core.hub.upload import Files, refuse_link
 from clm_core.paths import in_command
+from clm_core.record import CARD
 
 MASKED = "which of them count is in `*.mask`, a byte for each: 0 in prompts, on which the loss is not taken;"
 
@@ -18,7 +19,7 @@ def files(prepared: Prepared, repository: str, *, license: str | None = None) ->
     paths = [prepared.folder / name for name in sorted(FILES - {MANIFEST, PUBLICATION})]
     found = {path.name: path for path in paths if path.is_file() or path.is_symlink()}
     card = _card(prepared, repository, license).encode()
-    return {**found, MANIFEST: _manifest(prepared), "README.md": card}
+    return {**found, MANIFEST: _manifest(prepared), CARD: card}
 
 
 def check_no_links(prepared: Prepared) -> None:

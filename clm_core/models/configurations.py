@@ -21,10 +21,9 @@ from clm_core.models.presence import look_for
 from clm_core.models.series import translated
 from clm_core.models.sizes import check_sizes
 from clm_core.models.vocabulary import count_ids
+from clm_core.paths import CONFIGURATION
 
 Say = Callable[[str], None]
-
-CONFIGURATION = "config.json"
 
 
 def load_architecture(options: TokenizerOptions, say: Say = lambda text: None) -> Any:

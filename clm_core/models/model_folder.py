@@ -9,6 +9,7 @@ from typing import Any
 from clm_core.durable import write
 from clm_core.models.architectures import count_positions, position_table_size
 from clm_core.models.series import tokenizer_in_4
+from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
 
 OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path", "commit_hash")
 """What transformers writes of how a tokenizer was loaded."""
@@ -23,8 +24,8 @@ def complete(folder: Path, tokenizer: Any | None, architecture: Any) -> None:
     """
     if tokenizer is not None:
         _save_tokenizer(tokenizer, folder, architecture)
-    _rewrite(folder / "config.json", _portable)
-    _rewrite(folder / "generation_config.json", lambda settings: _within(position_table_size(architecture), settings))
+    _rewrite(folder / CONFIGURATION, _portable)
+    _rewrite(folder / GENERATION_CONFIG, lambda settings: _within(position_table_size(architecture), settings))
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path, architecture: Any) -> None:

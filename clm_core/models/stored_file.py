@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from clm_core.errors import ModelError
+from clm_core.paths import CONFIGURATION
 
 
 def fetch(name: str, revision: str, filename: str) -> Path | None:
@@ -31,5 +32,5 @@ def commit_of(name: str, revision: str) -> str:
     """
     from transformers.utils import extract_commit_hash
 
-    found = None if Path(name).is_dir() else fetch(name, revision, "config.json")
+    found = None if Path(name).is_dir() else fetch(name, revision, CONFIGURATION)
     return extract_commit_hash(str(found), None) or revision if found else revision

@@ -11,11 +11,10 @@ from clm_core.models.adapters.finding import OF_TOKENIZER, where_is
 from clm_core.models.loading import loaded
 from clm_core.models.series import tokenizer_of_5
 from clm_core.models.vocabulary import check_tokenizer
+from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
 
 SAMPLE = "sample"
 """What `tokenizer_name` calls the tokenizer of the built-in sample."""
-
-GENERATION_CONFIG = "generation_config.json"
 
 
 def load_tokenizer(options: TokenizerOptions) -> Any:
@@ -80,5 +79,5 @@ def _is_bare_gpt2(folder: Path) -> bool:
     return {"vocab.json", "merges.txt"} <= present and not {
         "tokenizer.json",
         "tokenizer_config.json",
-        "config.json",
+        CONFIGURATION,
     } & present

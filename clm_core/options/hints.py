@@ -7,7 +7,7 @@ from typing import Any
 from clm_core.config import COMMANDS
 from clm_core.errors import did_you_mean, similar
 from clm_core.options.declared import list_options
-from clm_core.paths import in_command
+from clm_core.paths import CONFIGURATION, in_command
 from clm_core.registry import list_backends
 
 TABLE = Path(__file__).with_name("elsewhere.yaml")
@@ -57,7 +57,7 @@ def of_command(name: str, commands: Iterable[str]) -> str:
     """What to run instead of a command that does not exist, after a semicolon."""
     if Path(name).is_file() or name.lower().endswith(DATA):
         return f"; to train on a file: clm train --train-file {in_command(name)}"
-    if Path(name, "config.json").is_file():
+    if Path(name, CONFIGURATION).is_file():
         return f"; to use a model: clm generate --model-name-or-path {in_command(name)}"
     if command := table()["commands"].get(name.lower()):
         return f"; here it is `{command}`"
