@@ -109,7 +109,7 @@ def exported_slots(model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Va
 def assign_slots(
     model: TFPreTrainedModel, slot: Callable[[tf.Variable], tf.Variable], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """The opposite of `exported_slots`."""
+    """What `exported_slots` makes, read back."""
     for name, variable, transpose in _named(model):
         if name in arrays:
             kept = slot(variable)

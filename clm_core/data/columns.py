@@ -79,7 +79,7 @@ def row_text(row: Any, column: str, place: str, *, numbers: bool = False) -> str
 
 
 def arrow_documents(table: Any, wanted: Wanted, place: Any, first: int = 1) -> Iterator[Any]:
-    """The document of each row of a `pyarrow.Table`, which begins with this row of a file or data set."""
+    """The document of each row of a `pyarrow.Table`, which begins with this row of a file or dataset."""
     cells: list[Iterator[Any]] = [_arrow_cells(table, column) for column in wanted.columns]
     if wanted.are_texts:
         to_text = partial(_joined, place=str(place), numbers=wanted.takes_numbers)
