@@ -89,14 +89,10 @@ def changes(before: Record, config: TrainConfig, sections: Mapping[str, Any]) ->
         settled |= {f"{name}.{field.name}" for field in fields(section) if field.metadata.get("settled")}
     if "config_overrides" in found:
         found |= _of_overrides(*found.pop("config_overrides"))
-    for name in sorted(found.keys() & settled, key=lambda name: (name in FOLLOWS, name)):
-        was, now = found[name]
-        is_now = f"is {shown(now)}" if _is_given(now) else "is not given"
-        had = f"with {shown(was)}" if _is_given(was) else "without it"
-        raise OptionError(
-            f"{name} {is_now}, but the run was started {had}, and another value makes another run: "
-            "use the same to resume it, or choose another folder with --output-dir"
-        )
+    if wrong := sorted(found.keys() & settled, key=lambda name: (name in FOLLOWS, name)):
+        # Text from elsewhere may bring other options with it, such as its column, which nobody has given.
+        from_elsewhere = [name for name in sorted(found.keys() & LOCATIONS) if not all(map(_is_given, found[name]))]
+        raise OptionError(_makes_another_run([*from_elsewhere, *wrong][0], found))
     return found
 
 
@@ -114,6 +110,16 @@ def without_effect(found: Changes) -> list[str]:
         f"{name} {_shown(now)} has no effect any more: it was {_shown(was)}" for name, (was, now) in of_steps.items()
     ]
     return said + lines({name: pair for name, pair in found.items() if name not in OF_STEPS})
+
+
+def _makes_another_run(name: str, found: Changes) -> str:
+    was, now = found[name]
+    is_now = f"is {shown(now)}" if _is_given(now) else "is not given"
+    had = f"with {shown(was)}" if _is_given(was) else "without it"
+    return (
+        f"{name} {is_now}, but the run was started {had}, and another value makes another run: "
+        "use the same to resume it, or choose another folder with --output-dir"
+    )
 
 
 def _is_given(value: Any) -> bool:

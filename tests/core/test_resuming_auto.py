@@ -155,6 +155,19 @@ def test_data_that_has_changed_in_its_file_is_named_by_the_option(repeat, ended_
         repeat()
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "named"),
+    [
+        ({"text_column": "answers.text"}, {"train_file": ("mine.txt",)}, "train_file is mine.txt"),
+        ({"train_file": ["mine.txt"]}, {"text_column": "answers.text"}, "train_file is not given"),
+        ({"train_file": ["mine.csv"]}, {"train_file": ("other.csv",), "text_column": "body"}, "text_column is body"),
+    ],
+)
+def test_where_the_text_is_from_is_named_before_the_options_that_come_with_it(before, now, named):
+    with pytest.raises(OptionError, match=f"^{named}, but the run was started"):
+        changes.changes(before, TrainConfig(**now), {})
+
+
 def test_dropout_may_change_and_is_named_but_no_other_part_of_the_model(repeat, ended_at):
     ended_at(4, config_overrides="n_layer=1,attn_pdrop=0.1")
     with pytest.raises(OptionError, match="config_overrides is n_layer=2"):
