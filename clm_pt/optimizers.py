@@ -24,7 +24,7 @@ class Layout:
 
     @classmethod
     def of(cls, optim: str, name: str, shape: tuple[int, ...], model_type: str) -> "Layout":
-        """How a parameter of this name and shape in memory."""
+        """The layout of a parameter of this name and shape in memory."""
         in_files = shapes_in_files(name, shape, model_type)
         first, own = next(iter(in_files.items()))
         return cls(rule_of(optim, first, own), len(in_files), own)
