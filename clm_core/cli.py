@@ -2,12 +2,11 @@
 
 import argparse
 import itertools
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+from typing import Any
 
 from clm_core import options
 from clm_core.config import COMMANDS, Command, DeviceOptions
@@ -95,6 +94,8 @@ def _check_order(argv: Sequence[str]) -> None:
 
 def _set_environment() -> None:
     """Turn telemetry off, and other libraries' progress bars if there is no terminal."""
+    import logging
+
     # A thread that outlives the command would print its message, signed addresses too, as an error of the log itself.
     logging.raiseExceptions = False
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -113,7 +114,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         parents=[common[True]],
         allow_abbrev=False,
     )
-    parser.add_argument("-V", "--version", action="version", version=f"clm {version('clm')}")
+    parser.add_argument("-V", "--version", action=_ShowVersion)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
     for name, command in COMMANDS.items():
         description = command.help[0].upper() + command.help[1:] + "."
@@ -122,6 +123,19 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name in argv:  # To build the flags of every command takes longer than all the rest of the help.
             _add_command_flags(sub, name, command)
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """Print the version and end; what finds it out takes as long to import as a third of the help."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"clm {version('clm')}")
+        parser.exit()
 
 
 def _common_flags(*, with_backend: bool) -> Parser:

@@ -4,10 +4,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
+from typing import TYPE_CHECKING
 
-from clm_core.backend import Backend
 from clm_core.errors import BackendError, did_you_mean, similar
+
+if TYPE_CHECKING:  # Not needed to print the help, which is not to wait for them.
+    from importlib.metadata import EntryPoint
+
+    from packaging.requirements import Requirement
+
+    from clm_core.backend import Backend
 
 GROUP = "clm.backends"
 VARIABLE = "CLM_BACKEND"
@@ -21,7 +27,7 @@ class Status:
 
     name: str
     distribution: str
-    backend: Backend | None
+    backend: "Backend | None"
     load_error: str | None = None
 
     @cached_property
@@ -36,7 +42,7 @@ def list_backends() -> list[Status]:
     return sorted(found, key=lambda status: not (status.backend and status.backend.comes_first))
 
 
-def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
+def get_backend(name: str | None = None, *, elsewhere: bool = False) -> "Backend":
     """The backend of this name, or of the variable CLM_BACKEND, or the only one that can run here.
 
     One that is to run `elsewhere`, with another interpreter, need not be able to run here.
@@ -76,15 +82,17 @@ def unmet(requirements: Sequence[str]) -> list[str]:
     return [found for line in requirements if (found := _unmet(Requirement(line)))]
 
 
-def _loaded() -> list[Backend]:
+def _loaded() -> "list[Backend]":
     return [status.backend for status in list_backends() if status.backend]
 
 
-def _entry_points() -> dict[str, metadata.EntryPoint]:
-    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+def _entry_points() -> "dict[str, EntryPoint]":
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _status(point: metadata.EntryPoint) -> Status:
+def _status(point: "EntryPoint") -> Status:
     distribution = point.dist.name if point.dist else "?"
     try:
         return Status(name=point.name, distribution=distribution, backend=point.load()())
@@ -93,42 +101,46 @@ def _status(point: metadata.EntryPoint) -> Status:
         return Status(name=point.name, distribution=distribution, backend=None, load_error=reason)
 
 
-def _missing(backend: Backend) -> str | None:
+def _missing(backend: "Backend") -> str | None:
     wrong = unmet(backend.requires)
     return f"it needs {', '.join(wrong)}: {_way(backend)}" if wrong else None
 
 
-def _way(backend: Backend) -> str:
+def _way(backend: "Backend") -> str:
     from clm_core.installation import install_line
 
     return install_line(backend.install)
 
 
-def _unmet(requirement: "Requirement") -> str | None:  # type: ignore[name-defined]  # noqa: F821
+def _unmet(requirement: "Requirement") -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        installed = metadata.version(requirement.name)
-    except metadata.PackageNotFoundError:
+        installed = version(requirement.name)
+    except PackageNotFoundError:
         return f"{requirement} (not installed)"
     return None if requirement.specifier.contains(installed, prereleases=True) else f"{requirement} (here: {installed})"
 
 
-def _instead(backend: Backend | None) -> str:
+def _instead(backend: "Backend | None") -> str:
     """Which backends can use a version that is installed here, and that this one cannot."""
+    from importlib.metadata import version
+
     from packaging.requirements import Requirement
 
     for wanted in map(Requirement, backend.requires if backend else ()):
         if _unmet(wanted) and (names := [other.name for other in _loaded() if _can_use(other, wanted.name)]):
-            return f"; --backend {' or '.join(names)} can use {wanted.name} {metadata.version(wanted.name)}"
+            return f"; --backend {' or '.join(names)} can use {wanted.name} {version(wanted.name)}"
     return ""
 
 
-def _can_use(backend: Backend, distribution: str) -> bool:
+def _can_use(backend: "Backend", distribution: str) -> bool:
     from packaging.requirements import Requirement
 
     return any(line.name == distribution and not _unmet(line) for line in map(Requirement, backend.requires))
 
 
-def _only_usable(found: list[Status]) -> Backend:
+def _only_usable(found: list[Status]) -> "Backend":
     usable = [status.backend for status in found if status.backend and not status.problem]
     if len(usable) == 1:
         return usable[0]
