@@ -52,10 +52,14 @@ def handled() -> Iterator[None]:
 
     Raises:
         Interrupted: there was a signal; at the end of the block if a library caught the error, or a training ended
-            before it could stop.
+            before it could stop; in place of the error that came of it where a library hid it.
     """
     with taken(), _at_first(_interrupt):
-        yield
+        try:
+            yield
+        except Exception as error:
+            _check_hidden(error)
+            raise
         check()
 
 
@@ -149,6 +153,8 @@ class _Taken:
     """What the first one does."""
     received: int | None = None
     """The first one."""
+    has_raised: bool = False
+    """Whether it raised, so that what else is raised afterwards comes of it."""
 
 
 _taken: _Taken | None = None
@@ -183,7 +189,17 @@ def _respond(number: int, frame: object) -> None:
 
 
 def _interrupt(number: int) -> None:
+    if _taken:
+        _taken.has_raised = True
     raise Interrupted(number)
+
+
+def _check_hidden(error: Exception) -> None:
+    """End the command if this error follows a signal and does not say so, as that of an import that NumPy repeats."""
+    from clm_core.screen.exit_codes import signal_of
+
+    if _taken and _taken.has_raised and signal_of(error) is None:
+        check()
 
 
 @contextmanager

@@ -157,7 +157,7 @@ with signals.handled(), signals.passed_to(stop):
     assert run(program) == (0, "", "")
 
 
-@pytest.mark.parametrize("then", ["", "with signals.passed_to(Stop()): print('trained')"])
+@pytest.mark.parametrize("then", ["", "with signals.passed_to(Stop()): print('trained')", "raise ImportError"])
 def test_a_signal_whose_error_a_library_caught_is_not_lost(then):
     program = f"""
 with signals.handled():
@@ -169,6 +169,15 @@ with signals.handled():
     code, out, err = run(program)
     assert (code, out) == (1, "caught\n")
     assert err.endswith("clm_core.errors.Interrupted: 15\n")
+
+
+def test_an_error_of_a_training_that_was_asked_to_stop_is_not_taken_for_the_signals():
+    program = """
+with signals.handled(), signals.passed_to(Stop()):
+    send(signal.SIGTERM)
+    raise OSError("no space")"""
+    code, _, err = run(program)
+    assert (code, err.splitlines()[-1]) == (1, "OSError: no space")
 
 
 def test_a_forked_process_has_the_signals_as_they_were_and_tells_its_parent_nothing():
