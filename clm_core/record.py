@@ -8,6 +8,7 @@ from typing import Any
 
 from clm_core.backend.adapter import BASE, CONFIG
 from clm_core.durable import checksums, read, replace, sync_file
+from clm_core.durable.disk_errors import writing
 from clm_core.errors import OutputError
 from clm_core.marker import FILES, MARKER, NAME
 from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
@@ -60,11 +61,14 @@ def write_results(run: Path, results: Record) -> None:
     Results that were read and have the sums already keep them.
 
     Raises:
-        OSError: they cannot be written.
+        DiskError: the disk does not take them.
+        OSError: a file of the run cannot be read.
     """
     listed = results.get(FILES) or checksums.list_files(run, _proved(run), each=sync_file)
     sealed = checksums.seal({**without_sums(results), FILES: listed})
-    replace(run / RESULTS_FILE, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(sealed, indent=2, allow_nan=False) + "\n"
+    with writing(run / RESULTS_FILE, needs=lambda: len(text)):
+        replace(run / RESULTS_FILE, text)
 
 
 def without_sums(results: Record) -> Record:

@@ -181,7 +181,7 @@ def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0) -> Disk
 def _sizes(number: int, path: Path, needs: int, so_far: int) -> str:
     said = ["your quota is used up"] * (number == errno.EDQUOT)
     if needs or so_far:
-        said.append(f"{shown(needs)} are needed" if needs > so_far else f"{shown(so_far)} of it were written")
+        said.append(f"{shown(needs)} are needed" if needs > so_far else f"more than {shown(so_far)} are needed")
     with suppress(OSError):
         said.append(f"{shown(free_at(path) + so_far)} are free")
     return f" ({', '.join(said)})" if said else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from clm_core import checkpoints
 from clm_core.config import RunOptions
-from clm_core.durable.disk_errors import writing
+from clm_core.durable.disk_errors import size_of, writing
 from clm_core.durable.files import sync, sync_folder, temporary_folder
 from clm_core.errors import ModelError
 from clm_core.marker import PREFIX
@@ -127,7 +127,7 @@ def bring(checkpoint: Path, step: int, folder: Path) -> None:
     final = folder / f"{PREFIX}{step}"
     if final.exists():
         return
-    with writing(final), temporary_folder(folder, checkpoints.TEMPORARY) as place:
+    with writing(final, needs=lambda: size_of(checkpoint)), temporary_folder(folder, checkpoints.TEMPORARY) as place:
         copytree(checkpoint, place / final.name, symlinks=True)
         sync(place)
         (place / final.name).rename(final)

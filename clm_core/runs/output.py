@@ -15,9 +15,9 @@ from clm_core.durable.disk_errors import is_disk_error, size_of, writing
 from clm_core.durable.files import temporary_folder
 from clm_core.durable.lock import LOCK, BlockedError, HeldError, locked
 from clm_core.errors import DiskError, OutputError
-from clm_core.models.finite import MODELS, check_finite
+from clm_core.models.finite import check_finite
 from clm_core.paths import in_command
-from clm_core.record import RUN_FILE, stays
+from clm_core.record import RUN_FILE, files_of_model, stays
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
 from clm_core.stopping import STOP_FILE
@@ -197,8 +197,8 @@ def _first_free(config: TrainConfig, backend: str) -> Path:
 
 
 def _size_of_model(folder: Path) -> int:
-    """The bytes of the weights in the latest checkpoint, if there is one; the trained model has as many."""
-    return sum(size_of(file) for newest in list_complete(folder)[-1:] for file in newest.glob(MODELS))
+    """The bytes of the model in the latest checkpoint, if there is one; the trained one has as many."""
+    return sum(size_of(file) for newest in list_complete(folder)[-1:] for file in files_of_model(newest))
 
 
 def _stem(path: str) -> str:

@@ -61,7 +61,7 @@ def test_a_full_disk_is_explained_with_what_was_needed_and_what_is_free(tmp_path
     assert isinstance(error, DiskFullError)
     assert f"the disk is full: {tmp_path / 'checkpoint-4'}: free some space" in str(error)
     assert re.search(r" \(2\.5 kB are needed, [\d.]+ [kMGTP]B are free\)$", str(error))
-    assert "(1 kB of it were written, " in str(explained(FULL[0], tmp_path / "x", temporary=tmp_path / "new"))
+    assert "(more than 1 kB are needed, " in str(explained(FULL[0], tmp_path / "x", temporary=tmp_path / "new"))
 
 
 @pytest.mark.parametrize(

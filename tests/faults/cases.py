@@ -111,7 +111,7 @@ def errors(lab: Laboratory, name: str, *, always: bool) -> Iterator[Case]:
     for point in filter(lambda at: can_fail(made.ended.operations[at], number), made.points):
         fault = Fault("error", point, number, always)
         named = f"{name} at {made.named(point)}{' and from then on' * always}"
-        yield Case(named, partial(_failed, lab, fault))
+        yield Case(named, partial(_failed, lab, fault, is_write=_writes(made.ended.operations[point])))
 
 
 def signals(lab: Laboratory, number: int = signal.SIGTERM) -> Iterator[Case]:
@@ -156,7 +156,7 @@ def _killed_after(lab: Laboratory, seconds: float) -> list[str]:
     return _goes_on(lab, case)
 
 
-def _failed(lab: Laboratory, fault: Fault) -> list[str]:
+def _failed(lab: Laboratory, fault: Fault, *, is_write: bool) -> list[str]:
     case = lab.case()
     ended = lab.train(case, fault)
     wrong = _checkpoints_as_written(lab, case, ended, fault)
@@ -168,6 +168,8 @@ def _failed(lab: Laboratory, fault: Fault) -> list[str]:
         wrong.append(how(ended))
     elif "run" not in lines[0]:
         wrong.append(f"no path in {lines[0]}")
+    elif begun and is_write and not ("needed" in lines[0] and "free" in lines[0]):
+        wrong.append(f"no sizes in {lines[0]}")
     return [*wrong, *_traceback(ended), *_goes_on(lab, case)]
 
 
