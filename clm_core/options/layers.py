@@ -9,6 +9,13 @@ from clm_core.options.given import NONE, Given, Layer
 DATA = ("dataset_name", "train_file", "validation_file", "prepared")
 """The options that say where the text is."""
 
+INSTEAD: tuple[Mapping[str, Collection[str]], ...] = (
+    {"warmup_steps": (), "warmup_ratio": ()},
+    {"max_steps": (), "max_trained_tokens": ()},
+    {"freeze": (), "train_only": ()},
+)
+"""Options that say the same thing in two ways: one that is given replaces the other in a file, or of a run."""
+
 EMPTY: tuple[Any, ...] = (None, (), [])
 """Values of an argument that count as not given."""
 

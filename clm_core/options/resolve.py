@@ -30,7 +30,7 @@ from clm_core.errors import OptionError
 from clm_core.options import Given, Layer
 from clm_core.options.effects import check_effects
 from clm_core.options.given import PYTHON
-from clm_core.options.layers import DATA, EMPTY, Layers, only, own, sections, without
+from clm_core.options.layers import DATA, EMPTY, INSTEAD, Layers, only, own, sections, without
 from clm_core.options.recipes import find_recipe
 from clm_core.options.recorded import of_resumed, of_run
 from clm_core.registry import Status, get_backend, list_backends
@@ -231,7 +231,9 @@ def _prepared_wins(layers: Layers) -> Layers:
 
 
 def _build(cls: type[Config], layers: Layers) -> Config:
-    return options.build(cls, [own(layer) for layer in layers.without_others(COLUMNS).all])
+    for names in (COLUMNS, *INSTEAD):
+        layers = layers.without_others(names)
+    return options.build(cls, [own(layer) for layer in layers.all])
 
 
 def _request(cls: type[Config], layers: Layers, backend: Backend, *, with_own: bool = True) -> Request[Config]:

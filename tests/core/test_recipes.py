@@ -1,9 +1,13 @@
 """What stands under a backend's name in a file holds for that backend alone."""
 
+from typing import ClassVar
+
 import pytest
 
 import clm_core as clm
+from clm_core.config import TrainConfig
 from clm_core.errors import OptionError
+from clm_core.options.given import Given
 from clm_core.options.recipes import list_recipes
 from clm_core.options.resolve import evaluation, parity, preparation, training
 from clm_core.registry import get_backend
@@ -48,6 +52,31 @@ def test_a_wrong_value_is_refused_whether_it_is_used_or_not(file, section):
     for make in (lambda: training({}, file=path, backend=BIGRAM), lambda: preparation({}, file=path)):
         with pytest.raises(OptionError, match="max_steps must be a whole number, not 'many'"):
             make()
+
+
+class Able(type(BIGRAM)):
+    """Supports every option."""
+
+    unsupported: ClassVar = {}
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("warmup_ratio: 0.5", ("warmup_steps", 3)),
+        ("warmup_steps: 3", ("warmup_ratio", 0.5)),
+        ("max_trained_tokens: 99", ("max_steps", 2)),
+        ("max_steps: 2", ("max_trained_tokens", 99)),
+        ("freeze: [wte]", ("train_only", ("wpe",))),
+        ("train_only: [wte]", ("freeze", ("wpe",))),
+    ],
+)
+def test_an_option_replaces_in_a_file_what_says_the_same_in_another_way(file, written, given):
+    name, value = given
+    found = training({name: Given(value, "here")}, file=file(f"model_type: gpt2\n{written}\n"), backend=Able()).config
+    other = written.split(":")[0]
+    assert getattr(found, name) == value
+    assert getattr(found, other) == getattr(TrainConfig(), other)
 
 
 def test_a_file_of_a_training_prepares_as_ever(file):
