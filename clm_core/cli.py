@@ -139,7 +139,7 @@ class _ShowVersion(argparse.Action):
 
 
 def _common_flags(*, with_backend: bool) -> Parser:
-    """Those of every command; `--backend` is not shown where it means nothing, but known, to be refused by its name."""
+    """Those of every command; `--backend` is hidden where it means nothing, but known, to be rejected by its name."""
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     shown = f"the framework (or {VARIABLE}; default: the only one installed)"
     common.add_argument(

@@ -57,7 +57,7 @@ class LostProcessError(TrainingError):
     def __init__(self, message: str = "", *, advised: bool = False) -> None:
         super().__init__(message)
         self.advised = advised
-        """Whether the message says what there is of the run, and how to go on."""
+        """Whether the message says what there is of the run, and how to resume it."""
 
 
 class StoppedError(TrainingError):
@@ -93,7 +93,7 @@ class ProcessError(ClmError):
         self.code = code
         """The exit code of the command."""
         self.advised = advised
-        """Whether the message says what there is of the run, and how to go on."""
+        """Whether the message says what there is of the run, and how to resume it."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -267,7 +267,7 @@ def _above(least: float, factors: Rates) -> Rates:
 
 
 def _wave(progress: Rates, cycles: float) -> Rates:
-    """From 1, so many waves of the cosine between 1 and 0."""
+    """`cycles` waves of the cosine between 1 and 0, from 1."""
     # Not NumPy's cosine, whose last bit depends on the machine.
     return 0.5 * (1.0 + _each(math.cos, math.pi * cycles * 2.0 * progress))
 

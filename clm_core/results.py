@@ -85,7 +85,7 @@ class TrainingResult(Result):
     mfu: float | None = None
     """The part of its devices' peak that the training used, 0 to 1, the median over the history; None if unknown."""
     stopped_by: Ending | None = None
-    """What ended the training before its last step: `early_stopping`, or `time`, after which it may go on."""
+    """What ended the training before its last step: `early_stopping`, or `time`, after which it can be resumed."""
     best: dict[str, Any] | None = None
     """The step of the best checkpoint, and its figure: step, metric, value; None if it was not looked for."""
     hub: Publication | None = None

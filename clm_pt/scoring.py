@@ -104,7 +104,7 @@ def loss_and_outputs(
 
 
 def share_of_step(labels: torch.Tensor, rows: int) -> torch.Tensor:
-    """The share of a batch in the blocks of the step that it is a part of, which has so many `rows`."""
+    """The share of a batch in the blocks of its step, which has `rows` blocks."""
     return (labels != IGNORED).any(1).sum() / rows  # In each, a token counts; but for one that stands for no blocks.
 
 

@@ -13,7 +13,7 @@ from clm_pt.memory import peak_of_accelerator
 from clm_pt.processes import gather
 
 ON_THE_WAY = ("cuda", "xpu")
-"""The devices that compute while Python goes on, and whose results can be fetched in the meantime."""
+"""The devices that compute while Python continues, and whose results can be fetched in the meantime."""
 
 
 class Steps:

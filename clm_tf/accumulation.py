@@ -111,7 +111,7 @@ def _of_step(model: TFPreTrainedModel, rows: Rows, size: int) -> tuple[tf.Tensor
 
 
 def _of_batch(model: TFPreTrainedModel, rows: Rows, tokens: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
-    """The share of a batch in the mean loss of a step of so many tokens, and its gradients.
+    """The share of a batch in the mean loss of a step of `tokens` tokens, and its gradients.
 
     Where the loss and the head are known, the logits are computed in chunks.
     """

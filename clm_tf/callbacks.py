@@ -60,7 +60,7 @@ class Checkpoints(SavesSteps, StepCallback):
     write = staticmethod(checkpoints.write)
 
     def save(self, step: int) -> None:
-        """Write it, and wait for all, so that none goes on or ends before it is there."""
+        """Write it, and wait for all, so that none continues or ends before it is there."""
         together = Together(self.model.distribute_strategy)
 
         def report(event: Event) -> None:

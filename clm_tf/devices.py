@@ -35,7 +35,7 @@ def find_world(nproc_per_node: str | None) -> World:
     """The devices on each machine, a number or `gpu`, and the processes that TF_CONFIG names.
 
     Raises:
-        OptionError: there are not so many devices, or TF_CONFIG says something else than which workers train.
+        OptionError: there are fewer devices, or TF_CONFIG says something else than which workers train.
     """
     processes, number = _place(os.environ.get(VARIABLE))
     local = 1 if nproc_per_node in (None, "1") else _local(str(nproc_per_node), processes)

@@ -80,7 +80,7 @@ class Meeting:
         self._is_over = True
 
     def tell(self, seconds: float) -> None:
-        """Tell those that wait, or begin within so many seconds, that this worker ends, unless they have met or know.
+        """Tell those that wait, or begin within `seconds`, that this worker ends, unless they have met or know.
 
         The first one tells all but the one that has told it; any other one tells the first.
         """

@@ -73,7 +73,7 @@ class PushToHubCallback(UploadsFit, TransformersCallback):
         self.model_card_args = model_card_args
 
     def check_model(self) -> None:
-        """Refuse a model that this callback cannot save."""
+        """Reject a model that this callback cannot save."""
         if adapters.of(self.model):
             raise ValueError(WHOLE)
         if self.checkpoint and not hasattr(self.model.optimizer, "get_weights"):

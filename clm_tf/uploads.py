@@ -126,7 +126,7 @@ class UploadsFit:
         return done.url
 
     def check_model(self) -> None:
-        """Refuse a model that this callback cannot save."""
+        """Reject a model that this callback cannot save."""
 
     def write_model(self, folder: Path) -> None:
         """Write the model, with its tokenizer, for transformers."""

@@ -157,7 +157,7 @@ def _ending(config: TrainConfig, result: TrainingResult) -> Iterator[str]:
         yield f"ended       early: {in_a_row} not better{by} than the best before"
     if result.stopped_by == "time":
         again = f"clm --backend {result.backend} train --resume-from-checkpoint {in_command(result.output_dir)}"
-        yield f"ended       by --max-train-time {config.max_train_time}; to go on: {again}"
+        yield f"ended       by --max-train-time {config.max_train_time}; to resume: {again}"
     if best := result.best:
         figure = f"{best['metric'].replace('_', ' ')} {best['value']:.4f}"
         of_run = ", whose model the run has" if config.load_best_model_at_end else ""

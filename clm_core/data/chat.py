@@ -98,7 +98,7 @@ class ChatTemplate:
         """A conversation as a text; None if something is to be masked, and the assistant says nothing in it.
 
         Raises:
-            DataError: the template refuses it, does not write its tools or, without `{% generation %}`, it is not plain
+            DataError: the template rejects it, does not write its tools or, without `{% generation %}`, it is not plain
                 where a turn begins.
         """
         place = conversation.place
@@ -151,7 +151,7 @@ class _Text:
         return self._render(self.messages)
 
     def marked(self, prompt: int | None) -> str:
-        """The text with marks around what counts: what follows after so many messages, or what the assistant says."""
+        """The text with marks around what counts: what follows `prompt` messages, or what the assistant says."""
         if prompt is not None:
             is_said = self.messages[prompt]["role"] == ASSISTANT
             start = self._until(prompt, prompt + 1, add_prompt=is_said, mark="")

@@ -49,7 +49,7 @@ def of_checkpoint(checkpoint: Path, *, with_state: bool) -> Files:
     files: dict[str, Path | bytes] = {path.name: path for path in shared_names(checkpoint)}
     files |= _adapter_file(checkpoint)
     history = run / HISTORY_FILE
-    # Read at once, for the training goes on and adds to it.
+    # Read at once, as the training continues and adds to it.
     files |= {RUN_FILE: _run_file(read_options(run)), HISTORY_FILE: _content(history)}
     return {**files, **(_whole(checkpoint) if with_state else {})}
 

@@ -132,7 +132,7 @@ def _is_of_stop(code: int) -> bool:
 def _tell(folder: Path, process: subprocess.Popen[bytes], number: int) -> None:
     """Tell one of the processes, which tells the others; where there is none yet, there is nothing to be saved.
 
-    It goes on while the launcher starts them again.
+    It continues while the launcher starts them again.
     A launcher that has none left may wait for those of another machine, and hear nothing: it is given some time.
     """
     told: set[int] = set()

@@ -28,7 +28,7 @@ NONE = "there is no checkpoint"
 def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
     """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
     found = list_complete(folder) if folder.is_dir() else []
-    way = f"{found[-1]} is complete; to go on: {_command(backend, folder)}" if found else NONE
+    way = f"{found[-1]} is complete; to resume: {_command(backend, folder)}" if found else NONE
     is_said = error.advised or error.code < ExitCode.CRASHED
     return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code, advised=True)
 
@@ -78,14 +78,16 @@ class Advice:
         if checkpoint is None:
             return NONE
         is_newest = checkpoint.parent == self.folder
-        return f"{checkpoint} is complete; to go on: {_command(self.backend, self.folder if is_newest else checkpoint)}"
+        return (
+            f"{checkpoint} is complete; to resume: {_command(self.backend, self.folder if is_newest else checkpoint)}"
+        )
 
     def _slower(self, checkpoint: Path | None) -> str:
         """How to resume the run at half of its learning rate."""
         if checkpoint is None:
             return "there is no checkpoint from before"
         rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
-        return f"{checkpoint} is from before; to go on: {_command(self.backend, checkpoint)}{rate}"
+        return f"{checkpoint} is from before; to resume: {_command(self.backend, checkpoint)}{rate}"
 
     def _newest(self, before: int | None = None) -> Path | None:
         """The checkpoint to resume from: the newest one, or the newest from before a step."""

@@ -17,7 +17,7 @@ from clm_core.marker import PREFIX
 from clm_core.runs.changes import LENGTH, OF_EVALUATION
 
 WAITS_ANEW = "waits_anew"
-"""In the history: a training that has ended early goes on, because more steps were asked for."""
+"""In the history: a training that has ended early continues, because more steps were asked for."""
 
 HIGHER_IS_BETTER = {"accuracy"}
 
@@ -68,7 +68,7 @@ class Best:
             self._compare(line["step"], line[f"eval_{self.metric}"])
 
     def with_change(self, line: dict[str, Any]) -> dict[str, Any]:
-        """The line of a change of options, which says if the training, which has ended early, is to go on for more."""
+        """The line of a change of options, which says if a training that has ended early is to continue."""
         line = {**line, WAITS_ANEW: True} if self.is_exhausted and line["changed"].keys() & LENGTH else line
         self.add(line)
         return line

@@ -53,7 +53,7 @@ OF_STATE = {"optim"}
 MAY_CHANGE = (_names(OptimizationOptions, EvaluationOptions, RunOptions) | LOCATIONS | OF_EVALUATION) - (
     ELSEWHERE | OF_STATE
 )
-"""The training goes on with others: its steps from now on are different ones."""
+"""A training can be resumed with other values: its steps from then on are different ones."""
 
 SETTLED = OF_STATE | (
     _names(DataOptions, PreprocessingOptions, PreparedOptions, TokenizerOptions, WeightsOptions, ArchitectureOptions)

@@ -24,7 +24,7 @@ class Speed:
         self._step, self._seconds = start_step, 0.0
 
     def measure_from(self, step: int, seconds: float) -> None:
-        """The next figures are those of the steps after this one, which ended after so many seconds of training."""
+        """The next figures are those of the steps after this one, which ended after `seconds` of training."""
         self._step, self._seconds = step, seconds
 
     def until(self, step: int, seconds: float) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Utilization:
         return None if peak is None or flops is None else cls(flops, peak * devices)
 
     def at(self, blocks: int, seconds: float) -> float:
-        """The part of all operations that so many blocks in so many seconds need, 0 to 1."""
+        """The part of all operations of `seconds` that `blocks` blocks need, 0 to 1."""
         return self.flops_of_block * blocks / (self.flops_per_second * max(seconds, 1e-9))
 
 

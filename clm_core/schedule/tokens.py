@@ -25,7 +25,7 @@ class TokenCount:
     of_blocks: Numbers | None = None
     """How many of them count in each block, of shape (blocks,); None if all do."""
     _of_epochs: list[int] = field(default_factory=lambda: [0], init=False)
-    """The tokens of so many epochs, as far as they were asked for: to add them up each time would take ever longer."""
+    """The tokens of 0, 1, 2 ... epochs, as far as they were asked for: to add them up each time takes ever longer."""
     _of_steps: dict[int, Numbers] = field(default_factory=dict, init=False)
     """By the epoch that was asked for last, its tokens until the end of each of its steps."""
 
@@ -44,7 +44,7 @@ class TokenCount:
         return whole + (int(self._in_steps(epochs, self.of_blocks)[rest - 1]) if rest else 0)
 
     def steps_within(self, tokens: int) -> int:
-        """The most steps that are trained on no more than so many tokens."""
+        """The most steps that are trained on no more than `tokens` tokens."""
         in_epoch, epochs = int(self.schedule.steps_per_epoch), 1
         while self.until(epochs * in_epoch) <= tokens:  # Epochs that drop blocks may have fewer tokens than the first.
             epochs *= 2
@@ -64,7 +64,7 @@ class TokenCount:
 
 
 def total_steps(config: TrainConfig, endless: Any, of_blocks: Numbers | None) -> int:
-    """The steps of a training that goes on like this `Schedule`, which does not say how many it has.
+    """The steps of a training that continues like this `Schedule`, which does not say how many it has.
 
     `of_blocks`: as `TokenCount`.
 

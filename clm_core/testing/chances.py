@@ -60,7 +60,7 @@ def write_close(folder: Path) -> Model:
 
 
 def faults(ids: list[int], kind: str, power: float, kept: int) -> list[str]:
-    """What of the draws is far from chance: tokens that cannot be drawn, and counts."""
+    """What was drawn too often or too rarely for chance: tokens that cannot be drawn, and counts."""
     likeliest = np.argsort(-chances(kind))[:kept]
     expected = chances(kind)[likeliest] ** power
     expected *= len(ids) / expected.sum()

@@ -58,7 +58,7 @@ def _train_step(model: Decoder, data: Any) -> dict[str, Any]:
 
 
 def _of_step(model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The share of these rows, perhaps none, in the mean loss of a step of so many tokens; and its gradients."""
+    """The share of these rows, perhaps none, in the mean loss of a step of `tokens` tokens; and its gradients."""
     size = model.optimizer.schedule.share_size
 
     def add(start: tf.Tensor, loss: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -75,7 +75,7 @@ def _of_step(model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tenso
 def _of_batch(
     model: Decoder, ids: tf.Tensor, labels: tf.Tensor, tokens: tf.Tensor
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The share of a batch in the mean loss of so many tokens, with what the model adds to it; and its gradients."""
+    """The share of a batch in the mean loss of `tokens` tokens, with what the model adds to it; and its gradients."""
     output, targets = model.output(), targets_of(labels)
     variables = [variable.value for variable in model.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:

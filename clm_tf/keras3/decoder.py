@@ -311,7 +311,7 @@ def _recomputed(block: Block, context: Context) -> Callable[[Any], tuple[Any, An
 
 
 def _bias(layout: Layout, keys: Any) -> Any:
-    """What is added to the scores of so many keys: (heads, 1, keys)."""
+    """What is added to the scores of the keys, of shape (heads, 1, keys); `keys` is how many there are."""
     slopes = ops.convert_to_tensor(layout.slopes, "float32")[:, None, None]
     positions = ops.cast(ops.arange(keys), "float32")
     if layout.rounded_slopes is None:

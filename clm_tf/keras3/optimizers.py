@@ -208,7 +208,7 @@ class Muon(DefinedOptimizer):
 
 
 def _shares(schedule: Schedule, rows: int) -> list[float]:
-    """The share of each batch in a step of so many rows."""
+    """The share of each batch in a step of `rows` rows."""
     return [min(schedule.batch_size, rows - start) / rows for start in range(0, rows, schedule.batch_size)]
 
 

@@ -88,7 +88,7 @@ class PushToHubCallback(UploadsFit, keras.callbacks.Callback):
         self._tags = _several(tags)
 
     def check_model(self) -> None:
-        """Refuse a model that this callback cannot save."""
+        """Reject a model that this callback cannot save."""
         if not isinstance(self.model, Decoder):
             name = type(self.model).__name__
             raise TypeError(f"{name} is not a decoder of clm_tf.keras3, and PushToHubCallback saves no others")

@@ -54,7 +54,7 @@ def read_parameters(fields: Mapping[str, Any], layer_type: str | None) -> dict[s
 
 
 def rope(parameters: Parameters, size: int, positions: int, refuse: Refuse) -> Rope:
-    """The frequencies for heads of `size`, in a model of so many `positions`.
+    """The frequencies for heads of `size`, in a model of `positions` positions.
 
     Raises:
         Exception: what `refuse` returns, for a type or a parameter that is not known here.

@@ -48,14 +48,14 @@ def after(calls, usual, error):
 
 
 def command_in(text):
-    return words(text.partition("to go on: clm ")[2])
+    return words(text.partition("to resume: clm ")[2])
 
 
 def test_the_command_after_a_full_disk_goes_on_to_the_same_weights(broken, train, tmp_path):
     error = OSError(errno.ENOSPC, "No space left on device")
     said = broken(Bigrams, "save", after(2, Bigrams.save, error), DiskFullError)
     assert said.startswith("the disk is full: run/checkpoint-6: free some space")
-    assert "run/checkpoint-4 is complete; to go on: clm --backend bigram train --resume-from-checkpoint run" in said
+    assert "run/checkpoint-4 is complete; to resume: clm --backend bigram train --resume-from-checkpoint run" in said
     assert names(tmp_path / "run") == ["checkpoint-2", "checkpoint-4", "history.jsonl", "run.yaml"]
     assert cli.main(command_in(said)) == 0
     train(**{**OPTIONS, "output_dir": "whole"})
@@ -67,7 +67,7 @@ def test_the_command_after_a_full_disk_goes_on_to_the_same_weights(broken, train
 def test_the_command_works_whatever_the_name_of_the_folder(broken, folder):
     error = OSError(errno.ENOSPC, "No space left on device")
     said = broken(Bigrams, "save", after(2, Bigrams.save, error), DiskFullError, **{**OPTIONS, "output_dir": folder})
-    command = said.rpartition("to go on: clm ")[2]
+    command = said.rpartition("to resume: clm ")[2]
     assert command.isprintable()
     assert cli.main(words(command)) == 0
 
@@ -75,7 +75,7 @@ def test_the_command_works_whatever_the_name_of_the_folder(broken, folder):
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
 def test_the_trained_model_that_the_disk_does_not_take_is_in_the_last_checkpoint(broken, tmp_path, number):
     said = broken(Bigrams, "save", after(3, Bigrams.save, OSError(number, "refused")), DiskError)
-    assert "run/checkpoint-6 is complete; to go on: " in said
+    assert "run/checkpoint-6 is complete; to resume: " in said
     assert re.search(r"\([\d.]+ kB are needed, [\d.]+ [GT]B are free\)|your quota is used up, ", said)
     assert cli.main(command_in(said)) == 0
     assert (tmp_path / "run" / "results.json").is_file()
@@ -96,7 +96,7 @@ def test_neither_a_checkpoint_nor_a_model_with_weights_that_are_not_finite_is_wr
         save_file({**vars(self), "scale": np.array([1.0, next(scales)])}, folder / "model.safetensors")
 
     said = broken(Bigrams, "save", save, TrainingError)
-    assert "the weight scale has the value nan at [1]; run/checkpoint-2 is from before; to go on: " in said
+    assert "the weight scale has the value nan at [1]; run/checkpoint-2 is from before; to resume: " in said
     assert names(tmp_path / "run") == ["checkpoint-2", "history.jsonl", "run.yaml"]
     broken(Bigrams, "save", save, TrainingError, save_strategy="no", max_steps=6, output_dir="other")
     assert names(tmp_path / "other") == ["history.jsonl", "run.yaml"]
@@ -110,7 +110,7 @@ def test_a_loss_that_is_no_number_names_the_last_checkpoint_before_it(broken, tm
 
     said = broken(Bigrams, "score", score, TrainingError, **OPTIONS, eval_strategy="no")
     assert "the loss is nan at step 4" in said
-    assert "; run/checkpoint-2 is from before; to go on: " in said
+    assert "; run/checkpoint-2 is from before; to resume: " in said
     assert cli.main(command_in(said)) == 0
 
 

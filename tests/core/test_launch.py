@@ -227,7 +227,7 @@ def test_the_signal_that_killed_another_process_is_that_of_the_command(letters, 
     (tmp_path / "run" / "checkpoint-4").mkdir(parents=True)
     (tmp_path / "run" / "checkpoint-4" / "checkpoint.json").touch()
     said = str(with_command(raised.value, tmp_path / "run", "pt"))
-    assert said.endswith(f"to go on: clm --backend pt train --resume-from-checkpoint {tmp_path}/run")
+    assert said.endswith(f"to resume: clm --backend pt train --resume-from-checkpoint {tmp_path}/run")
 
 
 @pytest.mark.parametrize("advised", [False, True])
@@ -235,7 +235,7 @@ def test_whether_a_process_has_said_how_to_go_on_is_told_by_its_error_and_not_by
     advised, letters, monkeypatch
 ):
     as_world(monkeypatch, rank=1, size=2)
-    line = f"clm: error: {'the end' if advised else 'to go on: there is no checkpoint'}"
+    line = f"clm: error: {'the end' if advised else 'to resume: there is no checkpoint'}"
     worker.say(LostProcessError(advised=advised))(line)
     with pytest.raises(ProcessError) as raised:
         processes._raise_failure(letters, 1)

@@ -93,7 +93,7 @@ def test_a_folder_that_takes_the_place_of_a_file_meanwhile_ends_the_training_by_
         (run / name).mkdir()
 
     with pytest.raises(
-        DiskError, match=rf"^run/{name} is a folder in the place of a file: remove it; run/check.* to go on"
+        DiskError, match=rf"^run/{name} is a folder in the place of a file: remove it; run/check.* to resume"
     ):
         changed_in_step_4(put)
 

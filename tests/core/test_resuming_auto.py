@@ -256,7 +256,7 @@ def test_the_file_stop_ends_a_training_after_its_step_and_is_gone_when_it_goes_o
     ids=["not to save", "without checkpoints of its own"],
 )
 def test_a_checkpoint_is_written_then_unless_that_is_not_wanted(stopped_at_3, tmp_path, options, kept):
-    assert f"run/{kept[0]} is complete; to go on: clm --backend bigram train" in stopped_at_3(**options)
+    assert f"run/{kept[0]} is complete; to resume: clm --backend bigram train" in stopped_at_3(**options)
     assert [name for name in names(tmp_path / "run") if name.startswith("checkpoint")] == kept
 
 

@@ -30,7 +30,7 @@ def test_all_end_at_the_same_step_with_one_checkpoint_and_one_message(to, tmp_pa
     out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (143, "")
     (checkpoint,) = folder.glob("checkpoint-*")
-    assert err.count("to go on: clm") == err.count(checkpoint.name) == 1
+    assert err.count("to resume: clm") == err.count(checkpoint.name) == 1
     wait_for_end(pids)
 
 
@@ -38,7 +38,7 @@ def test_all_end_at_the_same_step_when_their_time_is_up(tmp_path):
     process = long_training(tmp_path / "run", "--max-train-time", "1s")
     out, _ = process.communicate(timeout=90)
     result = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert (process.returncode, out.count("to go on: clm"), result["stopped_by"]) == (0, 1, "time")
+    assert (process.returncode, out.count("to resume: clm"), result["stopped_by"]) == (0, 1, "time")
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == [f"checkpoint-{result['steps']}"]
 
 

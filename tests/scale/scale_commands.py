@@ -71,7 +71,7 @@ def test_the_file_stop_ends_all_processes_of_torchrun_and_the_run_is_resumed_on_
     wait_for_step(process, run, 5)
     (run / "stop").touch()
     _, err = process.communicate(timeout=200)
-    assert (process.returncode != 0, err.count("to go on: clm")) == (True, 1)
+    assert (process.returncode != 0, err.count("to resume: clm")) == (True, 1)
     done(clm("--backend", "pt", "train", "--resume-from-checkpoint", str(run), "--nproc-per-node", "3"))
     assert [line["step"] for line in history(run)] == [line["step"] for line in history(two)]
 

@@ -144,4 +144,4 @@ def test_a_signal_to_one_worker_ends_both_with_one_checkpoint(folder):
     other.send_signal(signal.SIGTERM)
     (_, err), _ = one.communicate(timeout=60), other.communicate(timeout=60)
     assert (one.returncode, other.returncode) == (143, 143), err
-    assert err.count("to go on: clm") == 1
+    assert err.count("to resume: clm") == 1

@@ -169,7 +169,7 @@ def _codegen(fields: Fields) -> Facts:
 
 
 def _rotary(fields: Fields, size: int) -> Rope:
-    """Of so many dimensions of a head as `rotary_dim` says."""
+    """Of the first `rotary_dim` dimensions of a head."""
     rotated, positions = fields["rotary_dim"], fields["n_positions"]
     if not rotated or rotated % 2 or rotated > size:
         raise fields.refused("rotary_dim", rotated)

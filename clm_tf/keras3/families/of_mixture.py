@@ -24,7 +24,7 @@ SHARED = {
 
 
 def _with_experts(fields: Fields, facts: Facts, experts: int, inner: int, names: dict[str, str]) -> Facts:
-    """The facts of a mixture, all of whose layers have so many experts of this inner width.
+    """The facts of a mixture, all of whose layers have `experts` experts of the width `inner`.
 
     Raises:
         ModelError: as many are to be chosen as there are not.
