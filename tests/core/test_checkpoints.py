@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clm_bigram import BigramBackend
 from safetensors.numpy import load_file, save_file
+from support.jobs import new_job
 
 from clm_core import Schedule, TrainConfig, checkpoints
-from clm_core.backend import Model, TrainingJob
 from clm_core.errors import DiskFullError, ModelError
 
 
@@ -19,21 +20,10 @@ def schedule(blocks=64, data="hash", **options):
 
 
 @pytest.fixture
-def job(tmp_path):
+def job(tmp_path, tmp_path_factory):
     def make(**options):
-        return TrainingJob(
-            model=Model(name_or_path=None, revision="main", architecture=None, seed=1),
-            train=None,
-            validation=None,
-            schedule=schedule(),
-            config=TrainConfig(**options),
-            options=None,
-            output_dir=tmp_path,
-            model_dir=tmp_path,
-            resume_from=None,
-            report=print,
-            backend="bigram",
-        )
+        made = new_job(BigramBackend(), tmp_path_factory.mktemp("job") / "run", report=print, **options)
+        return replace(made, schedule=schedule(), output_dir=tmp_path, model_dir=tmp_path)
 
     return make
 

@@ -2,30 +2,18 @@
 
 import numpy as np
 import pytest
+from clm_bigram import BigramBackend
 from safetensors.numpy import load_file, save_file
+from support.jobs import new_job
 
-from clm_core import Schedule, TrainConfig, checkpoints
-from clm_core.backend import Model, TrainingJob
+from clm_core import checkpoints
 from clm_core.errors import OutputError
 
 
 @pytest.fixture
 def job(tmp_path):
     def make(strategy="steps"):
-        config = TrainConfig(max_steps=3, save_strategy=strategy)
-        (tmp_path / "model").mkdir()
-        return TrainingJob(
-            model=Model(name_or_path=None, revision="main", architecture=None, seed=1),
-            train=None,
-            validation=None,
-            schedule=Schedule.from_config(config, blocks=64, data="hash"),
-            config=config,
-            options=None,
-            output_dir=tmp_path,
-            model_dir=tmp_path / "model",
-            resume_from=None,
-            report=print,
-        )
+        return new_job(BigramBackend(), tmp_path, max_steps=3, save_strategy=strategy, save_steps=500)
 
     return make
 
