@@ -1,5 +1,7 @@
 """Backends by name: found by entry point, checked for their requirements, chosen."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ class Status:
 
     name: str
     distribution: str
-    backend: "Backend | None"
+    backend: Backend | None
     load_error: str | None = None
 
     @cached_property
@@ -42,7 +44,7 @@ def list_backends() -> list[Status]:
     return sorted(found, key=lambda status: not (status.backend and status.backend.comes_first))
 
 
-def get_backend(name: str | None = None, *, elsewhere: bool = False) -> "Backend":
+def get_backend(name: str | None = None, *, elsewhere: bool = False) -> Backend:
     """The backend of this name, or of the variable CLM_BACKEND, or the only one that can run here.
 
     One that is to run `elsewhere`, with another interpreter, need not be able to run here.
@@ -82,17 +84,17 @@ def unmet(requirements: Sequence[str]) -> list[str]:
     return [found for line in requirements if (found := _unmet(Requirement(line)))]
 
 
-def _loaded() -> "list[Backend]":
+def _loaded() -> list[Backend]:
     return [status.backend for status in list_backends() if status.backend]
 
 
-def _entry_points() -> "dict[str, EntryPoint]":
+def _entry_points() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _status(point: "EntryPoint") -> Status:
+def _status(point: EntryPoint) -> Status:
     distribution = point.dist.name if point.dist else "?"
     try:
         return Status(name=point.name, distribution=distribution, backend=point.load()())
@@ -101,18 +103,18 @@ def _status(point: "EntryPoint") -> Status:
         return Status(name=point.name, distribution=distribution, backend=None, load_error=reason)
 
 
-def _missing(backend: "Backend") -> str | None:
+def _missing(backend: Backend) -> str | None:
     wrong = unmet(backend.requires)
     return f"it needs {', '.join(wrong)}: {_way(backend)}" if wrong else None
 
 
-def _way(backend: "Backend") -> str:
+def _way(backend: Backend) -> str:
     from clm_core.installation import install_line
 
     return install_line(backend.install)
 
 
-def _unmet(requirement: "Requirement") -> str | None:
+def _unmet(requirement: Requirement) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -122,7 +124,7 @@ def _unmet(requirement: "Requirement") -> str | None:
     return None if requirement.specifier.contains(installed, prereleases=True) else f"{requirement} (here: {installed})"
 
 
-def _instead(backend: "Backend | None") -> str:
+def _instead(backend: Backend | None) -> str:
     """Which backends can use a version that is installed here, and that this one cannot."""
     from importlib.metadata import version
 
@@ -134,13 +136,13 @@ def _instead(backend: "Backend | None") -> str:
     return ""
 
 
-def _can_use(backend: "Backend", distribution: str) -> bool:
+def _can_use(backend: Backend, distribution: str) -> bool:
     from packaging.requirements import Requirement
 
     return any(line.name == distribution and not _unmet(line) for line in map(Requirement, backend.requires))
 
 
-def _only_usable(found: list[Status]) -> "Backend":
+def _only_usable(found: list[Status]) -> Backend:
     usable = [status.backend for status in found if status.backend and not status.problem]
     if len(usable) == 1:
         return usable[0]
