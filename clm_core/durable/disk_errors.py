@@ -31,7 +31,7 @@ OF_DISK = (*FULL, *REFUSED, *(getattr(errno, name) for name in FAILED if hasattr
 WORDS = {os.strerror(number).lower(): number for number in OF_DISK}
 """What the system says of each, which libraries repeat in errors of their own."""
 
-NUMBER = re.compile(r"(?:os error |errno[ =]*)(\d+)")
+NUMBER = re.compile(r"(?:os error |os \{ code: |errno[ =]*)(\d+)")
 """How Rust, HDF5 and Python write the number of an error of the system."""
 
 ARCHIVES = ("pytorchstreamwriter", "unexpected pos")

@@ -30,6 +30,7 @@ OTHERS = [
     of_system(errno.EFBIG),
     PermissionError(errno.EACCES, "Permission denied"),
     SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)"),
+    SafetensorError('Error while serializing: IoError(Os { code: 5, kind: Uncategorized, message: "..." })'),
     RuntimeError("PERMISSION_DENIED: x; Permission denied"),
 ]
 NONE = [ValueError("odd"), of_system(errno.ENOENT), KeyError("exp_avg"), SafetensorError("no such file (os error 2)")]

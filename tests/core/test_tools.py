@@ -14,9 +14,10 @@ from clm_core.errors import DataError, OptionError
 
 OF_TOOLS = "{% if tools %}{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}{% endif %}" + PLAIN
 TOOLS = [
-    {"type": "function", "function": {"name": "find", "parameters": {"properties": {"text": {"type": "string"}}}}},
-    {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {"type": "number"}}}}},
+    {"function": {"name": "find", "parameters": {"properties": {"text": {"type": "string"}}}}, "type": "function"},
+    {"function": {"name": "add", "parameters": {"properties": {"a": {"type": "number"}}}}, "type": "function"},
 ]
+"""In the order of their names, in which an early pyarrow writes them."""
 
 
 def of_rows(tokenizer, folder, rows, ending=".jsonl", **options):
