@@ -15,7 +15,7 @@ from clm_core.options.parser import Parser, WithoutValueError
 from clm_core.options.recipes import list_recipes
 from clm_core.registry import VARIABLE, list_backends
 from clm_core.screen import signals
-from clm_core.screen.standard_streams import escaped_output, open_closed
+from clm_core.screen.standard_streams import escaped_output, open_closed, show
 
 OF_EVERY_COMMAND = ("--backend", "--json", "--verbose", "--version", "--help")
 """The flags that may stand before the command."""
@@ -83,13 +83,33 @@ def _check_order(argv: Sequence[str]) -> None:
     """Make sure that nothing but what every command takes stands before the command.
 
     Raises:
-        OptionError: an option of a command does.
+        OptionError: an option of a command does; or there is no command.
     """
     before = list(itertools.takewhile(lambda argument: argument not in COMMANDS, argv))
     own = [flag for flag in before if flag.startswith("--") and flag.split("=")[0] not in OF_EVERY_COMMAND]
-    if own and len(before) < len(argv):
-        name, flag = argv[len(before)], own[0].split("=")[0]
-        raise OptionError(f"{flag} stands before the command: the order is clm {name} {flag} ...")
+    if not own:
+        return
+    flag = own[0].split("=")[0]
+    if len(before) < len(argv):
+        raise OptionError(f"{flag} stands before the command: the order is clm {argv[len(before)]} {flag} ...")
+    first, *more = [name for name, command in COMMANDS.items() if _takes(command, flag)] or [""]
+    if first and not _has_words(before[: before.index(own[0])]):
+        others = f", or with {', '.join(more)}" * bool(more)
+        raise OptionError(f"{flag} is given without a command: clm {first} {flag} ...{others}")
+
+
+def _takes(command: Command, flag: str) -> bool:
+    """Whether a command with options has this one."""
+    if command.config is None:
+        return False
+    names = [option.name for option in options.list_options(command.config)]
+    return (flag == "--config" and command.reads_config) or flag.removeprefix("--").replace("-", "_") in names
+
+
+def _has_words(arguments: list[str]) -> bool:
+    """Whether there is something that may be meant as a command: no flag, nor the backend."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return any(not word.startswith("-") and earlier != "--backend" for earlier, word in pairs)
 
 
 def _set_environment() -> None:
@@ -134,7 +154,7 @@ class _ShowVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
 
-        print(f"clm {version('clm')}")
+        show(f"clm {version('clm')}")
         parser.exit()
 
 

@@ -102,11 +102,12 @@ def _ways_to_a_model(config: TrainConfig | ParityConfig, backend: str) -> str:
     command = "train" if isinstance(config, TrainConfig) else "parity"
     start = f"clm --backend {backend} {command}" if backend else f"clm {command}"
     given = options.changed(config)
+    offline = "" if config.dataset_name else ", offline"
     ready = {name: value for name, value in given.items() if name != "config_overrides"}  # For the one that is made.
     return (
         "no model is given: "
         f"`{start} {_as_flags(ready)} --model-name-or-path distilbert/distilgpt2` fine-tunes one, "
-        f"`{start} --config sample {_as_flags(given)}` trains a small one from scratch, offline"
+        f"`{start} --config sample {_as_flags(given)}` trains a small one from scratch{offline}"
     )
 
 

@@ -8,8 +8,8 @@ from clm_core.optimizer.adafactor import adafactor
 from clm_core.optimizer.adamw import adamw, bias_corrections, clipping_factor, clipping_ratio
 from clm_core.optimizer.arrays import Array
 from clm_core.optimizer.muon import muon
-from clm_core.optimizer.rules import ADAFACTOR, ADAMW, MUON, Rule, Step, rule_of
-from clm_core.optimizer.state import State, is_adamw, read_states, write_states
+from clm_core.optimizer.rules import ADAFACTOR, ADAMW, MUON, Rule, Step, is_adamw, rule_of
+from clm_core.optimizer.state import State, read_states, write_states
 
 __all__ = [
     "ADAFACTOR",

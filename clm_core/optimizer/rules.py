@@ -43,9 +43,14 @@ class Rule:
 
 def rule_of(optim: str, name: str, shape: Shape) -> Rule:
     """The rule for the parameter that PyTorch calls `name` in files, where it has this shape."""
-    if optim == ADAFACTOR:
-        return OF_ADAFACTOR
-    return OF_MUON if optim == MUON and is_matrix_of_layer(name, len(shape)) else OF_ADAMW
+    if is_adamw(optim) or (optim == MUON and not is_matrix_of_layer(name, len(shape))):
+        return OF_ADAMW
+    return {ADAFACTOR: OF_ADAFACTOR, MUON: OF_MUON}[optim]
+
+
+def is_adamw(optim: str) -> bool:
+    """Whether a value of `optim` means AdamW, which has two names."""
+    return optim in (ADAMW, "adamw")
 
 
 def _by_adamw(

@@ -13,7 +13,7 @@ from clm_core.durable.hashing import hashed_beside
 from clm_core.durable.tensors import OnDemand, write_tensors
 from clm_core.errors import ModelError
 from clm_core.marker import step_of
-from clm_core.optimizer.rules import ADAMW, Shape, rule_of
+from clm_core.optimizer.rules import ADAMW, Shape, is_adamw, rule_of
 
 FILE = "optimizer.safetensors"
 
@@ -125,11 +125,6 @@ def check_files(checkpoint: Path, names: Sequence[str]) -> None:
     """
     if absent := [name for name in names if not (checkpoint / name).is_file()]:
         raise ModelError(f"{checkpoint} lacks {', '.join(absent)}: use another checkpoint")
-
-
-def is_adamw(optim: str) -> bool:
-    """Whether a value of `optim` means AdamW, which has two names."""
-    return optim in (ADAMW, "adamw")
 
 
 def _check_optimizer(file: Path, written: str, wanted: str) -> None:

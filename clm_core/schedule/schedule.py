@@ -277,8 +277,11 @@ def check_rates(config: OptimizationOptions, total: int = UNKNOWN, warmup: int =
     """Make sure that the learning rate's schedule can have its arguments, as far as the steps are known.
 
     Raises:
-        OptionError: one is unknown, missing, of another kind or out of its range, or does not fit the training.
+        OptionError: one is unknown, missing, of another kind or out of its range, or does not fit the training; or the
+            warmup is given twice.
     """
+    if config.warmup_steps and config.warmup_ratio:
+        raise OptionError("warmup_steps and warmup_ratio cannot be combined: give one of them")
     extent = rates.Extent(np.arange(1), total, warmup, config.learning_rate)
     try:
         rates.rates(config.lr_scheduler_type, extent, config.lr_scheduler_kwargs)
@@ -304,8 +307,6 @@ def _check_updates(config: TrainConfig) -> None:
 
 
 def _warmup_steps(config: TrainConfig, total: int) -> int:
-    if config.warmup_steps and config.warmup_ratio:
-        raise OptionError("warmup_steps and warmup_ratio cannot be combined: give one of them")
     steps = config.warmup_steps or math.ceil(total * config.warmup_ratio)
     if config.lr_scheduler_type == "constant" and steps:
         raise OptionError("lr_scheduler_type constant has no warmup: use constant_with_warmup, or leave the warmup out")

@@ -164,6 +164,9 @@ _has_one_failed: Callable[[], bool] | None = None
 SAME = 3.0
 """Seconds within which one of many processes takes a further signal for the same one: several may pass it on."""
 
+TWICE = 0.5
+"""Seconds within which any process takes the same number for the same signal: GNU timeout sends it twice."""
+
 PATIENCE = 25.0
 """Seconds after which one of many ends without an answer: it may be waiting for a process that is no more."""
 
@@ -221,18 +224,18 @@ def _watched(numbers: set[int]) -> Iterator[None]:
 
 
 def _watch(reading: int, numbers: set[int]) -> None:
-    first = None
+    first = number = None
     while came := os.read(reading, 1):
         now = time.monotonic()
         if came[0] not in numbers:
             continue
         if first is None:
-            first = now
+            first, number = now, came[0]
             if _of_many:
                 timer = threading.Timer(PATIENCE, _end_unanswered, [came[0]])
                 timer.daemon = True
                 timer.start()
-        elif not _of_many or now - first > SAME:
+        elif now - first > (SAME if _of_many else TWICE if came[0] == number else 0.0):
             _end_at_once(came[0])
 
 

@@ -132,6 +132,20 @@ with signals.handled():
     assert run(program) == (143, "", LINES[signal.SIGTERM])
 
 
+def test_a_signal_that_comes_twice_at_a_time_is_one():
+    program = """
+stop = Stop()
+with signals.handled(), signals.passed_to(stop):
+    for pause in (0.0, 0.01, 0.6):
+        time.sleep(pause)
+        print(stop.signum)
+        send(signal.SIGTERM)
+    time.sleep(60)"""
+    code, out, err = run(program)
+    assert (code, out) == (143, "None\n15\n15\n")
+    assert err.splitlines() == ["SIGTERM: finishing the step and saving; again to end at once", "clm: ended by SIGTERM"]
+
+
 @pytest.mark.parametrize(("saves", "way"), [(True, "finishing the step and saving"), (False, "finishing the step")])
 def test_a_training_is_asked_to_stop_and_is_not_ended(saves, way):
     program = f"""
