@@ -218,4 +218,6 @@ def _unknown_argument(argument: str, name: str | None) -> OptionError:
     if flag == "--config" and command and not (command.config and command.reads_config):
         return OptionError(f"--config: {name} reads no configuration file: leave it out")
     known = [option.name for option in options.list_options(command.config)] if command and command.config else []
-    return options.unknown(flag.lstrip("-").replace("-", "_"), [*known, "config", "backend", "json", "verbose"], flag)
+    return options.unknown(
+        flag.lstrip("-").replace("-", "_"), [*known, "config", "backend", "json", "verbose", "version"], flag
+    )

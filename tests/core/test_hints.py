@@ -57,6 +57,7 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["trian", "--seed", "1"], "unknown command 'trian'; did you mean clm train?"),
         (["--config", "x"], "--config is given without a command: clm train --config ..., or with evaluate, generate"),
         (["--backend", "pt", "--max-steps=3"], "without a command: clm train --max-steps ..., or with parity\n"),
+        (["--versoin"], "did you mean --version?"),
         (["trian"], "unknown command 'trian'; did you mean clm train?"),
         (["doctor"], "here it is `clm backends`"),
         (["help"], "here it is `clm --help`"),
