@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     except SignalException as error:
         return 128 + error.sigval
     except RendezvousConnectionError:
-        return _disconnected()
+        return _disconnected(options.rdzv_endpoint or f"{options.master_addr}:{options.master_port}")
     except Exception as error:  # Such as an argument that is none, or other machines that did not come.
         return mailbox.leave(OptionError(f"torchrun: {first_line(error)}"))
     return 0
@@ -73,7 +73,7 @@ def code_of(failures: Mapping[int, ProcessFailure]) -> int:
     return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
 
 
-def _disconnected() -> int:
+def _disconnected(place: str) -> int:
     """The exit code where the machine does not answer at which all meet: none failed, if the workers here were stopped.
 
     It ends first if it is the one that was stopped.
@@ -82,7 +82,7 @@ def _disconnected() -> int:
         return 0
     return mailbox.leave(
         LostProcessError(
-            "the machine at which the processes meet does not answer: it has ended, or --rdzv-endpoint names another"
+            f"{place}, where the processes meet, does not answer: it has ended, or --rdzv-endpoint names another"
         )
     )
 
