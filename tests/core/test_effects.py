@@ -1,8 +1,7 @@
 """Nothing that a person gives is dropped: it has an effect, or is refused by its name."""
 
-from importlib.util import find_spec
-
 import pytest
+from support.able import Able
 
 import clm_core as clm
 from clm_core import cli
@@ -11,9 +10,6 @@ from clm_core.errors import OptionError
 from clm_core.options import from_arguments, list_options
 from clm_core.options.effects import RULES
 from clm_core.options.resolve import training
-from clm_core.registry import get_backend
-
-INSTALLED = "pt" if find_spec("torch") else "keras"
 
 TWICE = {bool: ("", ""), int: ("1", "2"), float: ("0.1", "0.2")}
 
@@ -158,8 +154,8 @@ def test_where_prepared_data_are_to_be_published_is_kept_with_them(corpus, capsy
 def test_a_setting_of_adamw_is_refused_with_an_optimizer_that_has_none_of_it(name):
     given = from_arguments({"optim": "adafactor", name: 0.5})
     with pytest.raises(OptionError, match=f"^{name} 0.5 has no effect with optim adafactor: it is AdamW's"):
-        training(given, file=None, backend=get_backend(INSTALLED))
-    assert training({**given, **from_arguments({"optim": "muon"})}, file=None, backend=get_backend(INSTALLED))
+        training(given, file=None, backend=Able())
+    assert training({**given, **from_arguments({"optim": "muon"})}, file=None, backend=Able())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

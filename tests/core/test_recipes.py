@@ -1,8 +1,7 @@
 """What stands under a backend's name in a file holds for that backend alone."""
 
-from typing import ClassVar
-
 import pytest
+from support.able import Able
 
 import clm_core as clm
 from clm_core.config import TrainConfig
@@ -52,12 +51,6 @@ def test_a_wrong_value_is_refused_whether_it_is_used_or_not(file, section):
     for make in (lambda: training({}, file=path, backend=BIGRAM), lambda: preparation({}, file=path)):
         with pytest.raises(OptionError, match="max_steps must be a whole number, not 'many'"):
             make()
-
-
-class Able(type(BIGRAM)):
-    """Supports every option."""
-
-    unsupported: ClassVar = {}
 
 
 @pytest.mark.parametrize(
