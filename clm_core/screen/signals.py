@@ -164,7 +164,7 @@ _has_one_failed: Callable[[], bool] | None = None
 SAME = 3.0
 """Seconds within which one of many processes takes a further signal for the same one: several may pass it on."""
 
-TWICE = 0.5
+TWICE = 0.03
 """Seconds within which any process takes the same number for the same signal: GNU timeout sends it twice."""
 
 PATIENCE = 25.0
