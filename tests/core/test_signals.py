@@ -136,10 +136,10 @@ def test_a_signal_that_comes_twice_at_a_time_is_one():
     program = """
 stop = Stop()
 with signals.handled(), signals.passed_to(stop):
-    for pause in (0.0, 0.0, 0.2):
-        time.sleep(pause)
+    for signals.TWICE in (60.0, 60.0, 0.0):
         print(stop.signum)
         send(signal.SIGTERM)
+        time.sleep(0.1)
     time.sleep(60)"""
     code, out, err = run(program)
     assert (code, out) == (143, "None\n15\n15\n")
