@@ -1,8 +1,8 @@
 """What is published of a training, when, and what becomes of what was there."""
 
 import json
-import re
 import os
+import re
 import signal
 import threading
 
