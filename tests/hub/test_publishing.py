@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import threading
 
@@ -204,8 +203,7 @@ def test_a_signal_ends_the_wait_for_the_upload_of_a_checkpoint(new_clm, environm
     clm.process.send_signal(signal.SIGTERM)
     assert clm.wait() == 143
     free.set()
-    # The second, if the checkpoint's was given up before the signal came: each request has its limit.
-    assert re.search("(run is finished; to upload it|not uploaded; the run is on disk): clm push run\n", clm.err)
+    assert "run is finished; to upload it: clm push run" in clm.err
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
 
 
