@@ -11,6 +11,7 @@ from typing import Any
 from clm_core import options
 from clm_core.config import COMMANDS, Command, DeviceOptions
 from clm_core.errors import OptionError
+from clm_core.options.hints import commands_with
 from clm_core.options.parser import Parser, WithoutValueError
 from clm_core.options.recipes import list_recipes
 from clm_core.registry import VARIABLE, list_backends
@@ -92,18 +93,10 @@ def _check_order(argv: Sequence[str]) -> None:
     flag = own[0].split("=")[0]
     if len(before) < len(argv):
         raise OptionError(f"{flag} stands before the command: the order is clm {argv[len(before)]} {flag} ...")
-    first, *more = [name for name, command in COMMANDS.items() if _takes(command, flag)] or [""]
+    first, *more = commands_with().get(flag.removeprefix("--").replace("-", "_"), [""])
     if first and not _has_words(before[: before.index(own[0])]):
         others = f", or with {', '.join(more)}" * bool(more)
         raise OptionError(f"{flag} is given without a command: clm {first} {flag} ...{others}")
-
-
-def _takes(command: Command, flag: str) -> bool:
-    """Whether a command with options has this one."""
-    if command.config is None:
-        return False
-    names = [option.name for option in options.list_options(command.config)]
-    return (flag == "--config" and command.reads_config) or flag.removeprefix("--").replace("-", "_") in names
 
 
 def _has_words(arguments: list[str]) -> bool:

@@ -64,10 +64,11 @@ def write_results(run: Path, results: Record) -> None:
         DiskError: the disk does not take them.
         OSError: a file of the run cannot be read.
     """
-    listed = results.get(FILES) or checksums.list_files(run, _proved(run), each=sync_file)
-    sealed = checksums.seal({**without_sums(results), FILES: listed})
-    text = json.dumps(sealed, indent=2, allow_nan=False) + "\n"
+    text = ""
     with writing(run / RESULTS_FILE, needs=lambda: len(text)):
+        listed = results.get(FILES) or checksums.list_files(run, _proved(run), each=sync_file)
+        sealed = checksums.seal({**without_sums(results), FILES: listed})
+        text = json.dumps(sealed, indent=2, allow_nan=False) + "\n"
         replace(run / RESULTS_FILE, text)
 
 

@@ -93,8 +93,7 @@ def _trained(
         restore(folder / RUN_FILE, text, progress.say)
         recorder.restore()
         result = publisher.waiting(_result(plan, recorder, folder))
-        with writing(folder / RESULTS_FILE):
-            write_results(folder, result.to_dict())
+        write_results(folder, result.to_dict())
         remove(folder / STOP_FILE)  # It came too late.
     return result
 

@@ -44,12 +44,12 @@ def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     uses = elsewhere.get("use", "").split(" or ")
     if here := [option for option in uses if option in known]:
         return f"; here it is {written(here[0])}"
-    if not elsewhere and name not in _others() and (near := _near(name, known)):
+    if not elsewhere and name not in commands_with() and (near := _near(name, known)):
         return did_you_mean(*map(written, near))
     if own := _of_backend(name, known, as_flag=as_flag):
         return did_you_mean(own)
     meant = uses[0] or name
-    commands = _others().get(meant)
+    commands = commands_with().get(meant)
     return f"; {written(meant)} is an option of clm {', clm '.join(commands)}" if commands else ""
 
 
@@ -63,6 +63,16 @@ def of_command(name: str, commands: Iterable[str]) -> str:
         return f"; here it is `{command}`"
     near = [f"clm {found}" for found in similar(name, commands)]
     return did_you_mean(*near) or f"; the commands are {', '.join(commands)}"
+
+
+def commands_with() -> Mapping[str, list[str]]:
+    """The commands that take each option; `config` is one of a command that reads a file of them."""
+    found: dict[str, list[str]] = {}
+    for name, command in COMMANDS.items():
+        options = [option.name for option in list_options(command.config)] if command.config else []
+        for option in [*options, *["config"] * bool(options and command.reads_config)]:
+            found.setdefault(option, []).append(name)
+    return found
 
 
 def _near(name: str, known: list[str]) -> list[str]:
@@ -81,15 +91,6 @@ def _of_backend(name: str, known: list[str], *, as_flag: bool) -> str | None:
         if status.backend and name in {option.name for option in list_options(status.backend.options)}:
             return _flag(f"{status.name}_{name}") if as_flag else f"{name} under {status.name}"
     return None
-
-
-def _others() -> Mapping[str, list[str]]:
-    """The commands that have each option."""
-    found: dict[str, list[str]] = {}
-    for name, command in COMMANDS.items():
-        for option in list_options(command.config) if command.config else ():
-            found.setdefault(option.name, []).append(name)
-    return found
 
 
 def _flag(name: str) -> str:

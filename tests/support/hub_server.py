@@ -17,7 +17,7 @@ from support.hub_api import TOKEN, Handler
 from support.hub_repositories import Repo
 from support.waiting import wait_until
 
-__all__ = ["TOKEN", "Fault", "HubServer", "Repo", "held", "reset", "stall"]
+__all__ = ["TOKEN", "Fault", "HubServer", "Repo", "gone", "held", "reset", "stall"]
 
 
 @dataclass
@@ -120,6 +120,12 @@ def stall(handler: Handler) -> None:
     handler.body()
     handler.connection.settimeout(60)
     handler.rfile.read(1)
+    handler.close_connection = True
+
+
+def gone(handler: Handler) -> None:
+    """Be gone, as the whole server, before this request is answered."""
+    handler.server.hub.close()
     handler.close_connection = True
 
 
