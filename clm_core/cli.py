@@ -212,5 +212,8 @@ def _unknown_argument(argument: str, name: str | None) -> OptionError:
         return OptionError(f"--config: {name} reads no configuration file: leave it out")
     known = [option.name for option in options.list_options(command.config)] if command and command.config else []
     return options.unknown(
-        flag.lstrip("-").replace("-", "_"), [*known, "config", "backend", "json", "verbose", "version"], flag
+        flag.lstrip("-").replace("-", "_"),
+        [*known, "config", "backend", "json", "verbose", "version"],
+        flag,
+        otherwise=f"; `{' '.join(filter(None, ['clm', name]))} --help` shows those that exist",
     )

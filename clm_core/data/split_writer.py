@@ -1,7 +1,6 @@
 """Writes the files of a split: hashed while they are written, in constant memory."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from clm_core.data.manifest import Mask, SplitEntry
 from clm_core.data.tokenization import Tokens
+from clm_core.durable import sync_file
 
 ONES = 2**20
 """Entries of a mask that are written at a time, for tokens before the first that does not count."""
@@ -104,7 +104,7 @@ class SplitWriter:
 
 class _HashedFile:
     def __init__(self, path: Path) -> None:
-        self.size = 0
+        self.path, self.size = path, 0
         self._digest = hashlib.sha256()
         self._file: BinaryIO = path.open("wb")
 
@@ -114,7 +114,7 @@ class _HashedFile:
 
     def finish(self) -> str:
         self._file.flush()
-        os.fsync(self._file.fileno())
+        sync_file(self.path)
         return self._digest.hexdigest()
 
     def close(self) -> None:

@@ -88,10 +88,10 @@ def build(cls: type[Config], layers: Sequence[Layer]) -> Config:
     return cls(**values)
 
 
-def unknown(name: str, known: Iterable[str], place: str) -> OptionError:
-    """The error for an option that does not exist, with the nearest ones that do."""
+def unknown(name: str, known: Iterable[str], place: str, *, otherwise: str = "") -> OptionError:
+    """The error for an option that does not exist, with the nearest ones that do; `otherwise` ends it without any."""
     is_flag = place.startswith("-")
-    hint = hints.of_option(name, known, as_flag=is_flag)
+    hint = hints.of_option(name, known, as_flag=is_flag) or otherwise
     return OptionError(f"unknown option {place if is_flag else f'{name} ({place})'}{hint}")
 
 

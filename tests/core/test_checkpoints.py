@@ -22,6 +22,7 @@ def schedule(blocks=64, data="hash", **options):
 @pytest.fixture
 def job(tmp_path, tmp_path_factory):
     def make(**options):
+        options = {"save_total_limit": TrainConfig().save_total_limit, **options}
         made = new_job(BigramBackend(), tmp_path_factory.mktemp("job") / "run", report=print, **options)
         return replace(made, schedule=schedule(), output_dir=tmp_path, model_dir=tmp_path)
 

@@ -70,8 +70,10 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["generate", "--max-length", "9"], "here it is --max-new-tokens"),
         (["generate", "--text-column", "a"], "--text-column is an option of clm train, clm evaluate, clm prepare"),
         (["train", "--dry-run"], "to see the data without training, run `clm prepare`"),
-        (["push", "run", "--dry-run"], "unknown option --dry-run\n"),
-        (["train", "--xyzzy"], "unknown option --xyzzy\n"),
+        (["push", "run", "--dry-run"], "unknown option --dry-run; `clm push --help` shows those that exist\n"),
+        (["train", "--xyzzy"], "unknown option --xyzzy; `clm train --help` shows those that exist\n"),
+        (["--xyzzy"], "unknown option --xyzzy; `clm --help` shows those that exist\n"),
+        (["train", "-9"], "unknown option -9; `clm train --help` shows those that exist\n"),
     ],
 )
 def test_commands_and_options_of_other_places_are_found(refused, argv, says):

@@ -6,14 +6,15 @@ from clm_bigram import BigramBackend
 from safetensors.numpy import load_file, save_file
 from support.jobs import new_job
 
-from clm_core import checkpoints
+from clm_core import TrainConfig, checkpoints
 from clm_core.errors import OutputError
 
 
 @pytest.fixture
 def job(tmp_path):
     def make(strategy="steps"):
-        return new_job(BigramBackend(), tmp_path, max_steps=3, save_strategy=strategy, save_steps=500)
+        saving = {"save_strategy": strategy, "save_steps": 500, "save_total_limit": TrainConfig().save_total_limit}
+        return new_job(BigramBackend(), tmp_path, max_steps=3, **saving)
 
     return make
 

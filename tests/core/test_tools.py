@@ -14,9 +14,10 @@ from clm_core.errors import DataError, OptionError
 
 OF_TOOLS = "{% if tools %}{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}{% endif %}" + PLAIN
 TOOLS = [
-    {"function": {"name": "find", "parameters": {"properties": {"text": {"type": "string"}}}}, "type": "function"},
-    {"function": {"name": "add", "parameters": {"properties": {"a": {"type": "number"}}}}, "type": "function"},
+    {"type": "function", "function": {"name": "find", "parameters": {"properties": {"text": {"type": "string"}}}}},
+    {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {"type": "number"}}}}},
 ]
+SORTED = json.loads(json.dumps(TOOLS, sort_keys=True))
 """In the order of their names, in which an early pyarrow writes them."""
 
 
@@ -51,12 +52,12 @@ def test_what_counts_is_all_that_follows_the_prompt(chat, tmp_path, template, pr
     assert found.manifest.documents_empty == 1
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_tools_are_given_to_the_template(chat, tmp_path, ending):
+@pytest.mark.parametrize(("ending", "tools"), [(".jsonl", TOOLS), (".parquet", SORTED)], ids=["jsonl", "parquet"])
+def test_tools_are_given_to_the_template(chat, tmp_path, ending, tools):
     tokenizer = chat(OF_TOOLS)
-    rows = [{"messages": [USER, SAID], "tools": TOOLS}, {"messages": [USER, SAID], "tools": None}]
+    rows = [{"messages": [USER, SAID], "tools": tools}, {"messages": [USER, SAID], "tools": None}]
     found = of_rows(tokenizer, tmp_path, rows, ending)
-    given = tokenizer.apply_chat_template([USER, SAID], tools=TOOLS, return_dict=True)["input_ids"]
+    given = tokenizer.apply_chat_template([USER, SAID], tools=tools, return_dict=True)["input_ids"]
     without = tokenizer.apply_chat_template([USER, SAID], return_dict=True)["input_ids"]
     assert found.tokens("train").tolist() == [*given, *without]
     assert counted(found, tokenizer) == ["Fine, and you?<|im_end|>\n"] * 2
