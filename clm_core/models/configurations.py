@@ -176,7 +176,7 @@ def _check_folder(folder: Path) -> None:
     """Make sure that a folder, if the name is one, contains a complete model."""
     if folder.is_dir() and not (folder / CONFIGURATION).is_file():
         inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
-        hint = did_you_mean(*inside[:1]) or "; name a folder that has one, or a model on the Hub"
+        hint = did_you_mean(*inside[:1]) or "; name a folder that has one, such as that of a finished run"
         raise ModelError(f"{folder} is not a model: it has no config.json{hint}")
 
 

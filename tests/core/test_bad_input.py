@@ -243,7 +243,7 @@ def test_prepared_data_go_nowhere_they_cannot_be_written(refused, corpus, tmp_pa
 def test_a_folder_that_is_no_checkpoint_is_no_model_either(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     message = refused("--backend", "bigram", "evaluate", "--model-name-or-path", "empty")
-    assert re.match(r"clm: error: empty is not a model", message)
+    assert re.match(r"clm: error: empty is not a model: it has no config.json; name a folder that has one", message)
 
 
 def test_a_damaged_tokenizer_is_reported_with_its_place(train_refused, tmp_path, tokenizer):
