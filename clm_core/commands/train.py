@@ -120,6 +120,8 @@ def _already_finished(start: Start, publisher: publishing.Publisher, progress: P
         progress.say(f"{name} {shown(now)} has no effect any more: it was trained with {shown(was)}")
     if result.hub and result.hub.state == "uploaded":
         return result
+    if result.hub and result.hub.state == "failed":  # In another command, which this one does not repeat.
+        result = replace(result, hub=replace(result.hub, state="queued", error=None))
     with of_run(result.output_dir):
         return publisher.finish(publisher.waiting(result))
 

@@ -274,5 +274,5 @@ def _columns_hint(column: str, known: dict[str, None], option: str) -> str:
     ways = [f"{{{name}}} in {flag}" if option == "text_template" else f"{flag} {in_shell(name)}" for name in likely]
     if not ways and option == "text_column":
         ways = [way for names, way in OTHER_WAYS.items() if {*names} <= known.keys()]
-    hint = did_you_mean(*ways[:1])
+    hint = did_you_mean(*ways[:1]) or f"; name the right one with {flag}"
     return f"its columns are {shown_names(known)}{hint}"

@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from clm_core import durable
 from clm_core.config import PrepareConfig, PushConfig
@@ -21,7 +21,8 @@ from clm_core.hub.card import set_license, write_card
 from clm_core.hub.upload import refuse_link, upload
 from clm_core.models.adapters.base import check_base
 from clm_core.models.adapters.finding import adapter_beside_its_base
-from clm_core.paths import in_command
+from clm_core.options import to_flags
+from clm_core.paths import in_command, in_shell
 from clm_core.record import (
     CARD,
     RESULTS_FILE,
@@ -65,36 +66,40 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
         revision=config.hub_revision or earlier.get("revision") or options.get("hub_revision") or "main",
         private=options.get("hub_private_repo") if config.hub_private_repo is None else config.hub_private_repo,
     )
-    waiting = queued(run, repository.id, repository.revision)
+    own: dict[str, Any] = {"hub_private_repo": config.hub_private_repo, "hub_license": config.hub_license}
+    waiting = queued(run, repository.id, repository.revision, **own)
     try:
         _write_outcome(run, results, waiting)  # Should this process be killed.
     except OutputError as error:
         return replace(waiting, state="failed", error=str(error))
-    done = push_run(run, repository, progress, license=config.hub_license)
+    done = push_run(run, repository, progress, **own)
     with contextlib.suppress(OutputError):  # A disk that is full keeps what was written before.
         _write_outcome(run, results, done)
     return done
 
 
-def queued(folder: Path, repository: str, revision: str | None) -> Publication:
-    """An upload that is still to come, with the command for it."""
-    return Publication(repository=repository, revision=revision or "main", state="queued", command=command_for(folder))
+def queued(folder: Path, repository: str, revision: str | None, **own: Any) -> Publication:
+    """An upload that is still to come, with the command for it, which has what is its `own`: see `push_run`."""
+    command = command_for(folder, **own)
+    return Publication(repository=repository, revision=revision or "main", state="queued", command=command)
 
 
 def push_run(
-    run: Path, repository: Repository, progress: Progress, connected: Hub | None = None, *, license: str | None = None
+    run: Path, repository: Repository, progress: Progress, connected: Hub | None = None, **own: Any
 ) -> Publication:
-    """Upload a run that is on disk; writes the card if there is none, with this `license` if one is given.
+    """Upload a run that is on disk; writes the card if there is none, with `hub_license` if that is given.
 
-    A failed upload raises nothing. The caller writes the outcome into the results of the run.
+    `own` are the options of this upload that the run does not record; None is not given. A failed upload raises
+    nothing. The caller writes the outcome into the results of the run.
     """
     try:
         with of_run(run):
-            return _uploaded(run, repository, progress, connected or Hub.connect(progress.say), license)
+            hub = connected or Hub.connect(progress.say)
+            return _uploaded(run, repository, progress, hub, own.get("hub_license"))
     except (ClmError, OSError) as error:
-        return replace(queued(run, repository.id, repository.revision), state="failed", error=str(error))
+        return replace(queued(run, repository.id, repository.revision, **own), state="failed", error=str(error))
     except KeyboardInterrupt:
-        progress.say(f"not uploaded; the run is on disk: {command_for(run)}")
+        progress.say(f"not uploaded; the run is on disk: {command_for(run, **own)}")
         raise
 
 
@@ -102,9 +107,7 @@ def push_data(prepared: Prepared, config: PushConfig, progress: Progress) -> Pub
     """Publish prepared data as a dataset."""
     name = config.hub_dataset_id or name_of(prepared.folder)
     outcome = Publication(repository=name, revision=config.hub_revision or "main", state="failed")
-    command = f"{command_for(prepared.folder)} --hub-dataset-id {shlex.quote(name)}"
-    command += f" --hub-revision {shlex.quote(config.hub_revision)}" if config.hub_revision else ""
-    command += f" --hub-license {shlex.quote(config.hub_license)}" if config.hub_license else ""
+    command = command_for(prepared.folder, **{"hub_dataset_id": name} | asdict(replace(config, hub_dataset_id=name)))
     try:
         prepared_data.check_no_links(prepared)
         prepared.verify()
@@ -153,9 +156,10 @@ def name_of(folder: Path) -> str:
     return folder.resolve().name
 
 
-def command_for(folder: Path) -> str:
-    """The command that uploads it."""
-    return f"clm push {in_command(folder)}"
+def command_for(folder: Path, **given: Any) -> str:
+    """The command that uploads it, with the options that are not None."""
+    flags = to_flags({name: value for name, value in given.items() if value is not None})
+    return " ".join(["clm push", in_command(folder), *map(in_shell, flags)])
 
 
 def _queued(prepared: Prepared, wanted: PushConfig) -> Publication:

@@ -175,8 +175,11 @@ def load_config(what: str, name: str, revision: str) -> Any:
 def _check_folder(folder: Path) -> None:
     """Make sure that a folder, if the name is one, contains a complete model."""
     if folder.is_dir() and not (folder / CONFIGURATION).is_file():
-        inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
-        hint = did_you_mean(*inside[:1]) or "; name a folder that has one, such as that of a finished run"
+        inside = sorted(folder.glob(f"*/{CONFIGURATION}"), key=lambda path: path.stat().st_mtime_ns)
+        hint = (
+            did_you_mean(*(path.parent for path in inside[-1:]))
+            or "; name a folder that has one, such as that of a finished run"
+        )
         raise ModelError(f"{folder} is not a model: it has no config.json{hint}")
 
 

@@ -29,5 +29,5 @@ def loaded(what: str, name: str, load: Callable[[], T]) -> T:
             raise ModelError(f"{what}: cannot read {name}: {reason}") from None
         raise ModelError(
             f"{what} {name!r} is not a local folder, and could not be downloaded from the Hub: {reason} "
-            "(check the name and the network; the built-in sample needs neither: --config sample)"
+            "(check the name and the network; `clm train --config sample` needs neither)"
         ) from None

@@ -48,5 +48,5 @@ def reach(name: str, revision: str) -> None:
         if failure.status is None and failure.passes:
             raise ModelError(
                 f"{name!r} is not a local folder, and the Hub cannot be reached: {failure.reason} "
-                "(the built-in sample needs no network: --config sample)"
+                "(`clm train --config sample` needs no network)"
             ) from None

@@ -36,6 +36,8 @@ def table() -> dict[str, dict[str, Any]]:
 def of_option(name: str, known: Iterable[str], *, as_flag: bool) -> str:
     """What to use instead of an option that does not exist, after a semicolon; empty if nothing is similar."""
     known, written = list(known), (_flag if as_flag else str)
+    if name in known:  # Written otherwise, such as with an underscore.
+        return did_you_mean(written(name))
     elsewhere = table()["options"].get(name.lower(), {})
     if "say" in elsewhere and elsewhere.get("of") in (None, *known):
         return f"; {elsewhere['say']}"

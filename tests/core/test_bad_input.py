@@ -240,6 +240,15 @@ def test_prepared_data_go_nowhere_they_cannot_be_written(refused, corpus, tmp_pa
     assert place in refused("prepare", "--train-file", corpus, "--tokenizer-name", "sample", "--output-dir", place)
 
 
+def test_in_the_place_of_a_run_without_a_model_its_newest_checkpoint_is_named(refused, tmp_path):
+    for name in ("checkpoint-9", "checkpoint-12", "checkpoint-3"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "config.json").write_text("{}")
+        os.utime(tmp_path / "run" / name / "config.json", ns=(0, int(name[11:])))
+    said = "run is not a model: it has no config.json; did you mean run/checkpoint-12?"
+    assert said in refused("--backend", "bigram", "evaluate", "--model-name-or-path", "run")
+
+
 def test_a_folder_that_is_no_checkpoint_is_no_model_either(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     message = refused("--backend", "bigram", "evaluate", "--model-name-or-path", "empty")

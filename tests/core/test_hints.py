@@ -69,6 +69,7 @@ def test_every_name_of_the_table_is_answered(refused, name):
         (["parity", "--max-train-time", "8h"], "--max-train-time is an option of clm train"),
         (["generate", "--max-length", "9"], "here it is --max-new-tokens"),
         (["generate", "--text-column", "a"], "--text-column is an option of clm train, clm evaluate, clm prepare"),
+        (["train", "--max_steps", "1"], "did you mean --max-steps?"),
         (["train", "--dry-run"], "to see the data without training, run `clm prepare`"),
         (["push", "run", "--dry-run"], "unknown option --dry-run; `clm push --help` shows those that exist\n"),
         (["train", "--xyzzy"], "unknown option --xyzzy; `clm train --help` shows those that exist\n"),

@@ -67,7 +67,7 @@ def test_they_make_the_data_that_the_options_make(chat, tmp_path, row, options, 
     [
         ({"messages": "Fine."}, {}, "has no column 'text'; its columns are messages"),
         ({"messages": [{"content": "Fine."}]}, {}, "has no column 'text'"),
-        ({"prompt": "Why?"}, {}, "has no column 'text'; its columns are prompt"),
+        ({"prompt": "Why?"}, {}, "has no column 'text'; its columns are prompt; name the right one with --text-column"),
         (CHAT, {"packing": "guide"}, "did you mean --messages-column messages"),
         (CHAT, {"text_column": "body"}, "has no column 'body'"),
         (CHAT, {"text_template": "{body}"}, "has no column 'body'"),

@@ -55,8 +55,8 @@ def test_a_branch_is_published_and_read(clm, hub, training, train_on):
 
 def test_an_upload_of_data_that_failed_goes_on_later(clm, hub, training, tmp_path):
     hub.faults = [Fault("POST .*/commit/", 503)]
-    assert clm(*PUSH) == 3
-    assert clm.out.splitlines()[-1].strip() == "clm push fox --hub-dataset-id fox"
+    assert clm(*PUSH, "--hub-private-repo") == 3
+    assert clm.out.splitlines()[-1].strip() == "clm push fox --hub-dataset-id fox --hub-private-repo"
     hub.faults.clear()
     assert clm("push", "fox", "--hub-dataset-id", "fox") == 0
     manifest = json.loads((tmp_path / "fox" / "manifest.json").read_text())

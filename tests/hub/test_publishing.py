@@ -214,6 +214,17 @@ def test_a_run_that_was_not_to_be_published_can_be(clm, hub, training, tmp_path)
     assert_equal(hub, tmp_path / "run")
 
 
+def test_the_command_for_an_upload_that_failed_has_the_options_that_the_run_does_not(clm, hub, training):
+    hub.faults = [Fault(COMMIT, 507)]
+    training.remove("--push-to-hub")
+    assert clm(*training) == 0
+    options = ["--hub-private-repo", "--hub-license", "mit"]
+    assert clm("push", "run", "--hub-model-id", "acme/fox", *options) == 3
+    assert clm.out.splitlines()[-1].strip() == " ".join(["clm push run", *options])
+    assert clm(*training, "--resume-from-checkpoint", "auto") == 0  # It is no upload, which is still to come.
+    assert "not on the Hub yet: acme/fox; to upload it:" in clm.out
+
+
 def test_for_programs_the_result_has_what_became_of_the_upload(clm, hub, training):
     hub.faults = [Fault(COMMIT, 507)]
     assert clm(*training, "--json") == 3
