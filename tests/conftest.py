@@ -2,12 +2,17 @@
 
 import os
 
+import hypothesis
 import pytest
 
 # Read when a library is loaded, here and in the processes that tests start: what they compute is small, and threads
 # that wait for each other on a busy machine take many times as long.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, "1")
+
+# How long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("clm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("clm")
 
 MOST = 4
 """Processes; each takes up to 3 GB of memory where both frameworks are there."""

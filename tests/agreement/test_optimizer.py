@@ -35,7 +35,7 @@ options = st.fixed_dictionaries(
 ).filter(lambda given: given["lr_scheduler_type"] != "constant" or not given["warmup_ratio"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(options, st.integers(0, 2**32 - 1), st.floats(-4, 2))
 def test_updates_are_those_of_torchs_adamw(options, seed, size):
     config = TrainConfig(max_steps=6, **options)

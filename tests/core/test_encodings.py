@@ -59,7 +59,7 @@ def test_a_byte_order_has_to_be_said_where_there_is_no_mark(tmp_path):
 
 @pytest.mark.parametrize("size", [4, 5, 7, 2**18])
 @given(text=st.text(st.sampled_from("aé日🙂\n\r"), min_size=1), encoding=st.sampled_from(["utf-8", "utf-16-le"]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_lines_are_the_same_whatever_is_decoded_at_a_time(scratch, size, text, encoding):
     (scratch / "a.txt").write_bytes(MARKED.get(encoding, b"") + text.encode(encoding))
     usual, lines.CHUNK = lines.CHUNK, size

@@ -52,7 +52,7 @@ def test_fastokens_is_used_where_it_is_installed_and_no_threads_are_counted(toke
     assert choose_engine(tokenizer, 2, print).name.startswith("tokenizers ")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts=st.lists(st.text(), min_size=1, max_size=5))
 def test_both_engines_make_the_same_tokens_of_any_text(texts, both_engines):
     fast, reference = both_engines

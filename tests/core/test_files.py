@@ -84,7 +84,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_read(tmp_path):
 
 @pytest.mark.parametrize("sample_by", ["line", "paragraph", "document"])
 @given(text=st.text(CHARACTERS | st.sampled_from(" \n\r"), min_size=1))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_documents_of_a_text_file_are_the_file(scratch, sample_by, text):
     (scratch / "a.txt").write_bytes(text.encode())
     assert "".join(documents(scratch / "a.txt", layout=Layout("text", sample_by))) == text
@@ -105,7 +105,7 @@ def test_a_document_of_a_text_file_is_what_sample_by_says(sample_by, expected, t
 
 @pytest.mark.parametrize("kind", [".json", ".jsonl", ".csv"])
 @given(rows=st.lists(st.text(CHARACTERS, min_size=1), min_size=1, max_size=5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_text_comes_out_of_a_file_as_it_went_in(scratch, kind, rows):
     WRITERS[kind](scratch / f"any{kind}", rows)
     assert documents(scratch / f"any{kind}") == rows

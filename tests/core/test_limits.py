@@ -33,7 +33,7 @@ def texts(sizes):
 
 
 @given(sizes=SIZES, limit=st.integers(1, 60), workers=st.sampled_from([1, 3]), at_once=st.integers(1, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_last_document_is_the_one_that_reaches_the_tokens(
     tokenizer, tmp_path_factory, sizes, limit, workers, at_once
 ):

@@ -75,7 +75,7 @@ def test_the_batches_are_those_of_map(rows, processes):
     assert list(map_batches(rows, processes)) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=40), st.integers(2, 12), st.integers(1, 5), st.data())
 def test_every_token_is_kept_in_its_place_or_counted_as_dropped(tmp_path_factory, rows, size, processes, data):
     folder, eos = tmp_path_factory.mktemp("split"), data.draw(st.sampled_from([[], [7]]))

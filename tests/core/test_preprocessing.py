@@ -36,7 +36,7 @@ def prepare(tokenizer, folder, texts, *, target=None, workers=2, **options):
 
 
 @given(texts=TEXTS, block_size=st.integers(2, 50))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_blocks_are_those_of_the_oracle(tokenizer, tmp_path_factory, texts, block_size):
     texts = [*texts, "at least this"]
     prepared = prepare(tokenizer, tmp_path_factory.mktemp("blocks"), texts)
@@ -44,7 +44,7 @@ def test_the_blocks_are_those_of_the_oracle(tokenizer, tmp_path_factory, texts, 
 
 
 @given(texts=TEXTS, block_size=st.integers(2, 50), percentage=st.integers(0, 99), limit=st.none() | st.integers(1, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_ledger_balances(tokenizer, tmp_path_factory, texts, block_size, percentage, limit):
     texts = [*texts, *(f"text {number}" for number in range(100))]
     folder = tmp_path_factory.mktemp("ledger")
@@ -61,7 +61,7 @@ def test_the_ledger_balances(tokenizer, tmp_path_factory, texts, block_size, per
 
 
 @given(texts=TEXTS, workers=st.sampled_from([1, 2, 4]), documents=st.integers(1, 5), characters=st.integers(1, 60))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_threads_and_slices_change_no_byte(
     tokenizer, tmp_path_factory, monkeypatch, texts, workers, documents, characters
 ):

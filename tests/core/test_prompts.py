@@ -47,7 +47,7 @@ def content(folder):
 
 
 @given(rows=ROWS, block_size=st.integers(2, 20))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_labels_are_those_of_the_completions_and_of_the_ends(tokenizer, tmp_path_factory, rows, block_size):
     rows = [*rows, ("what?", "at least this"), ("", "an answer to nothing"), ("no answer", " ")]
     ids, labels = [], []
@@ -87,7 +87,7 @@ def test_without_the_loss_on_completions_alone_the_tokens_are_the_same_and_there
 
 
 @given(rows=ROWS, count=st.integers(1, 4))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_shards_joined_are_byte_for_byte_the_whole(tokenizer, tmp_path_factory, rows, count):
     folder = tmp_path_factory.mktemp("shards")
     rows = [*rows, *((f"what is {number}", f"it is {number}") for number in range(12))]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clm_core.sample import ROWS, TOKENIZER, rows
@@ -102,7 +102,6 @@ def test_the_tokenizer_gives_the_same_ids_in_every_version(tokenizer):
 
 @example("".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000, 257)])))
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(deadline=None)
 def test_no_text_has_the_token_for_padding(tokenizer, text):
     assert tokenizer.pad_token_id not in tokenizer(text, split_special_tokens=True)["input_ids"]
 
@@ -116,7 +115,6 @@ def test_texts_of_different_lengths_make_a_batch(tokenizer):
 
 @example(MIXED)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(deadline=None)
 def test_decoding_gives_back_any_text_that_was_encoded(tokenizer, text):
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text

@@ -40,7 +40,7 @@ def shards(corpus):
 
 
 @given(texts=TEXTS, count=st.integers(1, 5), slice_documents=st.integers(1, 4), limit=st.none() | st.integers(1, 9))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_merged_shards_are_byte_for_byte_the_whole(
     tokenizer, tmp_path_factory, texts, count, slice_documents, limit
 ):

@@ -53,7 +53,7 @@ def shards(sources):
 
 
 @given(files=st.lists(TEXTS, min_size=1, max_size=7), evaluated=st.lists(TEXTS, max_size=2), data=st.data())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_merged_shards_are_byte_for_byte_what_one_machine_writes(
     tokenizer, tmp_path_factory, files, evaluated, data
 ):

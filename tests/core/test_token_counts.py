@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clm_core.config import TrainConfig
@@ -53,7 +53,6 @@ def test_a_budget_of_tokens_is_one_of_those_that_count():
     tokens=st.integers(1, 9000),
     drop_last=st.booleans(),
 )
-@settings(deadline=None)
 def test_a_budget_of_all_tokens_is_one_of_as_many_in_each_block(blocks, step, batch, tokens, drop_last):
     assume(min(batch, step) <= blocks)
     config = TrainConfig(

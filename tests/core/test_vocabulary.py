@@ -47,7 +47,7 @@ IDS = st.lists(st.integers(0, 20) | st.integers(65_500, 70_000), min_size=9, max
 
 
 @given(ids=IDS)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_every_id_is_on_disk_as_it_was_made(ids, tmp_path_factory):
     tokenizer = characters(ids)
     prepared = prepare(tokenizer, tmp_path_factory.mktemp("ids"))

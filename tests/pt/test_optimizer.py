@@ -20,7 +20,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(OPTIONS, st.booleans(), st.integers(0, 2**32 - 1))
 def test_updates_are_those_of_torchs_adamw_after_its_clipping(options, decays, seed):
     config, random = OptimizationOptions(**options), np.random.default_rng(seed)

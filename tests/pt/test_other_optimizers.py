@@ -33,7 +33,7 @@ def follow(theirs, shape, update, state, *, seed, scale=1.0):
     return found, expected.detach().numpy()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(OPTIONS, st.sampled_from([(4,), (3, 4), (2, 3, 4)]), st.booleans(), st.floats(-8, 4), st.integers(0, 2**32 - 1))
 def test_updates_are_those_of_transformers_adafactor(options, shape, decays, size, seed):
     config = OptimizationOptions(**options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -13,7 +13,6 @@ LOGITS = st.lists(st.integers(-40, 40).map(lambda number: number / 8), min_size=
 """Multiples of an eighth, so that some are equal."""
 
 
-@settings(deadline=None)
 @given(LOGITS, st.integers(1, 12), st.integers(1, 1000), st.sampled_from([0.25, 0.7, 1.0, 1.6]))
 def test_tokens_have_the_probabilities_of_transformers(logits, top_k, thousandths, temperature):
     top_p = thousandths / 1000 - 0.0003  # Beside round numbers, at which float32 and float64 would differ by rounding.
