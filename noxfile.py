@@ -204,13 +204,16 @@ def architectures(session: nox.Session, series: str) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Both backends on this machine's GPU: the contract, the agreement, and docs/gpu.md; fails where there is none."""
+    """The backends on this machine's GPU: docs/gpu.md, the contract, the agreement; fails where there is none."""
     session.install(".[pt,tf,fast,test]", "tensorflow[and-cuda]", TOY)
-    environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # Or TensorFlow leaves PyTorch no memory in the same process.
+    # TensorFlow would leave PyTorch no memory in the same process.
+    environment = {"CLM_TESTS_ON": "gpu", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     suites = ["tests/contract/test_pt.py", "tests/contract/test_tf.py", "tests/agreement"]
     session.run("python", "tests/evidence/gpu.py", "docs/gpu.md")
+    session.run("python", "tests/bench/train.py", "--precisions", "fp32", "bf16", "dtype", "--add-to", "docs/gpu.md")
     session.run("pytest", *suites, *session.posargs, env=environment)
-    session.run("pytest", "-o", "python_files=scale_*.py", "tests/scale/scale_gpu.py", "-n0", env=environment)
+    alone = [f"tests/scale/scale_gpu_{framework}.py" for framework in ("torch", "tensorflow")]
+    session.run("pytest", "-o", "python_files=scale_*.py", *alone, "-n0", env=environment)
 
 
 @nox.session

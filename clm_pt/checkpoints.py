@@ -168,4 +168,5 @@ def _of_torch(state: checkpoints.State, parameter: torch.nn.Parameter) -> dict[s
     # Of the parameter's own type, which is bfloat16 for those of an activation of Apertus in any model.
     arrays = {key: state.parts[part].reshape(parameter.shape) for key, part in OF_TORCH.items()}
     tensors = {key: like(torch.tensor(array), parameter) for key, array in arrays.items()}
-    return {"step": torch.tensor(float(state.updates)), **tensors}
+    # Fused, it counts its steps on the device that it updates.
+    return {"step": torch.tensor(float(state.updates), device=parameter.device), **tensors}

@@ -36,6 +36,7 @@ class GuideTrainer(ScheduledTrainer):
         self.adds = False  # What a model adds is in its own loss, which Trainer takes.
 
     get_train_dataloader = Trainer.get_train_dataloader
+    get_batch_samples = Trainer.get_batch_samples
     get_decay_parameter_names = Trainer.get_decay_parameter_names
     compute_loss = Trainer.compute_loss
 

@@ -17,6 +17,10 @@ from torch.nn.functional import cross_entropy, linear, pad
 from clm_core.backend import IGNORED
 from clm_core.scoring import rows_of_chunk
 
+MORE_ROWS = 2
+"""How many times as many rows a chunk has in a training on an accelerator: each adds to the whole gradient of the
+layer's weight, which takes a GPU as long as the products do, and memory is less scarce than in an evaluation."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -98,7 +102,7 @@ class _MeanLoss(torch.autograd.Function):
         shares = (targets != IGNORED).float() * share
         losses = torch.zeros_like(shares)
         with torch.autocast(hidden.device.type, enabled=False):
-            for part in _chunks(len(targets), output):
+            for part in _chunks(len(targets), output, times=1 if hidden.device.type == "cpu" else MORE_ROWS):
                 logits = output.of(linear(states[part], matrix, offsets))
                 wanted = targets[part].clamp(min=0).unsqueeze(1)
                 likelihoods = torch.log_softmax(logits, 1)
@@ -151,8 +155,8 @@ class _Gradients:
         return tuple(None if it is None else it.mul_(factor) for it in found)
 
 
-def _chunks(tokens: int, output: Output) -> Iterator[slice]:
-    rows = rows_of_chunk(output.layer.out_features)
+def _chunks(tokens: int, output: Output, times: int = 1) -> Iterator[slice]:
+    rows = times * rows_of_chunk(output.layer.out_features)
     return (slice(start, start + rows) for start in range(0, tokens, rows))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from clm_pt.optimizers import DefinedOptimizer
 from clm_pt.processes import agree, gather, meet, wait_for_all
 from clm_pt.scoring import loss_and_outputs, score_by, share_of_step, token_loss
 from clm_pt.sharding import check_can_be_sharded, check_memory, free, shard, whole_weights
-from clm_pt.steps import Steps
+from clm_pt.steps import ON_THE_WAY, Steps
 from clm_pt.workers import is_worker
 
 
@@ -115,17 +116,20 @@ class ScheduledTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+    def get_batch_samples(self, batches: Iterator[Any], count: int, device: torch.device) -> tuple[list[Any], Any]:
         """The batches of a step, and its tokens over all devices: as the schedule has them, but for those masked."""
-        samples, tokens = super().get_batch_samples(*args, **kwargs)
-        if self.job.world.size > 1:
-            if isinstance(self.job.train, MaskedBlocks):
-                own = sum(int((batch["labels"] != IGNORED).sum()) for batch in samples)
-                total = sum(int(found) for (found,) in gather([own]))
-            else:
-                total = self._rows_of_step() * (self.job.train.shape[1] - 1)
-            tokens = torch.tensor(total, device=self.args.device)
-        return samples, tokens
+        samples = list(islice(batches, count))
+        if isinstance(self.job.train, MaskedBlocks):
+            own = sum(int((batch["labels"] != IGNORED).sum()) for batch in samples)
+            total = sum(int(found) for (found,) in gather([own]))
+        else:
+            total = self._rows_of_step() * (self.job.train.shape[1] - 1)
+        return samples, torch.full((), total, device=device)  # A copy of the number would wait for the device.
+
+    def _prepare_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Send a batch to the device; a GPU gets it, from pinned memory, while it still computes."""
+        device = self.args.device
+        return {name: it.to(device, non_blocking=device.type in ON_THE_WAY) for name, it in inputs.items()}
 
     def _rows_of_step(self) -> int:
         return self.job.schedule.rows_of_step(self.state.global_step)

@@ -10,6 +10,10 @@ import pytest
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, "1")
 
+# Tests state what a CPU computes, also on a machine with a GPU; `nox -s gpu` runs those that one passes as well.
+if os.environ.get("CLM_TESTS_ON") != "gpu":
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
+
 # How long an example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("clm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("clm")

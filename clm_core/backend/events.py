@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -30,7 +30,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """A training step finished."""
+    """A training step finished; two are equal if what they computed is, however the machine came to it."""
 
     step: int
     loss: float
@@ -39,9 +39,9 @@ class StepDone:
     """Global norm of the gradient before clipping, where the backend has gradients."""
     auxiliary_loss: float | None = None
     """What the model adds to `loss` in training, such as for the balance of its experts, times its coefficient."""
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = field(default=None, compare=False)
     """The most memory of an accelerator that the process has had in use; None where there is none."""
-    is_late: bool = False
+    is_late: bool = field(default=False, compare=False)
     """Whether the next step was begun before this one was known, so that a training does not stop after this one."""
 
 

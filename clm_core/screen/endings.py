@@ -82,8 +82,11 @@ def line_of(error: BaseException) -> str:
     if is_not_allowed(error):
         return _not_allowed(error)
     if is_out_of_memory(error):
-        said = "out of memory: a smaller batch size or --block-size needs less"
-    elif isinstance(error, RecursionError):
+        return (
+            f"out of memory ({type(error).__name__}): a smaller batch size or --block-size needs less; in a training, "
+            "--auto-find-batch-size finds a batch that fits"
+        )
+    if isinstance(error, RecursionError):
         said = "something is nested too deeply"
     else:
         said = " ".join(first_line(error, otherwise="").split())[:LONGEST]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ OPTIONS = (
     *("--per-device-train-batch-size", "2", "--eval-strategy", "steps", "--eval-steps", "4", "--logging-steps", "1"),
 )
 """A training whose steps are not the same number of blocks for each of two devices."""
+
+WITHOUT_GPUS = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
+"""The environment in which a process has no GPU: a machine has seldom two, and its CPU stands for any number."""
 
 TOLERANCES = {"loss": 1e-6, "grad_norm": 2e-6, "eval_loss": 1e-7, "eval_accuracy": 0.0}
 """What may differ, relatively."""
@@ -62,4 +66,5 @@ def _run(backend: Backend, folder: Path, devices: str) -> list[dict[str, Any]]:
 
 def _clm(backend: Backend, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "clm_core", "--backend", backend.name, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **WITHOUT_GPUS}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -3,12 +3,14 @@
     nox -s bench -- train --backends pt keras --shapes 8x128 4x512 --precisions fp32 bf16 --rounds 5
 
 A shape is blocks x tokens in a step. Each process computes with one thread, and its seconds are those of its CPU, which
-other programs on the machine do not change much. The first step is left out. Each way runs once a round, in turn, and
-the table has medians over steps, and then over rounds; memory is the most of all rounds, in the steps and over all.
+other programs on the machine do not change much; where there is a GPU, it computes, the seconds are a clock's and the
+memory is the GPU's. The first step is left out, on a GPU the first twenty. Each way runs once a round, in turn, and
+the table has medians over steps, on a GPU means, and then medians over rounds; memory is the most of all rounds, in the
+steps and over all.
 The share of the limit is that of the seconds that the machine's fastest products of such numbers would take. `start` is
 what comes before the first step, with what that takes more than a later one; `evaluation` scores the blocks of a step;
 `save` writes a checkpoint (the guide's TensorFlow tab writes the model alone). Ratios are those of the steps. With the
-precision `dtype`, which only clm has, the weights are bfloat16.
+precision `dtype`, which only clm has, the weights are bfloat16. `--add-to docs/gpu.md` adds the table to a page.
 """
 
 import argparse
@@ -20,9 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-STEPS = 5
+STEPS = {"cpu": 5, "gpu": 60}
+SETTLED = {"cpu": 1, "gpu": 20}
+"""After how many steps the others are timed."""
+
 WAYS = {"pt": ("guide", "bare", "clm"), "tf": ("guide", "clm"), "keras": ("clm",)}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
@@ -35,13 +41,14 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["8x128", "4x512"])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16", "dtype"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--add-to", type=Path, metavar="PAGE")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         print(json.dumps(child(*given.child)))
         return
-    rates = {precision: ask("rate", "pt", "1x1", precision)["rate"] for precision in given.precisions}
-    print(*(f"{precision} products: {rate / 1e9:.0f} GFLOP/s" for precision, rate in rates.items()), sep="\n")
+    machine = Machine(**ask("machine", "pt", "1x1", "fp32", "cpu"))
+    rates = {precision: ask("rate", "pt", "1x1", precision, machine.kind)["rate"] for precision in given.precisions}
     cases = [
         (backend, way, shape, precision)
         for backend in given.backends
@@ -53,15 +60,43 @@ def main() -> None:
     found = {case: [] for case in cases}
     for _ in range(given.rounds):
         for backend, way, shape, precision in cases:
-            found[backend, way, shape, precision].append(ask(way, backend, shape, precision))
-    print("\n".join(table(found, rates)))
+            found[backend, way, shape, precision].append(ask(way, backend, shape, precision, machine.kind))
+    lines = "\n".join([*heading(machine, rates, given.rounds), *table(found, rates, machine)])
+    print(lines)
+    if given.add_to:
+        with given.add_to.open("a", encoding="utf-8") as page:
+            page.write(f"\n{lines}\n")
 
 
-def table(found: dict, rates: dict[str, float]) -> list[str]:
+@dataclass(frozen=True)
+class Machine:
+    """What computes: a `cpu` or a `gpu`, and what runs it."""
+
+    kind: str
+    name: str
+    versions: dict[str, str]
+
+    @property
+    def unit(self) -> str:
+        """Of the seconds."""
+        return "s" if self.kind == "gpu" else "CPU s"
+
+
+def heading(machine: Machine, rates: dict[str, float], rounds: int) -> list[str]:
+    """What the table is of."""
+    products = " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return [
+        "## Training of a new DistilGPT2\n",
+        f"On {machine.name}, whose products reach {products}, with {versions}; medians of {rounds} rounds.\n",
+    ]
+
+
+def table(found: dict, rates: dict[str, float], machine: Machine) -> list[str]:
     """A row for each way."""
     lines = [
-        "| step | precision | backend | way | CPU s | x guide | % of the limit | MB in steps | MB | start | evaluation "
-        "| save |",
+        f"| step | precision | backend | way | {machine.unit} | x guide | % of the limit | MB in steps | MB | start "
+        "| evaluation | save |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (backend, way, shape, precision), rounds in found.items():
@@ -72,7 +107,7 @@ def table(found: dict, rates: dict[str, float]) -> list[str]:
         in_steps, over_all = (max(each[name] for each in rounds) for name in ("in_steps", "peak"))
         others = " | ".join(_median([each[name] for each in rounds]) for name in ("start", "evaluation", "save"))
         lines.append(
-            f"| {shape} | {precision} | {backend} | {way} | {seconds:.2f} | {ratio} | {limit:.0f} | {in_steps:,.0f} "
+            f"| {shape} | {precision} | {backend} | {way} | {seconds:.3g} | {ratio} | {limit:.0f} | {in_steps:,.0f} "
             f"| {over_all:,.0f} | {others} |"
         )
     return lines
@@ -80,7 +115,7 @@ def table(found: dict, rates: dict[str, float]) -> list[str]:
 
 def _median(seconds: list) -> str:
     known = [each for each in seconds if each is not None]
-    return f"{statistics.median(known):.2f}" if known else "-"
+    return f"{statistics.median(known):.3g}" if known else "-"
 
 
 def flops(shape: str) -> float:
@@ -91,9 +126,9 @@ def flops(shape: str) -> float:
     return 6.0 * parameters * blocks * length + 12.0 * layers * width * length * blocks * length
 
 
-def ask(way: str, backend: str, shape: str, precision: str) -> dict:
+def ask(way: str, backend: str, shape: str, precision: str, kind: str) -> dict:
     """What a process finds that does one thing."""
-    command = [sys.executable, __file__, "--child", way, backend, shape, precision]
+    command = [sys.executable, __file__, "--child", way, backend, shape, precision, kind]
     environment = {**os.environ, **ONE_THREAD, **QUIET}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -101,10 +136,13 @@ def ask(way: str, backend: str, shape: str, precision: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def child(way: str, backend: str, shape: str, precision: str) -> dict:
-    """The rate of products, or the CPU seconds and the peak of memory of a few steps."""
+def child(way: str, backend: str, shape: str, precision: str, kind: str) -> dict:
+    """What the machine is, the rate of its products, or the seconds and the peak of memory of a few steps."""
+    if way == "machine":
+        return asdict(machine())
     if way == "rate":
-        return {"rate": rate(precision)}
+        return {"rate": rate(precision, kind)}
+    mark = {"cpu": mark_of_cpu, "gpu": MARKS[backend]}[kind]
     blocks, length = map(int, shape.split("x"))
     marks: list[tuple[str, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -112,14 +150,15 @@ def child(way: str, backend: str, shape: str, precision: str) -> dict:
         arguments = (backend,) if way == "clm" else ()
         run(
             *arguments,
-            new_blocks(blocks, length),
+            new_blocks(blocks * STEPS[kind], length),
             blocks,
             precision if way == "clm" else precision == "bf16",
             Path(folder),
             lambda name="step": marks.append((name, *mark())),
         )
     steps = [(seconds, peak) for name, seconds, peak in marks if name == "step"]
-    step = statistics.median(after - before for (before, _), (after, _) in itertools.pairwise(steps))
+    timed = [after - before for (before, _), (after, _) in itertools.pairwise(steps[SETTLED[kind] - 1 :])]
+    step = statistics.median(timed) if kind == "cpu" else statistics.mean(timed)  # Some wait for a GPU, and others not.
     evaluation, save = (_last(marks, name) for name in ("evaluation", "save"))
     before = evaluation or 0.0 if marks[0][0] == "evaluation" else 0.0
     return {
@@ -138,34 +177,67 @@ def _last(marks: list[tuple[str, float, int]], wanted: str) -> float | None:
     return pairs[-1][1][1] - pairs[-1][0][1] if pairs else None
 
 
-def mark() -> tuple[float, int]:
+def mark_of_cpu() -> tuple[float, int]:
     """CPU seconds and the peak of memory in MB until now."""
     from clm_core.runs.memory import peak_memory
 
     return time.process_time(), (peak_memory() or 0) // 1_000_000
 
 
-def rate(precision: str) -> float:
-    """Floating point operations a second of the fastest product that PyTorch has here, on one core."""
+def mark_of_pytorch() -> tuple[float, int]:
+    """Seconds, and the peak of the GPU's memory in MB until now."""
     import torch
 
-    size, found = 2048, []
-    kind = torch.float32 if precision == "fp32" else torch.bfloat16
-    one = (torch.rand(size, size) - 0.5).to(kind)
-    for setting in ("highest", "medium"):
+    return time.monotonic(), torch.cuda.max_memory_allocated() // 1_000_000
+
+
+def mark_of_tensorflow() -> tuple[float, int]:
+    """Seconds, and the peak of the GPU's memory in MB until now."""
+    import tensorflow as tf
+
+    return time.monotonic(), tf.config.experimental.get_memory_info("GPU:0")["peak"] // 1_000_000
+
+
+MARKS = {"pt": mark_of_pytorch, "tf": mark_of_tensorflow, "keras": mark_of_tensorflow}
+
+
+def machine() -> Machine:
+    """What PyTorch computes on here."""
+    import platform
+
+    import torch
+    import transformers
+
+    kind = "gpu" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if kind == "gpu" else f"one core of {platform.processor() or 'a CPU'}"
+    versions = {"Python": platform.python_version(), "torch": torch.__version__}
+    return Machine(kind, name, versions | {"transformers": transformers.__version__})
+
+
+def rate(precision: str, kind: str) -> float:
+    """Floating point operations a second of the fastest exact product that PyTorch has here; of a CPU, on one core."""
+    import torch
+
+    clock, size, device = (time.monotonic, 8192, "cuda") if kind == "gpu" else (time.thread_time, 2048, "cpu")
+    wait = torch.cuda.synchronize if kind == "gpu" else lambda: None
+    one = (torch.rand(size, size) - 0.5).to(device, torch.float32 if precision == "fp32" else torch.bfloat16)
+    found = []
+    for setting in ("highest", "medium") if kind == "cpu" else ("highest",):  # On a GPU, others are not exact.
         torch.set_float32_matmul_precision(setting)
-        for _ in range(4):
-            started = time.thread_time()
+        for _ in range(8):
+            wait()
+            started = clock()
             one @ one
-            found.append(time.thread_time() - started)
+            wait()
+            found.append(clock() - started)
     return 2.0 * size**3 / min(found)
 
 
 def new_blocks(blocks: int, length: int):
-    """Blocks without meaning, enough for all steps."""
+    """Blocks without meaning."""
     import numpy as np
 
-    return np.random.default_rng(0).integers(0, 50_257, (blocks * STEPS, length)).astype(np.uint16)
+    return np.random.default_rng(0).integers(0, 50_257, (blocks, length)).astype(np.uint16)
 
 
 def architecture():
@@ -184,9 +256,10 @@ def clm(backend, blocks, batch, precision, folder, done) -> None:
 
     chosen = get_backend(backend)
     chosen.start(verbose=False)
-    given = {"block_size": blocks.shape[1], "max_steps": STEPS, "per_device_train_batch_size": batch}
+    steps = len(blocks) // batch
+    given = {"block_size": blocks.shape[1], "max_steps": steps, "per_device_train_batch_size": batch}
     given |= {"bf16": precision == "bf16", "dtype": "bfloat16" if precision == "dtype" else "float32"}
-    ends = {"eval_strategy": "steps", "eval_steps": STEPS, "save_strategy": "steps", "save_steps": STEPS}
+    ends = {"eval_strategy": "steps", "eval_steps": steps, "save_strategy": "steps", "save_steps": steps}
     config = TrainConfig(**given, **ends, per_device_eval_batch_size=batch)
     names = {StepDone: "step", Evaluated: "evaluation", Saved: "save"}
     (folder / "model").mkdir()
@@ -221,12 +294,12 @@ def guide_pt(blocks, batch, bf16, folder, done) -> None:
 
     arguments = TrainingArguments(
         output_dir=str(folder),
-        max_steps=STEPS,
+        max_steps=len(blocks) // batch,
         per_device_train_batch_size=batch,
         bf16=bf16,
         use_cpu=not torch.accelerator.is_available(),
         report_to=[],
-        save_steps=STEPS,
+        save_steps=len(blocks) // batch,
         per_device_eval_batch_size=batch,
         disable_tqdm=True,
     )
@@ -251,11 +324,12 @@ def bare(blocks, batch, bf16, folder, done) -> None:
     import torch
     from transformers import GPT2LMHeadModel
 
-    model = GPT2LMHeadModel(architecture()).train()
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    model = GPT2LMHeadModel(architecture()).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     for start in range(0, len(blocks), batch):
-        ids = torch.from_numpy(blocks[start : start + batch].astype("int64"))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        ids = torch.from_numpy(blocks[start : start + batch].astype("int64")).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = model(ids, labels=ids).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

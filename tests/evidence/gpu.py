@@ -16,18 +16,16 @@ from typing import Any
 from processes import ask
 
 from clm_core.sample import PROMPT
+from clm_core.testing.parallel import WITHOUT_GPUS
 
 STEPS, NEW_TOKENS = 100, 40
 TOLERATED = 1e-3
 """Of the last loss, relative to that of the CPU: sums in another order, magnified by the training."""
 
-HIDDEN = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
-"""What hides a GPU from a process."""
-
 GROWING = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 """What keeps TensorFlow from taking all of a GPU's memory, so that a peak says something."""
 
-PLACES = (("CPU", HIDDEN, False), ("GPU", GROWING, False), ("GPU", GROWING, True))
+PLACES = (("CPU", WITHOUT_GPUS, False), ("GPU", GROWING, False), ("GPU", GROWING, True))
 """Where each backend computes, the environment that leads there, and whether in bfloat16."""
 
 

@@ -12,7 +12,8 @@ from clm_core.backend import Model, Saved, StepDone
 from clm_core.errors import DiskFullError, ModelError
 from clm_core.models.causality import make_causal
 from clm_core.models.file_names import IN_FILES
-from clm_pt.training import train
+from clm_pt import checkpoints as checkpoints_of_pt
+from clm_pt.training import create_trainer, train
 
 SAVING = {"save_strategy": "steps", "save_steps": 3}
 
@@ -111,6 +112,19 @@ def test_a_checkpoint_without_its_state_is_refused_by_the_name_of_the_file(new_j
     (stopped[1] / checkpoints.MOMENTS).unlink()
     with pytest.raises(ModelError, match=r"checkpoint-3 lacks optimizer\.safetensors: use another checkpoint"):
         train(new_job(max_steps=8, resume_from=stopped[1]))
+
+
+@pytest.mark.parametrize("optim", ["adamw", "muon"])
+def test_what_is_restored_is_where_the_parameters_are(new_job, optim):
+    job = new_job(max_steps=3, optim=optim, **SAVING)
+    run(job)
+    trainer = create_trainer(job)
+    model = trainer.model.to("meta")  # In place of a GPU, where AdamW cannot use what lies elsewhere.
+    model.tie_weights()
+    restored = trainer.create_optimizer()
+    checkpoints_of_pt.restore(job.output_dir / "checkpoint-3", model, restored)
+    parts = [(part, tensor) for state in restored.state.values() for part, tensor in state.items()]
+    assert {tensor.device.type for part, tensor in parts if optim == "adamw" or part != "step"} == {"meta"}
 
 
 def test_nothing_but_weights_and_moments_is_read_from_a_checkpoint(new_job, stopped):
