@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -35,8 +36,6 @@ class Shared:
 
     backend: Backend
     new_folder: Callable[[], Path]
-    read_options: set[str] = field(default_factory=set)
-    """Names of the backend-specific options that a training has read."""
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -87,9 +86,9 @@ class Shared:
 
     def _job(self, **options: Any) -> TrainingJob:
         settings = {**scheduled(self.backend), **options}
-        model, watched = tiny_model(None, seed=MODEL_SEED), watch(self.backend.options, self.read_options)
-        job = training_job(self.backend, self.new_folder() / "run", model=model, **settings)
-        return replace(job, options=watched, add_to_checkpoint=_add)
+        model, folder = tiny_model(None, seed=MODEL_SEED), self.new_folder() / "run"
+        job = training_job(self.backend, folder, model=model, **settings)
+        return replace(job, options=watch(self.backend.options), add_to_checkpoint=_add)
 
     def _interrupted(self) -> Trace:
         events: list[Event] = []
@@ -147,12 +146,14 @@ class Shared:
         return made
 
 
-def watch(options: Any, read: set[str]) -> Any:
-    """An instance of a backend's `options` that notes in `read` which of its fields are read."""
+def watch(options: Any) -> Any:
+    """An instance of a backend's `options`, whose class counts in `reads` how often each of its fields is read."""
 
     class Watched(options):  # type: ignore[misc]  # It is known when it runs.
+        reads: ClassVar[Counter[str]] = Counter()
+
         def __getattribute__(self, name: str) -> Any:
-            read.add(name)
+            Watched.reads[name] += 1
             return super().__getattribute__(name)
 
     return Watched()
