@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import ways
@@ -144,7 +145,7 @@ def child(way: str, backend: str, shape: str, precision: str, kind: str) -> dict
         return asdict(machine())
     if way == "rate":
         return {"rate": rate(precision, kind)}
-    mark = {"cpu": mark_of_cpu, "gpu": MARKS[backend]}[kind]
+    mark = mark_of_cpu if kind == "cpu" else partial(mark_of_gpu, backend)
     blocks, length = map(int, shape.split("x"))
     marks: list[tuple[str, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -184,21 +185,13 @@ def mark_of_cpu() -> tuple[float, int]:
     return time.process_time(), (peak_memory() or 0) // 1_000_000
 
 
-def mark_of_pytorch() -> tuple[float, int]:
+def mark_of_gpu(backend: str) -> tuple[float, int]:
     """Seconds, and the peak of the GPU's memory in MB until now."""
-    import torch
-
-    return time.monotonic(), torch.cuda.max_memory_allocated() // 1_000_000
-
-
-def mark_of_tensorflow() -> tuple[float, int]:
-    """Seconds, and the peak of the GPU's memory in MB until now."""
-    import tensorflow as tf
-
-    return time.monotonic(), tf.config.experimental.get_memory_info("GPU:0")["peak"] // 1_000_000
-
-
-MARKS = {"pt": mark_of_pytorch, "tf": mark_of_tensorflow, "keras": mark_of_tensorflow}
+    if backend == "pt":
+        from clm_pt.memory import peak_of_accelerator
+    else:
+        from clm_tf.devices import peak_of_accelerator
+    return time.monotonic(), (peak_of_accelerator() or 0) // 1_000_000
 
 
 def machine() -> Machine:

@@ -30,35 +30,25 @@ def architecture():
 
 def clm(backend, blocks, batch, precision, folder, done) -> None:
     """A training of clm, with an evaluation before its first step and after its last, and a checkpoint at its end."""
-    from clm_core.backend import Evaluated, Model, Saved, StepDone, TrainingJob
-    from clm_core.config import TrainConfig
+    from clm_core.backend import Evaluated, Model, Saved, StepDone
     from clm_core.registry import get_backend
-    from clm_core.schedule import Schedule
+    from clm_core.testing.tiny import training_job
 
     chosen = get_backend(backend)
     chosen.start(verbose=False)
     steps = len(blocks) // batch
-    given = {"block_size": blocks.shape[1], "max_steps": steps, "per_device_train_batch_size": batch}
+    given = {"block_size": blocks.shape[1], "max_steps": steps, "eval_steps": steps, "save_steps": steps}
+    given |= dict.fromkeys(("eval_strategy", "save_strategy"), "steps")
+    given |= dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), batch)
     given |= {"bf16": precision == "bf16", "dtype": "bfloat16" if precision == "dtype" else "float32"}
-    ends = {"eval_strategy": "steps", "eval_steps": steps, "save_strategy": "steps", "save_steps": steps}
-    config = TrainConfig(**given, **ends, per_device_eval_batch_size=batch)
     names = {StepDone: "step", Evaluated: "evaluation", Saved: "save"}
-    (folder / "model").mkdir()
-    chosen.train(
-        TrainingJob(
-            model=Model(name_or_path=None, revision="main", architecture=architecture(), seed=0),
-            train=blocks,
-            validation=blocks[:batch],
-            schedule=Schedule.from_config(config, blocks=len(blocks)),
-            config=config,
-            options=chosen.options(),
-            output_dir=folder,
-            model_dir=folder / "model",
-            resume_from=None,
-            report=lambda event: done(names[type(event)]) if type(event) in names else None,
-            backend=backend,
-        )
-    )
+    model = Model(name_or_path=None, revision="main", architecture=architecture(), seed=0)
+
+    def report(event) -> None:
+        if type(event) in names:
+            done(names[type(event)])
+
+    chosen.train(training_job(chosen, folder, model=model, blocks=(blocks, blocks[:batch]), report=report, **given))
 
 
 def guide_pt(blocks, batch, precision, folder, done) -> None:

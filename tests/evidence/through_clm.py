@@ -53,18 +53,17 @@ def answers(backend: str, training: dict[str, Any], prompt: str, new_tokens: int
 def _pytorch() -> dict[str, Any]:
     import torch
 
+    from clm_pt.memory import peak_of_accelerator
+
     if not torch.accelerator.is_available():
         return {"name": "CPU", "peak": 0}
-    return {"name": torch.cuda.get_device_name(), "peak": torch.cuda.max_memory_allocated()}
+    return {"name": torch.cuda.get_device_name(), "peak": peak_of_accelerator()}
 
 
 def _tensorflow() -> dict[str, Any]:
-    import tensorflow as tf
+    from clm_tf.devices import device_name, peak_of_accelerator
 
-    if not (found := tf.config.list_physical_devices("GPU")):
-        return {"name": "CPU", "peak": 0}
-    name = tf.config.experimental.get_device_details(found[0]).get("device_name", "GPU")
-    return {"name": name, "peak": tf.config.experimental.get_memory_info("GPU:0")["peak"]}
+    return {"name": device_name() or "CPU", "peak": peak_of_accelerator() or 0}
 
 
 DEVICES = {"pt": _pytorch, "tf": _tensorflow}
