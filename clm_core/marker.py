@@ -17,17 +17,21 @@ PREFIX = "checkpoint-"
 NAME = re.compile(rf"{PREFIX}(\d+)")
 FILES = "files"
 """The key of the sums of the files, which an earlier clm did not write."""
+CHOSEN = "chosen"
+"""The key of what the backend had decided by itself, if there was anything."""
 
 AGAIN = ": use another checkpoint"
 """The end of the error of a marker that cannot be read."""
 
 
-def mark(checkpoint: Path, *, step: int, backend: str, identity: Mapping[str, int | str]) -> None:
+def mark(
+    checkpoint: Path, *, step: int, backend: str, identity: Mapping[str, int | str], chosen: Mapping[str, str]
+) -> None:
     """Say that a checkpoint is whole, with the sums of its files as they are now, which are on the disk then."""
     listed = checksums.list_files(checkpoint, each=durable.sync_file)
     durable.sync_names(checkpoint)
-    record = checksums.seal({"step": step, "backend": backend, **identity, FILES: listed})
-    durable.replace(checkpoint / MARKER, json.dumps(record, indent=2))
+    record = {"step": step, "backend": backend, **identity, **({CHOSEN: chosen} if chosen else {}), FILES: listed}
+    durable.replace(checkpoint / MARKER, json.dumps(checksums.seal(record), indent=2))
 
 
 def backend_of(checkpoint: Path) -> str:
@@ -48,6 +52,16 @@ def step_of(checkpoint: Path) -> int:
     """
     step: int = read(checkpoint)["step"]
     return step
+
+
+def chosen_in(checkpoint: Path) -> dict[str, str]:
+    """What the backend that wrote a complete checkpoint had decided by itself, as in `TrainingJob.chosen`.
+
+    Raises:
+        ModelError: its marker cannot be read.
+    """
+    found = read(checkpoint).get(CHOSEN)
+    return found if isinstance(found, dict) else {}
 
 
 def faults(checkpoint: Path) -> list[str]:

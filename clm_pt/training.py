@@ -3,7 +3,7 @@
 from transformers import PrinterCallback
 
 from clm_core.backend import TrainingJob
-from clm_core.checkpoints import take_last_model
+from clm_core.checkpoints import chosen_in, take_last_model
 from clm_pt import checkpoints
 from clm_pt.arguments import own_environment
 from clm_pt.callbacks import Clipping, LoggingSteps, Mastering, Reporting, Seeding
@@ -13,6 +13,9 @@ from clm_pt.memory import kept_memory
 from clm_pt.processes import together, wait_for_all
 from clm_pt.products import fastest_products
 from clm_pt.trainer import ScheduledTrainer
+
+PRODUCTS = "matrix products"
+"""What a training calls the way in which it computes them."""
 
 
 @own_environment()
@@ -26,8 +29,9 @@ def train(job: TrainingJob) -> None:
         OutputError: the weights on disk are not those of the model.
         TrainingError: another of the processes that train ended.
     """
-    with together("train"), kept_memory(job.options.keep_memory), fastest_products() as products:
-        job.chosen["matrix products"] = products
+    before = chosen_in(job.resume_from).get(PRODUCTS) if job.resume_from else None
+    with together("train"), kept_memory(job.options.keep_memory), fastest_products(before) as products:
+        job.chosen[PRODUCTS] = products
         trainer = create_trainer(job)
         trainer.evaluate_if_due()
         if job.first_step < job.schedule.total_steps:

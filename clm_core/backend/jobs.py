@@ -107,7 +107,8 @@ class TrainingJob(Setup):
     best_step: Callable[[], int | None] = lambda: None
     """The step whose checkpoint is the best so far, and is not removed; None if none is looked for."""
     chosen: dict[str, str] = field(default_factory=dict)
-    """For the backend to fill: what it decides by itself, such as by what is fastest here; results.json has it."""
+    """For the backend to fill: what it decides by itself, such as by what is fastest here. results.json has it, and
+    so has a checkpoint, where `clm_core.checkpoints.chosen_in` finds it when the training resumes."""
     evaluation_due: bool = False
     """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
 

@@ -60,7 +60,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
             check_finite(written)
             share(written)
             # The marker is the last, after all else is synced: what has it is whole, wherever the power fails.
-            mark(written, step=step, backend=job.backend, identity=job.schedule.identity())
+            mark(written, step=step, backend=job.backend, identity=job.schedule.identity(), chosen=job.chosen)
         if os.path.lexists(final):
             final.rename(folder / "earlier")
         written.rename(final)

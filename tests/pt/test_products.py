@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from clm_pt import products
-from clm_pt.products import fastest_products, is_better
+from clm_pt.products import BY_ONEDNN, USUAL, fastest_products, is_better
+from clm_pt.training import train
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,29 @@ def test_the_setting_comes_back(monkeypatch, figures, within):
     with fastest_products():
         assert torch.get_float32_matmul_precision() == within
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(
+    ("before", "figures", "name"),
+    [
+        (BY_ONEDNN, (1.0, 1.0, 4e-7), BY_ONEDNN),
+        (BY_ONEDNN, (2.0, 1.0, 2e-3), USUAL),  # On another machine, where they are not exact.
+        (USUAL, (2.0, 1.0, 4e-7), USUAL),
+    ],
+)
+def test_the_products_of_before_are_taken_where_they_are_exact(monkeypatch, before, figures, name):
+    monkeypatch.setattr(products, "_tried", lambda: figures)
+    with fastest_products(before) as taken:
+        assert taken == name
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(0.5, BY_ONEDNN), (1.0, USUAL)])
+def test_a_resumed_training_computes_as_it_began(new_job, monkeypatch, seconds, name):
+    monkeypatch.setattr(products, "_tried", lambda: (1.0, seconds, 4e-7))
+    train(first := new_job(max_steps=2, save_strategy="steps", save_steps=1))
+    monkeypatch.setattr(products, "_tried", lambda: (1.0, 1.5 - seconds, 4e-7))
+    train(resumed := new_job(max_steps=2, resume_from=first.output_dir / "checkpoint-1"))
+    assert resumed.chosen == first.chosen == {"matrix products": name}
 
 
 def test_the_trial_leaves_pytorch_as_it_was():
