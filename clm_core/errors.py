@@ -48,7 +48,7 @@ class DivergedError(TrainingError):
     def __init__(self, message: str = "", *, step: int) -> None:
         super().__init__(message)
         self.step = step
-        """The first step of which that was seen; what was saved before is from before."""
+        """The first step whose update may be the reason; what was saved before it is from before."""
 
 
 class LostProcessError(TrainingError):

@@ -36,9 +36,8 @@ def check_continues(checkpoint: Path, schedule: Schedule, *, backend: str, data:
                 f"--model-name-or-path {in_command(checkpoint)}"
             )
         if record.get(key) != value:
-            raise ModelError(
-                f"{checkpoint} was trained with {key} {record.get(key)}, this run has {value}: use the same"
-            )
+            way = f"give --train-batch-size {record.get(key)}" if key == "train_batch_size" else "use the same"
+            raise ModelError(f"{checkpoint} was trained with {key} {record.get(key)}, this run has {value}: {way}")
     step: int = record["step"]
     if step > schedule.total_steps:
         raise ModelError(

@@ -65,6 +65,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
             final.rename(folder / "earlier")
         written.rename(final)
         sync_folder(job.output_dir)
+    job.saved.add(step)
     prune(job, step)
     job.report(Saved(step=step, path=final))
 
@@ -108,9 +109,9 @@ def take_last_model(job: TrainingJob) -> bool:
 
 
 def prune(job: TrainingJob, step: int) -> None:
-    """Remove the oldest checkpoints beyond `save_total_limit`, but never the best; of one that is a link, the link."""
+    """Remove checkpoints beyond `save_total_limit`, but never the best; of one that is a link, the link."""
     if limit := job.config.save_total_limit:
-        for old in _not_best(job, _until(job, step)[:-limit]):
+        for old in _not_best(job, _to_go(job, step)[:-limit]):
             with disk_errors.writing(old):
                 _discard(old)
 
@@ -123,7 +124,7 @@ def _discard(checkpoint: Path) -> None:
 def _spare(job: TrainingJob, step: int) -> list[Path]:
     """What `prune` would remove once the checkpoint of this step is there, but never the last one that is whole."""
     limit = job.config.save_total_limit
-    earlier = [path for path in _until(job, step) if step_in(path) != step]
+    earlier = [path for path in _to_go(job, step) if step_in(path) != step]
     return _not_best(job, earlier[: -max(1, limit - 1)]) if limit else []
 
 
@@ -132,9 +133,15 @@ def _not_best(job: TrainingJob, paths: list[Path]) -> list[Path]:
     return [path for path in paths if step_in(path) != best]
 
 
-def _until(job: TrainingJob, step: int) -> list[Path]:
-    """The complete checkpoints up to a step; later ones, of a run that is repeated from an earlier one, are not old."""
-    return [path for path in list_complete(job.output_dir) if step_in(path) <= step]
+def _to_go(job: TrainingJob, step: int) -> list[Path]:
+    """The complete checkpoints up to a step; later ones, of a run that is repeated from an earlier one, are not old.
+
+    The oldest come first, but before them those that may be damaged: all but the one that the training resumed from,
+    and those that it has written since.
+    """
+    known = {job.first_step, *job.saved}
+    found = [path for path in list_complete(job.output_dir) if step_in(path) <= step]
+    return sorted(found, key=lambda path: (step_in(path) in known, step_in(path)))
 
 
 def _size_of_newest(job: TrainingJob) -> int:

@@ -46,7 +46,8 @@ def execute(
 ) -> TrainingResult:
     """Carry out a plan in the folder of its run, which `is_held` if it was locked before; publish what came of it."""
     config, backend = plan.config, plan.request.backend
-    with output.claimed(config, backend.name, plan.resume_from, is_held=is_held) as claim:
+    since = plan.request.since
+    with output.claimed(config, backend.name, plan.resume_from, since=since, is_held=is_held) as claim:
         stop = _stop(plan, claim.folder)
         with signals.passed_to(stop):
             result = _trained(plan, publisher, progress, claim, stop)
@@ -78,7 +79,8 @@ def _trained(
     recorder = _recorder(plan, folder, progress, stop, begin=claim.begin, curves=curves)
     with _advice(plan, folder, recorder).shown():
         remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
-        text = run_file.of_run(plan.request)
+        other = plan.resume_from and run_of(plan.resume_from).resolve() != folder.resolve()
+        text = run_file.of_run(plan.request, begun_from=plan.resume_from if other else None)
         with writing(folder / RUN_FILE, needs=lambda: len(text)):
             replace_file(folder / RUN_FILE, text)
         with publisher.following(folder, recorder, stop) as report, output.staging(folder) as model_dir:

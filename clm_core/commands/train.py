@@ -60,8 +60,10 @@ def train(
         if planned and not planned.is_done and (line := awaited(world)):
             progress.say(line)
         return follow(planned) if planned and not planned.is_done else _finished(start)
+    is_said = mailbox.take(mailbox.SAID) and not world.attempt  # Not where this one was started again.
+    if is_said or world.attempt:  # What asks for a stop may have come before this process.
+        request = replace(request, since=0.0)
     with output.held(folder) as is_held:
-        is_said = mailbox.take(mailbox.SAID) and not world.attempt  # Not where this one was started again.
         said = Progress() if is_said else progress
         start = check_output(request, said)  # Before a repository is made on the Hub.
         publisher = publishing.publisher(request.config, progress)
@@ -92,6 +94,7 @@ def _launched(
         else:
             with output.held(folder):
                 start = check_output(request, progress)
+                output.forget_stop(folder, request.since)
                 planned = (
                     None if start.is_done else plan(request, start, progress, backend.world(config.nproc_per_node))
                 )

@@ -103,6 +103,8 @@ def _why_not(file: Path) -> str | None:
         return "is a folder"
     if file.exists() and not file.is_file():
         return "is no file of text or data"
+    if file.exists() and file.stat().st_nlink > 1:
+        return "is a hard link"
     return None if not file.exists() or os.access(file, os.R_OK | os.W_OK) else "may not be written by you"
 
 

@@ -1,7 +1,8 @@
 """Resolves the options of a command: defaults, sample or run, file, flags; and the backend's own."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -56,6 +57,8 @@ class Request(Generic[Config]):
     config: Config
     backend: Backend
     backend_options: Any
+    since: float = field(default_factory=time.time, compare=False)
+    """When it was made, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clm_core.checkpoints import list_complete, step_of
+from clm_core.checkpoints import faults, list_complete, step_of
 from clm_core.durable.disk_errors import writing
 from clm_core.errors import (
     DiskError,
     DivergedError,
     LostProcessError,
-    ModelError,
     ProcessError,
     StoppedError,
     TrainingError,
@@ -27,8 +26,8 @@ NONE = "there is no checkpoint"
 
 def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
     """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
-    found = list_complete(folder) if folder.is_dir() else []
-    way = f"{found[-1]} is complete; to resume: {_command(backend, folder)}" if found else NONE
+    found = _newest_of(_complete(folder))
+    way = f"{found} is complete; to resume: {_command(backend, folder)}" if found else NONE
     is_said = error.advised or error.code < ExitCode.CRASHED
     return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code, advised=True)
 
@@ -90,20 +89,22 @@ class Advice:
         return f"{checkpoint} is from before; to resume: {_command(self.backend, checkpoint)}{rate}"
 
     def _newest(self, before: int | None = None) -> Path | None:
-        """The checkpoint to resume from: the newest one, or the newest from before a step."""
-        found = list_complete(self.folder) if self.folder.is_dir() else []
+        """The checkpoint to resume from: the newest whole one, or the newest from before a step."""
+        found = _complete(self.folder)
         if (start := self.recorder.checkpoint) and start not in found and start.is_dir():
             found.insert(0, start)
-        return next((path for path in reversed(found) if _is_from(path, before)), None)
+        return _newest_of(found, before)
 
 
 def _command(backend: str, path: Path) -> str:
     return f"clm --backend {backend} train --resume-from-checkpoint {in_command(path)}"
 
 
-def _is_from(checkpoint: Path, before: int | None) -> bool:
-    """Whether a checkpoint can be resumed from, and is from before a step."""
-    try:
-        return before is None or step_of(checkpoint) < before
-    except ModelError:
-        return False
+def _complete(folder: Path) -> list[Path]:
+    return list_complete(folder) if folder.is_dir() else []
+
+
+def _newest_of(checkpoints: list[Path], before: int | None = None) -> Path | None:
+    """The last one of these that can be resumed from, and is from before a step."""
+    whole = (path for path in reversed(checkpoints) if not faults(path))
+    return next((path for path in whole if before is None or step_of(path) < before), None)

@@ -167,8 +167,8 @@ class Recorder:
         return self.speed.tokens.until(self.step)
 
     def _step_done(self, event: StepDone) -> None:
-        self._check_finite("loss", event.loss, event.step)
-        self._check_finite("gradient norm", event.grad_norm or 0.0, event.step)
+        self._check_finite("loss", event.loss, event.step, reason=event.step - 1)
+        self._check_finite("gradient norm", event.grad_norm or 0.0, event.step, reason=event.step - 1)
         if self._stops_after is not None:  # The step after which the backend should have saved.
             raise self._stopped()
         self.step = event.step
@@ -177,7 +177,7 @@ class Recorder:
         self.peak_memory_bytes = event.peak_memory_bytes or peak_memory()
         self.pending.append(event.loss)
         if event.auxiliary_loss is not None:
-            self._check_finite("auxiliary loss", event.auxiliary_loss, event.step)
+            self._check_finite("auxiliary loss", event.auxiliary_loss, event.step, reason=event.step - 1)
             self.pending_auxiliary.append(event.auxiliary_loss)
         if self.spikes.add(event.loss):
             raise self._spike(event)
@@ -238,7 +238,7 @@ class Recorder:
 
     def _evaluated(self, event: Evaluated) -> None:
         self._end_evaluation()
-        self._check_finite("validation loss", event.score.loss, event.step)
+        self._check_finite("validation loss", event.score.loss, event.step, reason=event.step)
         metrics = self._metrics(event.score)
         line = {"step": event.step, **{f"eval_{name}": value for name, value in metrics.items()}}
         if self.best:
@@ -262,7 +262,8 @@ class Recorder:
         """Whether the training has waited long enough for a better evaluation, before its last step."""
         return self.best is not None and self.best.is_exhausted and self.step < self.schedule.total_steps
 
-    def _check_finite(self, name: str, value: float, step: int) -> None:
+    def _check_finite(self, name: str, value: float, step: int, *, reason: int) -> None:
+        """Make sure of a number; it follows from the weights that the step `reason` made, and is the same from them."""
         if math.isfinite(value):
             return
         if step == 0:
@@ -270,7 +271,7 @@ class Recorder:
         raise DivergedError(
             f"the {name} is {value} at step {step}, where the learning rate was {self._rate_of(step):g}: a lower "
             "--learning-rate, a longer warmup or a smaller --max-grad-norm may keep it finite",
-            step=step,
+            step=reason,
         )
 
     def _spike(self, event: StepDone) -> DivergedError:
@@ -280,7 +281,7 @@ class Recorder:
             f"that many times {spikes.median:.4g}, the median of those before, for "
             f"{with_noun(spikes.in_a_row, 'step')} in a row, where the learning rate was {self._rate_of(step):g}: a "
             "lower --learning-rate, a longer warmup or a smaller --max-grad-norm may keep it down",
-            step=step - spikes.in_a_row + 1,
+            step=step - spikes.in_a_row,
         )
 
     def _rate_of(self, step: int) -> float:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from clm_core.checkpoints import list_complete, run_of
+from clm_core.checkpoints import MARKER, list_complete, run_of
 from clm_core.config import TrainConfig
+from clm_core.data.manifest import MANIFEST
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
 from clm_core.durable.disk_errors import is_disk_error, size_of, writing
@@ -16,8 +17,9 @@ from clm_core.durable.files import temporary_folder
 from clm_core.durable.lock import LOCK, BlockedError, HeldError, locked
 from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import check_finite
+from clm_core.options.resolve import AUTO
 from clm_core.paths import in_command
-from clm_core.record import RUN_FILE, files_of_model, stays
+from clm_core.record import RUN_FILE, files_of_model, is_shared, stays
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
 from clm_core.stopping import STOP_FILE
@@ -52,8 +54,15 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
 
 
 def replaces(config: TrainConfig, resume_from: Path | None) -> bool:
-    """Whether a run in the folder is to be replaced: as asked, or since it is resumed and has no checkpoint yet."""
-    return config.overwrite_output_dir or (config.resume_from_checkpoint is not None and resume_from is None)
+    """Whether a run in the folder is to be replaced: as asked, or since it is resumed and has no checkpoint yet.
+
+    Then it starts again, perhaps from the checkpoint of another run that it had begun from.
+    """
+    named, folder = config.resume_from_checkpoint, Path(config.output_dir or "")
+    if config.overwrite_output_dir or named is None or resume_from is None:
+        return config.overwrite_output_dir or named is not None
+    is_its_own = named == AUTO or Path(named).resolve() == folder.resolve()
+    return is_its_own and not _is_resumed(folder, resume_from)
 
 
 @contextmanager
@@ -77,8 +86,12 @@ def held(folder: Path | None) -> Iterator[bool]:
 
 
 @contextmanager
-def claimed(config: TrainConfig, backend: str, resume_from: Path | None, *, is_held: bool = False) -> Iterator[Claim]:
+def claimed(
+    config: TrainConfig, backend: str, resume_from: Path | None, *, since: float, is_held: bool = False
+) -> Iterator[Claim]:
     """The folder of a run, created or taken over; restored if the training fails before its first step.
+
+    What asked an earlier run in it to stop, before `since`, is removed.
 
     Raises:
         OutputError: it cannot be created, or another run came first.
@@ -96,8 +109,8 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None, *, is_h
         claim = Claim(folder)
         try:
             with writing(folder, within=folder):
-                for name in (ERROR_LOG, STOP_FILE):  # From what ended the run before it was resumed.
-                    remove(folder / name)
+                remove(folder / ERROR_LOG)  # From what ended the run before it was resumed.
+            forget_stop(folder, since)
             yield claim
         except BaseException as error:
             if claim.begun or _is_resumed(folder, resume_from):
@@ -109,6 +122,18 @@ def claimed(config: TrainConfig, backend: str, resume_from: Path | None, *, is_h
                 with suppress(OSError):  # Fails if there is something else in it.
                     folder.rmdir()
             raise
+
+
+def forget_stop(folder: Path, since: float) -> None:
+    """Remove the file that asks a training to stop, if it is from before `since`: it asked an earlier one.
+
+    Raises:
+        DiskError: it cannot be removed.
+    """
+    file = folder / STOP_FILE
+    with writing(file):
+        if os.path.lexists(file) and file.lstat().st_mtime < since:
+            remove(file)
 
 
 @contextmanager
@@ -162,7 +187,8 @@ def check_output_file(name: str) -> None:
     """Make sure, before any work, that a result can be written to this file.
 
     Raises:
-        OutputError: it is a folder, its folder does not exist, or it is a stream that libraries are kept from.
+        OutputError: it is a folder, its folder does not exist, it is a stream that libraries are kept from, or it
+            would replace a file of a model, a checkpoint or prepared data.
     """
     path = Path(name).absolute()
     if not path.parent.is_dir():
@@ -171,6 +197,10 @@ def check_output_file(name: str) -> None:
         raise OutputError(f"output_file {name} is a folder: name a file in it")
     if name in STANDARD_STREAMS:
         raise OutputError(f"output_file {name}: use --json, which prints the result on standard output")
+    target = path.resolve()
+    is_listed = any((target.parent / listing).is_file() for listing in (MARKER, MANIFEST))
+    if target.exists() and (is_listed or is_shared(target.name)):
+        raise OutputError(f"output_file {name} would replace a file of {target.parent}: choose another name")
 
 
 def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: ExitStack, *, is_held: bool) -> Path:

@@ -18,10 +18,14 @@ LOCAL = ("train_file", "validation_file", "prepared", "model_name_or_path", "tok
 """The options that may name something on this machine."""
 
 
-def of_run(request: Request[TrainConfig]) -> str:
-    """The options of a run, so that it can be repeated, resumed and evaluated from any folder."""
+def of_run(request: Request[TrainConfig], begun_from: Path | None = None) -> str:
+    """The options of a run, so that it can be repeated, resumed and evaluated from any folder.
+
+    `begun_from` is the checkpoint of another run that it follows.
+    """
     config = request.config
-    once: dict[str, Any] = {"overwrite_output_dir": False, "overwrite_cache": False, "resume_from_checkpoint": None}
+    named = os.path.abspath(begun_from) if begun_from else None  # noqa: PTH100  (not through links)
+    once: dict[str, Any] = {"overwrite_output_dir": False, "overwrite_cache": False, "resume_from_checkpoint": named}
     return options.to_yaml(
         replace(with_absolute_paths(config), **once), {request.backend.name: request.backend_options}
     )

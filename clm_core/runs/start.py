@@ -1,6 +1,7 @@
 """Where a training starts: anew, from a checkpoint, or not at all, because it has been finished."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from clm_core import checkpoints, record
 from clm_core.config import TrainConfig
 from clm_core.counts import with_noun
 from clm_core.errors import ModelError, OptionError, OutputError
+from clm_core.options.recorded import of_run
 from clm_core.options.resolve import AUTO, Request
 from clm_core.paths import in_command
 from clm_core.results import Publication, TrainingResult
@@ -70,7 +72,7 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     )
     if start.is_done:
         return start
-    if checkpoint := checkpoints.newest_whole(run, say) if run.is_dir() else None:
+    if checkpoint := _newest(run, say):
         return replace(_from(request, checkpoint, say), finished=finished, waits_longer=start.waits_longer)
     return _without_checkpoint(run, say, finished)
 
@@ -91,6 +93,30 @@ def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
     options = next((place for place in (checkpoint, run) if (place / record.RUN_FILE).is_file()), None)
     changed = _changes(request, options) if options else {}
     return Start(resume_from=checkpoint, changed=changed)
+
+
+def _newest(run: Path, say: Say) -> Path | None:
+    """The checkpoint that a run is resumed from: its newest one, or that of another run that it began from."""
+    found = checkpoints.newest_whole(run, say) if run.is_dir() else None
+    begun = _begun_from(run)
+    if begun is None or (found and checkpoints.step_of(found) > _step_in(begun)):
+        return found
+    say(f"{run} has no complete checkpoint of its own yet: starting again from {begun}")
+    return checkpoints.find(begun)
+
+
+def _begun_from(run: Path) -> Path | None:
+    """The checkpoint of another run that a run began from, if its options, which may be damaged, say one."""
+    with suppress(OptionError):
+        named = of_run(run).get("resume_from_checkpoint")
+        return Path(str(named.value)) if named else None
+    return None
+
+
+def _step_in(checkpoint: Path) -> int:
+    """The step that the name of a checkpoint says; none, if somebody has named it otherwise."""
+    named = checkpoints.NAME.fullmatch(checkpoint.name)
+    return int(named[1]) if named else 0
 
 
 def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) -> Start:

@@ -14,9 +14,9 @@ from support.shell import words
 
 from clm_core import cli
 from clm_core.durable import append
-from clm_core.errors import DiskError, DiskFullError, DivergedError, TrainingError
+from clm_core.errors import ClmError, DiskError, DiskFullError, DivergedError, ProcessError, TrainingError
 from clm_core.runs import history
-from clm_core.runs.advice import Advice
+from clm_core.runs.advice import Advice, with_command
 
 OPTIONS = {"output_dir": "run", "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
 
@@ -114,12 +114,34 @@ def test_a_loss_that_is_no_number_names_the_last_checkpoint_before_it(broken, tm
     assert cli.main(command_in(said)) == 0
 
 
+def test_a_step_is_not_resumed_right_before_a_loss_that_would_be_the_same_again(broken, tmp_path):
+    usual, losses = Bigrams.score, iter((1.0, 1.0, float("nan")))
+
+    def score(self, blocks):
+        return replace(usual(self, blocks), loss_sum=next(losses))
+
+    said = broken(Bigrams, "score", score, TrainingError, **OPTIONS, eval_strategy="no")
+    assert said.endswith("; there is no checkpoint from before")
+    assert names(tmp_path / "run") == ["checkpoint-2", "history.jsonl", "run.yaml"]
+
+
 class Recorder:
     checkpoint, step = None, 5
 
 
 def advice(folder, backend="pt", rate=2e-4):
     return Advice(folder=folder, recorder=Recorder, backend=backend, learning_rate=rate)
+
+
+@pytest.mark.parametrize("error", [DiskError("full"), DivergedError("a spike", step=5)], ids=["a full disk", "a spike"])
+def test_a_damaged_checkpoint_is_not_named(train, tmp_path, error):
+    train(**OPTIONS)
+    for step in (4, 6):
+        (tmp_path / "run" / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ClmError, match=r"run/checkpoint-2 is "), advice(tmp_path / "run").shown():
+        raise error
+    said = str(with_command(ProcessError("gone", code=70), tmp_path / "run", "pt"))
+    assert "run/checkpoint-2 is complete; to resume: " in said
 
 
 def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path):

@@ -35,6 +35,10 @@ def save(job, step):
     return job.output_dir / f"checkpoint-{step}"
 
 
+def on_a_full_disk(folder):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -113,7 +117,7 @@ def test_the_steps_that_are_left_follow_the_checkpoint(job):
         ({"blocks": 63}, "trained with blocks 64, this run has 63"),
         ({"data": "other"}, "trained on other text than there is in the data now"),
         ({"seed": 1}, "trained with seed 42, this run has 1"),
-        ({"per_device_train_batch_size": 4}, "trained with train_batch_size 8, this run has 4"),
+        ({"per_device_train_batch_size": 4}, "with train_batch_size 8, this run has 4: give --train-batch-size 8"),
         ({"gradient_accumulation_steps": 2}, "trained with train_batch_size 8, this run has 16"),
         ({"train_batch_size": 9}, "trained with train_batch_size 8, this run has 9"),
         ({"max_steps": 6}, "has made 7 steps, more than the 6 of this training: raise --max-steps"),
@@ -232,10 +236,8 @@ def test_the_newest_whole_one_is_used_and_a_damaged_one_is_named(job, tmp_path):
     (tmp_path / "checkpoint-7").rename(tmp_path / "checkpoint-8")
     said = []
     assert checkpoints.find(tmp_path, said.append).name == "checkpoint-5"
-    assert [
-        "checkpoint-9 is damaged: weights does not match its checksum" in said[0],
-        "checkpoint-8 is damaged: checkpoint.json is of step 7" in said[1],
-    ] == [True, True]
+    assert "checkpoint-9 is damaged: weights does not match its checksum" in said[0]
+    assert "checkpoint-8 is damaged: checkpoint.json is of step 7" in said[1]
 
 
 def test_a_later_one_is_used_where_only_the_end_of_the_runs_history_is_lost(job, tmp_path):
@@ -284,7 +286,7 @@ def test_on_a_full_disk_those_go_first_that_would_go_next_but_never_the_last_who
 
     def write(folder):
         found.append(names(tmp_path))
-        raise OSError(errno.ENOSPC, "No space left on device")
+        on_a_full_disk(folder)
 
     with pytest.raises(DiskFullError, match=r"the disk is full: .*checkpoint-40: free"):
         checkpoints.save(job(save_total_limit=limit), 40, write)
@@ -293,17 +295,25 @@ def test_on_a_full_disk_those_go_first_that_would_go_next_but_never_the_last_who
     assert len(found) == (2 if given_up else 1)
 
 
+def test_checkpoints_that_may_be_damaged_go_before_the_one_that_the_training_resumed_from(job, tmp_path):
+    for step in (10, 20):
+        save(job(save_total_limit=None), step)
+    resumed = replace(job(save_total_limit=2), resume_from=tmp_path / "checkpoint-10")
+    with pytest.raises(DiskFullError):
+        checkpoints.save(resumed, 30, on_a_full_disk)
+    assert names(tmp_path) == ["checkpoint-10"]
+    save(job(save_total_limit=None), 20)
+    save(resumed, 30)
+    assert names(tmp_path) == ["checkpoint-10", "checkpoint-30"]
+
+
 def test_the_best_is_neither_pruned_nor_given_up_on_a_full_disk(job, tmp_path):
     watched = replace(job(save_total_limit=1), best_step=lambda: 10)
     for step in (10, 20, 30):
         save(watched, step)
     assert names(tmp_path) == ["checkpoint-10", "checkpoint-30"]
-
-    def write(folder):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with pytest.raises(DiskFullError):
-        checkpoints.save(watched, 40, write)
+        checkpoints.save(watched, 40, on_a_full_disk)
     assert names(tmp_path) == ["checkpoint-10", "checkpoint-30"]
 
 

@@ -9,12 +9,18 @@ from clm_core.durable.lock import BlockedError, locked
 from clm_core.errors import OutputError
 
 
+def hard_link(path):
+    (path.parent / "other").write_text("mine")
+    path.hardlink_to(path.parent / "other")
+
+
 @pytest.mark.parametrize("is_there", [False, True])
 @pytest.mark.parametrize(
     ("make", "what"),
     [
         (Path.mkdir, "is a folder"),
         (lambda path: path.symlink_to("run.yaml"), "is a link"),
+        (hard_link, "is a hard link"),
         (os.mkfifo, "is no file of text or data"),
     ],
 )

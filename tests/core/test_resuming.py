@@ -1,11 +1,14 @@
 """What becomes of a run that is interrupted or fails, and of the one that it would replace."""
 
+import shutil
+
 import pytest
 from clm_bigram import Bigrams
 from support.folders import history, names
 
 import clm_core as clm
-from clm_core.errors import OptionError, OutputError
+from clm_core.commands import train as train_command
+from clm_core.errors import ModelError, OptionError, OutputError, StoppedError
 from clm_core.options import Given, resolve
 from clm_core.registry import get_backend
 
@@ -41,6 +44,52 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(train, interrupte
     assert history(interrupted) == history(tmp_path / "whole")
     weights = [(folder / "model.safetensors").read_bytes() for folder in (interrupted, tmp_path / "whole")]
     assert weights[0] == weights[1]
+
+
+@pytest.fixture
+def killed_in_another_folder(interrupted, tmp_path, monkeypatch):
+    """A run in another folder that begins from a checkpoint of the interrupted one, and is ended in its third step."""
+    add, steps = Bigrams.add, iter(range(2))
+    monkeypatch.setattr(Bigrams, "add", lambda self, it: 1 / 0 if next(steps, None) is None else add(self, it))
+    with pytest.raises(ZeroDivisionError):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted, output_dir=tmp_path / "new", logging_steps=9)
+    monkeypatch.setattr(Bigrams, "add", add)
+    return tmp_path / "new"
+
+
+@pytest.mark.parametrize("named", ["auto", "new"])
+def test_a_run_that_began_from_another_one_begins_there_again_until_it_has_a_checkpoint(
+    train, interrupted, killed_in_another_folder, tmp_path, named
+):
+    whole = clm.train(
+        backend="bigram", resume_from_checkpoint=interrupted, output_dir=tmp_path / "whole", logging_steps=9
+    )
+    more = {"output_dir": killed_in_another_folder, "num_train_epochs": 3, "logging_steps": 9}
+    if named == "auto":
+        found = train(**more, resume_from_checkpoint="auto")
+    else:
+        found = clm.train(backend="bigram", resume_from_checkpoint=killed_in_another_folder)
+    assert (found.output_dir, found.steps, found.after) == (killed_in_another_folder, whole.steps, whole.after)
+    assert history(killed_in_another_folder) == history(whole.output_dir)
+    assert "resume_from_checkpoint" in (killed_in_another_folder / "run.yaml").read_text()
+
+
+def test_where_that_checkpoint_is_gone_it_is_named(interrupted, killed_in_another_folder):
+    shutil.rmtree(interrupted)
+    with pytest.raises(ModelError, match=r"there is no folder .*run/checkpoint-36"):
+        clm.train(backend="bigram", resume_from_checkpoint=killed_in_another_folder)
+    assert "history.jsonl" in names(killed_in_another_folder)
+
+
+def test_a_stop_that_is_asked_for_while_the_run_starts_is_heard(interrupted, monkeypatch):
+    def touching(*given):
+        (interrupted / "stop").touch()
+        return plan(*given)
+
+    plan = train_command.plan
+    monkeypatch.setattr(train_command, "plan", touching)
+    with pytest.raises(StoppedError, match=r"stopped by the file .*/run/stop at step 37 of 54"):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted)
 
 
 def test_a_run_may_be_made_longer(interrupted):

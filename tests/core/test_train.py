@@ -130,6 +130,20 @@ def test_a_result_is_written_to_a_file_where_one_is_named(train, tmp_path):
     assert json.loads((tmp_path / "e.json").read_text()) == result.to_dict()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["results.json", "run.yaml", "history.jsonl", "model.safetensors", "config.json", "checkpoint-18/checkpoint.json"],
+)
+def test_a_result_does_not_replace_a_file_of_a_run(train, tmp_path, name):
+    train(output_dir=tmp_path / "run")
+    before = (tmp_path / "run" / name).read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "run" / name)
+    for place in (tmp_path / "run" / name, tmp_path / "link"):
+        with pytest.raises(OutputError, match=r"output_file .* would replace a file of .*: choose another name"):
+            clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=place)
+    assert (tmp_path / "run" / name).read_bytes() == before
+
+
 def test_a_result_goes_through_a_pipe_or_a_link_and_not_in_its_place(train, tmp_path):
     train(output_dir=tmp_path / "run")
     os.mkfifo(tmp_path / "pipe")
