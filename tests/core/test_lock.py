@@ -10,8 +10,9 @@ from clm_core.errors import OutputError
 
 
 def hard_link(path):
-    (path.parent / "other").write_text("mine")
-    path.hardlink_to(path.parent / "other")
+    other = path.parents[1] / "other"
+    other.write_text("mine")
+    path.hardlink_to(other)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
