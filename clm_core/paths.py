@@ -60,7 +60,8 @@ def likely(name: str, *, file: bool = False) -> str:
     while not path.parent.is_dir():
         path, file = path.parent, False
     there = sorted(found.name for found in path.parent.iterdir() if (found.is_file() if file else found.is_dir()))
-    near = [path.parent / found for found in similar(path.name, there)]
+    shown = [found for found in there if not found.startswith(".") or path.name.startswith(".")]
+    near = [path.parent / found for found in similar(path.name, shown)]
     return did_you_mean(*near) or f" (looked in {Path(path.parent).resolve()})"
 
 

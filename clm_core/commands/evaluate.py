@@ -53,7 +53,7 @@ def evaluate(
     """
     config, backend = request.config, request.backend
     if config.output_file:
-        output.check_output_file(config.output_file)
+        output.check_output_file(config.output_file, inputs=(*config.train_file, *config.validation_file))
     if launcher := launcher_of(backend, config, for_launcher):
         if processes.on_several_machines(for_launcher):
             progress.say(processes.WAITING)

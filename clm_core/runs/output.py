@@ -1,7 +1,7 @@
 """The run's folder: chosen, checked, held by one process, and put back if the training fails before its first step."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -183,12 +183,12 @@ def staging(folder: Path) -> Iterator[Path]:
         sync_folder(folder)
 
 
-def check_output_file(name: str) -> None:
-    """Make sure, before any work, that a result can be written to this file.
+def check_output_file(name: str, inputs: Iterable[str] = ()) -> None:
+    """Make sure, before any work, that a result can be written to this file, which is none of the inputs.
 
     Raises:
         OutputError: it is a folder, its folder does not exist, it is a stream that libraries are kept from, or it
-            would replace a file of a model, a checkpoint or prepared data.
+            would replace an input, or a file of a model, a checkpoint or prepared data.
     """
     path = Path(name).absolute()
     if not path.parent.is_dir():
@@ -201,6 +201,8 @@ def check_output_file(name: str) -> None:
     is_listed = any((target.parent / listing).is_file() for listing in (MARKER, MANIFEST))
     if target.exists() and (is_listed or is_shared(target.name)):
         raise OutputError(f"output_file {name} would replace a file of {target.parent}: choose another name")
+    if target.exists() and any(target == Path(each).resolve() for each in inputs):
+        raise OutputError(f"output_file {name} would replace a file that is to be read: choose another name")
 
 
 def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: ExitStack, *, is_held: bool) -> Path:
@@ -263,6 +265,8 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"output_dir {folder} is not UTF-8: choose another name") from None
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"output_dir {folder} is a file: choose a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise OutputError(f"output_dir {folder} is a link to {folder.readlink()}, which is not there: choose a folder")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")

@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     CRASHED = 70, "unexpected error, with its traceback in a file; or one of several processes died without a message"
     HUNG_UP = 129, "ended by SIGHUP: the terminal was closed (128 + the number of the signal, as for the others below)"
     INTERRUPTED = 130, "ended by SIGINT: Ctrl-C"
+    KILLED = 137, "one of several processes was ended by SIGKILL, such as for want of memory"
     USER_1 = 138, "ended by SIGUSR1"
     USER_2 = 140, "ended by SIGUSR2"
     PIPE_CLOSED = 141, "the reader of standard output, such as `head`, closed it (SIGPIPE)"

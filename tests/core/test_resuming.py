@@ -10,6 +10,7 @@ import clm_core as clm
 from clm_core.commands import train as train_command
 from clm_core.errors import ModelError, OptionError, OutputError, StoppedError
 from clm_core.options import Given, resolve
+from clm_core.paths import likely
 from clm_core.registry import get_backend
 
 
@@ -79,6 +80,18 @@ def test_where_that_checkpoint_is_gone_it_is_named(interrupted, killed_in_anothe
     with pytest.raises(ModelError, match=r"there is no folder .*run/checkpoint-36"):
         clm.train(backend="bigram", resume_from_checkpoint=killed_in_another_folder)
     assert "history.jsonl" in names(killed_in_another_folder)
+
+
+def test_a_link_to_nowhere_is_no_folder_for_a_run(train, tmp_path):
+    (tmp_path / "new").symlink_to("gone")
+    with pytest.raises(OutputError, match=r"^output_dir new is a link to gone, which is not there: choose a folder$"):
+        train(output_dir="new")
+
+
+def test_a_hidden_folder_is_not_proposed_for_one_that_is_missing(tmp_path):
+    (tmp_path / ".replaced-1").mkdir()
+    assert "did you mean" not in likely(str(tmp_path / "replaced-1"))
+    assert "did you mean" in likely(str(tmp_path / ".replaced-2"))
 
 
 def test_a_stop_that_is_asked_for_while_the_run_starts_is_heard(interrupted, monkeypatch):

@@ -144,6 +144,12 @@ def test_a_result_does_not_replace_a_file_of_a_run(train, tmp_path, name):
     assert (tmp_path / "run" / name).read_bytes() == before
 
 
+def test_a_result_does_not_replace_what_is_read_for_it(train, tmp_path):
+    train(output_dir=tmp_path / "run")
+    with pytest.raises(OutputError, match=r"corpus\.jsonl would replace a file that is to be read"):
+        clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=tmp_path / "corpus.jsonl")
+
+
 def test_a_result_goes_through_a_pipe_or_a_link_and_not_in_its_place(train, tmp_path):
     train(output_dir=tmp_path / "run")
     os.mkfifo(tmp_path / "pipe")
