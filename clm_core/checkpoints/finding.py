@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clm_core.errors import ModelError
-from clm_core.marker import MARKER, NAME, PREFIX, faults
+from clm_core.marker import MARKER, NAME, faults
 from clm_core.paths import in_command, likely
 from clm_core.record import HISTORY_FILE
 
@@ -89,8 +89,9 @@ def run_of(checkpoint: Path) -> Path:
 
 
 def step_in(folder: Path) -> int:
-    """The step that the name of a checkpoint says."""
-    return int(folder.name.removeprefix(PREFIX))
+    """The step that the name of a checkpoint says; 0 if somebody has named it otherwise."""
+    named = NAME.fullmatch(folder.name)
+    return int(named[1]) if named else 0
 
 
 def _may_be_current(checkpoint: Path) -> bool:

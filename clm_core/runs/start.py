@@ -72,7 +72,7 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     )
     if start.is_done:
         return start
-    if checkpoint := _newest(run, say):
+    if checkpoint := _newest(run, say, is_finished=finished is not None):
         return replace(_from(request, checkpoint, say), finished=finished, waits_longer=start.waits_longer)
     return _without_checkpoint(run, say, finished)
 
@@ -95,11 +95,11 @@ def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
     return Start(resume_from=checkpoint, changed=changed)
 
 
-def _newest(run: Path, say: Say) -> Path | None:
-    """The checkpoint that a run is resumed from: its newest one, or that of another run that it began from."""
+def _newest(run: Path, say: Say, *, is_finished: bool) -> Path | None:
+    """The checkpoint that a run is resumed from: its newest one, or at first that of another run that it began from."""
     found = checkpoints.newest_whole(run, say) if run.is_dir() else None
-    begun = _begun_from(run)
-    if begun is None or (found and checkpoints.step_of(found) > _step_in(begun)):
+    begun = None if is_finished else _begun_from(run)
+    if begun is None or (found and checkpoints.step_in(found) > checkpoints.step_in(begun)):
         return found
     say(f"{run} has no complete checkpoint of its own yet: starting again from {begun}")
     return checkpoints.find(begun)
@@ -111,12 +111,6 @@ def _begun_from(run: Path) -> Path | None:
         named = of_run(run).get("resume_from_checkpoint")
         return Path(str(named.value)) if named else None
     return None
-
-
-def _step_in(checkpoint: Path) -> int:
-    """The step that the name of a checkpoint says; none, if somebody has named it otherwise."""
-    named = checkpoints.NAME.fullmatch(checkpoint.name)
-    return int(named[1]) if named else 0
 
 
 def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) -> Start:
