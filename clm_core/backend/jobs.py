@@ -109,8 +109,8 @@ class TrainingJob(Setup):
     chosen: dict[str, str] = field(default_factory=dict)
     """For the backend to fill: what it decides by itself, such as by what is fastest here. results.json has it, and
     so has a checkpoint, where `clm_core.checkpoints.chosen_in` finds it when the training resumes."""
-    saved: set[int] = field(default_factory=set)
-    """The steps whose checkpoints this training has written; `clm_core.checkpoints.writing` adds them."""
+    whole: set[int] = field(default_factory=set)
+    """The steps whose checkpoints are known to be whole: that which it resumes from, and those written since."""
     evaluation_due: bool = False
     """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
 

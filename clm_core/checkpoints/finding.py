@@ -36,13 +36,13 @@ def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
     raise ModelError(f"resume_from_checkpoint: {path} is neither a checkpoint nor a run with a checkpoint ({why})")
 
 
-def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
+def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None, *, is_needed: bool = True) -> Path | None:
     """The latest checkpoint of a run that is as it was written; `say` hears of each that is not, or has no marker.
 
     One from before the run was resumed from an earlier step, which the run's history does not lead to, comes last.
 
     Raises:
-        ModelError: the run has checkpoints, and all of them are damaged.
+        ModelError: the run has checkpoints, all of them are damaged, and one of them is needed.
     """
     for path in sorted(run.iterdir()):
         if NAME.fullmatch(path.name) and not (path / MARKER).is_file():
@@ -56,11 +56,13 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None) -> P
                 say(f"{line}: {name} is not used, but {path.name}")
             return path
         damaged[path.name] = _damage(path, wrong)
-    if damaged:
+    if damaged and is_needed:
         raise ModelError(
             f"{'; '.join(damaged.values())}: no checkpoint of this run is left; start it anew with "
             f"--output-dir {in_command(run)} --overwrite-output-dir"
         )
+    for line in damaged.values():
+        say(line)
     return None
 
 

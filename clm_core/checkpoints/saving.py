@@ -65,7 +65,7 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
             final.rename(folder / "earlier")
         written.rename(final)
         sync_folder(job.output_dir)
-    job.saved.add(step)
+    job.whole.add(step)
     prune(job, step)
     job.report(Saved(step=step, path=final))
 
@@ -136,12 +136,10 @@ def _not_best(job: TrainingJob, paths: list[Path]) -> list[Path]:
 def _to_go(job: TrainingJob, step: int) -> list[Path]:
     """The complete checkpoints up to a step; later ones, of a run that is repeated from an earlier one, are not old.
 
-    The oldest come first, but before them those that may be damaged: all but the one that the training resumed from,
-    and those that it has written since.
+    The oldest come first, but before them those of which it is not known that they are whole.
     """
-    known = {job.first_step, *job.saved}
     found = [path for path in list_complete(job.output_dir) if step_in(path) <= step]
-    return sorted(found, key=lambda path: (step_in(path) in known, step_in(path)))
+    return sorted(found, key=lambda path: (step_in(path) in job.whole, step_in(path)))
 
 
 def _size_of_newest(job: TrainingJob) -> int:

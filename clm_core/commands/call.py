@@ -1,9 +1,10 @@
 """A parsed command line: what was given, and where progress and the result go."""
 
 import argparse
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Call:
     """The prompt or the folder, for a command that takes one."""
     for_launcher: tuple[str, ...] = ()
     """What stood after `--`."""
+    since: float = field(default_factory=time.time)
+    """When the command began, in seconds since the epoch."""
 
     @classmethod
     def parsed(cls, namespace: argparse.Namespace, for_launcher: Sequence[str] = ()) -> "Call":

@@ -210,6 +210,7 @@ def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Re
         add_to_checkpoint=add_to_checkpoint,
         stop=recorder.stop,
         chosen=recorder.chosen,
+        whole={plan.first_step},
         best_step=lambda: recorder.best.step if recorder.best else None,
         evaluation_due=recorder.evaluation_due,
         world=plan.world,

@@ -31,7 +31,7 @@ def run(call: Call) -> ExitCode:
     """Carry out the command line."""
     with call.session() as (backend, progress):
         worker.begin(backend)
-        request = resolve.training(call.given, file=call.config, backend=backend)
+        request = replace(resolve.training(call.given, file=call.config, backend=backend), since=call.since)
         call.start(backend, request.config)
         result = train(request, progress, call.for_launcher, verbose=call.verbose)
         completion = None if call.json or not worker.prints() else _complete_sample(request, result)
@@ -51,7 +51,7 @@ def train(
         return _launched(request, launcher, for_launcher, progress, verbose=verbose)
     world = world_of(request.backend, request.config)
     worker.join(world)
-    if world.attempt:
+    if world.attempt and folder and output.has_run(folder):
         again = replace(request.config, resume_from_checkpoint=AUTO, overwrite_output_dir=False)
         request = replace(request, config=again)
     if not world.leads:

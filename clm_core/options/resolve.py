@@ -58,7 +58,7 @@ class Request(Generic[Config]):
     backend: Backend
     backend_options: Any
     since: float = field(default_factory=time.time, compare=False)
-    """When it was made, in seconds since the epoch."""
+    """When the command began, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clm_core.checkpoints import faults, list_complete, step_of
+from clm_core.checkpoints import faults, is_current, list_complete, newest_whole, run_of, step_in, step_of
 from clm_core.durable.disk_errors import writing
 from clm_core.errors import (
     DiskError,
@@ -26,7 +26,7 @@ NONE = "there is no checkpoint"
 
 def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
     """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
-    found = _newest_of(_complete(folder))
+    found = newest_whole(folder, is_needed=False) if folder.is_dir() else None
     way = f"{found} is complete; to resume: {_command(backend, folder)}" if found else NONE
     is_said = error.advised or error.code < ExitCode.CRASHED
     return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code, advised=True)
@@ -76,24 +76,41 @@ class Advice:
         """How to resume the run, or start it again."""
         if checkpoint is None:
             return NONE
-        is_newest = checkpoint.parent == self.folder
-        return (
-            f"{checkpoint} is complete; to resume: {_command(self.backend, self.folder if is_newest else checkpoint)}"
-        )
+        own = self._is_own(checkpoint) or self._has_begun
+        way = _command(self.backend, self.folder) if own else self._anew(checkpoint)
+        return f"{checkpoint} is complete; to resume: {way}"
 
     def _slower(self, checkpoint: Path | None) -> str:
         """How to resume the run at half of its learning rate."""
         if checkpoint is None:
             return "there is no checkpoint from before"
         rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
-        return f"{checkpoint} is from before; to resume: {_command(self.backend, checkpoint)}{rate}"
+        way = _command(self.backend, checkpoint) if self._is_own(checkpoint) else self._anew(checkpoint)
+        return f"{checkpoint} is from before; to resume: {way}{rate}"
+
+    def _is_own(self, checkpoint: Path) -> bool:
+        return checkpoint.parent == self.folder
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the training has made a step, so that its folder stays, and says where it began."""
+        return self.recorder.step > self.recorder.start_step
+
+    def _anew(self, checkpoint: Path) -> str:
+        """The command that begins again from the checkpoint of another run, in a folder that is free."""
+        free = self.folder.with_name(f"{self.folder.name}-again") if self._has_begun else self.folder
+        return f"{_command(self.backend, checkpoint)} --output-dir {in_command(free)}"
 
     def _newest(self, before: int | None = None) -> Path | None:
-        """The checkpoint to resume from: the newest whole one, or the newest from before a step."""
-        found = _complete(self.folder)
-        if (start := self.recorder.checkpoint) and start not in found and start.is_dir():
-            found.insert(0, start)
-        return _newest_of(found, before)
+        """The last whole checkpoint on the way of this training, or the last from before a step."""
+        last = self.recorder.checkpoint
+        if before is None and last and not faults(last):
+            return last
+        found = {path for path in _complete(self.folder) if is_current(path)}
+        if last and not self._is_own(last):
+            found |= {last, *(path for path in _complete(run_of(last)) if step_in(path) < step_in(last))}
+        whole = (path for path in sorted(found, key=step_in, reverse=True) if not faults(path))
+        return next((path for path in whole if before is None or step_of(path) < before), None)
 
 
 def _command(backend: str, path: Path) -> str:
@@ -102,9 +119,3 @@ def _command(backend: str, path: Path) -> str:
 
 def _complete(folder: Path) -> list[Path]:
     return list_complete(folder) if folder.is_dir() else []
-
-
-def _newest_of(checkpoints: list[Path], before: int | None = None) -> Path | None:
-    """The last one of these that can be resumed from, and is from before a step."""
-    whole = (path for path in reversed(checkpoints) if not faults(path))
-    return next((path for path in whole if before is None or step_of(path) < before), None)

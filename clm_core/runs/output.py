@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from glob import glob
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from clm_core.record import RUN_FILE, files_of_model, is_shared, stays
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
 from clm_core.stopping import STOP_FILE
+
+TICK = 0.02
+"""Seconds by which the time of a file may lie before that of the clock."""
 
 STANDARD_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2")
 
@@ -132,7 +136,7 @@ def forget_stop(folder: Path, since: float) -> None:
     """
     file = folder / STOP_FILE
     with writing(file):
-        if os.path.lexists(file) and file.lstat().st_mtime < since:
+        if os.path.lexists(file) and file.lstat().st_mtime < since - TICK:
             remove(file)
 
 
@@ -198,11 +202,20 @@ def check_output_file(name: str, inputs: Iterable[str] = ()) -> None:
     if name in STANDARD_STREAMS:
         raise OutputError(f"output_file {name}: use --json, which prints the result on standard output")
     target = path.resolve()
-    is_listed = any((target.parent / listing).is_file() for listing in (MARKER, MANIFEST))
-    if target.exists() and (is_listed or is_shared(target.name)):
+    if target.exists() and _belongs(target):
         raise OutputError(f"output_file {name} would replace a file of {target.parent}: choose another name")
-    if target.exists() and any(target == Path(each).resolve() for each in inputs):
+    read = (found for each in inputs for found in (each, *glob(each)))  # noqa: PTH207  (a pattern is no path)
+    if target.exists() and any(target == Path(found).resolve() for found in read):
         raise OutputError(f"output_file {name} would replace a file that is to be read: choose another name")
+
+
+def _belongs(file: Path) -> bool:
+    """Whether a file is one that clm wrote as a part of a run, a model, a checkpoint or prepared data."""
+    folder, name = file.parent, file.name
+    if any((folder / listing).is_file() for listing in (MARKER, MANIFEST)):
+        return True
+    is_of_run = has_run(folder) and name in (ERROR_LOG, LOCK, STOP_FILE)
+    return is_of_run or (is_shared(name) and (has_run(folder) or any(folder.glob("*.safetensors"))))
 
 
 def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: ExitStack, *, is_held: bool) -> Path:

@@ -97,12 +97,18 @@ def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
 
 def _newest(run: Path, say: Say, *, is_finished: bool) -> Path | None:
     """The checkpoint that a run is resumed from: its newest one, or at first that of another run that it began from."""
-    found = checkpoints.newest_whole(run, say) if run.is_dir() else None
     begun = None if is_finished else _begun_from(run)
+    found = checkpoints.newest_whole(run, say, is_needed=begun is None) if run.is_dir() else None
     if begun is None or (found and checkpoints.step_in(found) > checkpoints.step_in(begun)):
         return found
-    say(f"{run} has no complete checkpoint of its own yet: starting again from {begun}")
-    return checkpoints.find(begun)
+    say(f"{run} has no checkpoint of its own to resume from: starting again from {begun}")
+    try:
+        return checkpoints.find(begun)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; {run} began from it: put it back, or start anew with --output-dir {in_command(run)} "
+            "--overwrite-output-dir"
+        ) from None
 
 
 def _begun_from(run: Path) -> Path | None:

@@ -298,7 +298,7 @@ def test_on_a_full_disk_those_go_first_that_would_go_next_but_never_the_last_who
 def test_checkpoints_that_may_be_damaged_go_before_the_one_that_the_training_resumed_from(job, tmp_path):
     for step in (10, 20):
         save(job(save_total_limit=None), step)
-    resumed = replace(job(save_total_limit=2), resume_from=tmp_path / "checkpoint-10")
+    resumed = replace(job(save_total_limit=2), whole={10})
     with pytest.raises(DiskFullError):
         checkpoints.save(resumed, 30, on_a_full_disk)
     assert names(tmp_path) == ["checkpoint-10"]

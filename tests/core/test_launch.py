@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from clm_core import marker
 from clm_core.backend import ALONE, EvaluationJob, World, check_same
 from clm_core.config import EvaluateConfig, TrainConfig
 from clm_core.errors import Interrupted, LostProcessError, OptionError, ProcessError, StoppedError
@@ -225,7 +226,7 @@ def test_the_signal_that_killed_another_process_is_that_of_the_command(letters, 
         processes._raise_failure(letters, 137)
     assert raised.value.code == 137
     (tmp_path / "run" / "checkpoint-4").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoint-4" / "checkpoint.json").touch()
+    marker.mark(tmp_path / "run" / "checkpoint-4", step=4, backend="pt", identity={}, chosen={})
     said = str(with_command(raised.value, tmp_path / "run", "pt"))
     assert said.endswith(f"to resume: clm --backend pt train --resume-from-checkpoint {tmp_path}/run")
 

@@ -47,6 +47,13 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(train, interrupte
     assert weights[0] == weights[1]
 
 
+def test_a_run_goes_on_when_the_checkpoint_that_it_resumed_from_is_pruned(train, tmp_path):
+    options = {"output_dir": tmp_path / "run", "save_strategy": "steps", "save_steps": 2, "save_total_limit": 1}
+    train(max_steps=1, **options)
+    train(max_steps=6, resume_from_checkpoint="auto", **options)
+    assert [name for name in names(tmp_path / "run") if name.startswith("check")] == ["checkpoint-6"]
+
+
 @pytest.fixture
 def killed_in_another_folder(interrupted, tmp_path, monkeypatch):
     """A run in another folder that begins from a checkpoint of the interrupted one, and is ended in its third step."""

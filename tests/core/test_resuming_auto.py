@@ -304,6 +304,7 @@ def test_nothing_is_written_or_moved_through_links_in_a_strangers_run(repeat, en
         (tmp_path / "run" / name).symlink_to(elsewhere / name)
     for name in ("checkpoint-6", ".replaced-1", ".replacing-1", ".checkpoint-1", "stop"):
         (tmp_path / "run" / name).symlink_to(elsewhere)
+    os.utime(tmp_path / "run" / "stop", (0, 0), follow_symlinks=False)
     assert repeat()[0].steps == 6
     assert {path.name: path.read_text() for path in elsewhere.iterdir()} == dict.fromkeys(names(elsewhere), "mine")
     assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 6

@@ -83,6 +83,13 @@ def test_it_does_so_whichever_parameters_get_a_gradient(new_job, kind, changes):
     assert all((weights(rest)[name] == tensor).all() for name, tensor in weights(whole).items())
 
 
+def test_a_training_goes_on_when_the_checkpoint_that_it_resumed_from_is_pruned(new_job):
+    train(first := new_job(max_steps=1, save_strategy="steps", save_steps=1))
+    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 1}
+    train(new_job(**options, output_dir=first.output_dir, resume_from=first.output_dir / "checkpoint-1"))
+    assert [path.name for path in first.output_dir.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
 def test_a_checkpoint_of_an_earlier_clm_which_counted_no_updates_goes_on_as_before(new_job, stopped):
     file = stopped[1] / checkpoints.MOMENTS
     save_file({name: array for name, array in load_file(file).items() if not name.startswith("t.")}, file)
