@@ -51,7 +51,7 @@ def train(
         return _launched(request, launcher, for_launcher, progress, verbose=verbose)
     world = world_of(request.backend, request.config)
     worker.join(world)
-    if world.attempt and folder and output.has_run(folder):
+    if world.attempt and folder and folder.is_dir() and output.has_run(folder):
         again = replace(request.config, resume_from_checkpoint=AUTO, overwrite_output_dir=False)
         request = replace(request, config=again)
     if not world.leads:

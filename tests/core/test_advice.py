@@ -126,7 +126,7 @@ def test_a_step_is_not_resumed_right_before_a_loss_that_would_be_the_same_again(
 
 
 class Recorder:
-    checkpoint, step = None, 5
+    checkpoint, step, start_step = None, 5, 0
 
 
 def advice(folder, backend="pt", rate=2e-4):
@@ -142,6 +142,23 @@ def test_a_damaged_checkpoint_is_not_named(train, tmp_path, error):
         raise error
     said = str(with_command(ProcessError("gone", code=70), tmp_path / "run", "pt"))
     assert "run/checkpoint-2 is complete; to resume: " in said
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "said"),
+    [
+        (4, DiskError("full"), "resume-from-checkpoint {run}/checkpoint-4 --output-dir {new}$"),
+        (5, DiskError("full"), "resume-from-checkpoint {new}$"),
+        (4, DivergedError("a spike", step=4), "{run}/checkpoint-2 --output-dir {new} --learning-rate 0.0001$"),
+        (5, DivergedError("a spike", step=4), "{run}/checkpoint-2 --output-dir {new}-again --learning-rate 0.0001$"),
+    ],
+)
+def test_a_run_that_began_from_another_one_is_resumed_without_changing_that(train, tmp_path, step, error, said):
+    train(**OPTIONS)
+    recorder = type("Begun", (), {"checkpoint": tmp_path / "run" / "checkpoint-4", "step": step, "start_step": 4})
+    begun = replace(advice(tmp_path / "new"), recorder=recorder)
+    with pytest.raises(ClmError, match=said.format(run=tmp_path / "run", new=tmp_path / "new")), begun.shown():
+        raise error
 
 
 def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path):

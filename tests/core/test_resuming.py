@@ -82,9 +82,19 @@ def test_a_run_that_began_from_another_one_begins_there_again_until_it_has_a_che
     assert "resume_from_checkpoint" in (killed_in_another_folder / "run.yaml").read_text()
 
 
+def test_it_begins_there_again_if_its_own_checkpoints_are_damaged(interrupted, killed_in_another_folder, tmp_path):
+    options = {"backend": "bigram", "save_strategy": "steps", "save_steps": 5}
+    whole = clm.train(**options, resume_from_checkpoint=interrupted, output_dir=tmp_path / "whole")
+    new = killed_in_another_folder
+    shutil.copytree(tmp_path / "whole" / "checkpoint-50", new / "checkpoint-50")
+    (new / "checkpoint-50" / "model.safetensors").write_bytes(b"damaged")
+    found = clm.train(**options, resume_from_checkpoint=new)
+    assert (found.steps, found.after) == (whole.steps, whole.after)
+
+
 def test_where_that_checkpoint_is_gone_it_is_named(interrupted, killed_in_another_folder):
     shutil.rmtree(interrupted)
-    with pytest.raises(ModelError, match=r"there is no folder .*run/checkpoint-36"):
+    with pytest.raises(ModelError, match=r"there is no folder .*run/checkpoint-36.*; .*new began from it: put it back"):
         clm.train(backend="bigram", resume_from_checkpoint=killed_in_another_folder)
     assert "history.jsonl" in names(killed_in_another_folder)
 

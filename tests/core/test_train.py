@@ -144,10 +144,18 @@ def test_a_result_does_not_replace_a_file_of_a_run(train, tmp_path, name):
     assert (tmp_path / "run" / name).read_bytes() == before
 
 
-def test_a_result_does_not_replace_what_is_read_for_it(train, tmp_path):
+@pytest.mark.parametrize("read", [{}, {"validation_file": "corp*.jsonl"}], ids=["by the run", "by a pattern"])
+def test_a_result_does_not_replace_what_is_read_for_it(train, tmp_path, read):
     train(output_dir=tmp_path / "run")
     with pytest.raises(OutputError, match=r"corpus\.jsonl would replace a file that is to be read"):
-        clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file=tmp_path / "corpus.jsonl")
+        clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file="corpus.jsonl", **read)
+
+
+def test_a_result_replaces_an_earlier_one_whatever_its_name(train, tmp_path):
+    train(output_dir=tmp_path / "run")
+    for _ in range(2):
+        result = clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file="results.json")
+    assert json.loads((tmp_path / "results.json").read_text()) == result.to_dict()
 
 
 def test_a_result_goes_through_a_pipe_or_a_link_and_not_in_its_place(train, tmp_path):
