@@ -34,6 +34,18 @@ def mark(
     durable.replace(checkpoint / MARKER, json.dumps(checksums.seal(record), indent=2))
 
 
+def list_named(run: Path) -> list[Path]:
+    """What has the name of a checkpoint in the folder of a run, oldest first; nothing if there is no folder."""
+    found = [path for path in run.iterdir() if NAME.fullmatch(path.name)] if run.is_dir() else []
+    return sorted(found, key=step_in)
+
+
+def step_in(folder: Path) -> int:
+    """The step that the name of a checkpoint says; 0 if somebody has named it otherwise."""
+    named = NAME.fullmatch(folder.name)
+    return int(named[1]) if named else 0
+
+
 def backend_of(checkpoint: Path) -> str:
     """The name of the backend that wrote a complete checkpoint.
 

@@ -49,10 +49,9 @@ def is_better(usual: float, other: float, error: float) -> bool:
 
 
 def _takes_others(before: str | None) -> bool:
-    usual, other, error = _tried()
     if before is None:
-        return is_better(usual, other, error)
-    return before == BY_ONEDNN and error <= EXACT
+        return is_better(*_seconds(), _error())
+    return before == BY_ONEDNN and _error() <= EXACT
 
 
 def _is_untouched() -> bool:
@@ -63,33 +62,51 @@ def _is_untouched() -> bool:
 
 
 @functools.cache
-def _tried() -> tuple[float, float, float]:
-    """The seconds of a product as usual and by oneDNN, and the relative error of the latter."""
-    generator = torch.Generator().manual_seed(0)
-    one, other = torch.rand(2, SIZE, SIZE, generator=generator) - 0.5
-    exact = one.double() @ other.double()
+def _seconds() -> tuple[float, float]:
+    """The seconds of a product as usual and by oneDNN, in turn, so that both meet the same disturbances."""
+    one, other = _factors()
     usual, by_onednn = [], []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # So that the time is this thread's own, whatever else the machine does.
-    try:
+    with _one_thread():
         for _ in range(ROUNDS):
             torch.set_float32_matmul_precision("highest")
-            usual.append(_seconds(one, other))
+            usual.append(_seconds_of(one, other))
             torch.set_float32_matmul_precision("medium")
-            by_onednn.append(_seconds(one, other))
-        layouts = ((one, other), (one.T.contiguous().T, other), (one, other.T.contiguous().T))
-        error = max(_error(first @ second, exact) for first, second in layouts)
+            by_onednn.append(_seconds_of(one, other))
+    return statistics.median(usual), statistics.median(by_onednn)
+
+
+@functools.cache
+def _error() -> float:
+    """The largest relative error of a product by oneDNN, of factors that lie in memory by rows and by columns."""
+    one, other = _factors()
+    exact = one.double() @ other.double()
+    layouts = ((one, other), (one.T.contiguous().T, other), (one, other.T.contiguous().T))
+    with _one_thread():
+        torch.set_float32_matmul_precision("medium")
+        return max(_error_of(first @ second, exact) for first, second in layouts)
+
+
+def _factors() -> torch.Tensor:
+    return torch.rand(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) - 0.5
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread, whose time is its own, whatever else the machine does; PyTorch is left as it was."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_float32_matmul_precision("highest")
         torch.set_num_threads(threads)
-    return statistics.median(usual), statistics.median(by_onednn), error
 
 
-def _seconds(one: torch.Tensor, other: torch.Tensor) -> float:
+def _seconds_of(one: torch.Tensor, other: torch.Tensor) -> float:
     started = time.thread_time()
     one @ other
     return time.thread_time() - started
 
 
-def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
+def _error_of(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float((found.double() - exact).norm() / exact.norm())

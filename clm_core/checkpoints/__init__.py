@@ -7,9 +7,9 @@ in another framework. There is no random state: the dropout of a step follows fr
 """
 
 from clm_core.checkpoints.continuing import check_continues
-from clm_core.checkpoints.finding import check_whole, find, is_current, list_complete, newest_whole, run_of, step_in
+from clm_core.checkpoints.finding import check_whole, find, is_current, list_complete, newest_whole, run_of
 from clm_core.checkpoints.saving import TEMPORARY, complete, copy_model, prune, save, take_last_model, writing
-from clm_core.marker import MARKER, NAME, PREFIX, backend_of, chosen_in, faults, has_sums, step_of
+from clm_core.marker import MARKER, NAME, PREFIX, backend_of, chosen_in, faults, has_sums, step_in, step_of
 from clm_core.optimizer.state import FILE as MOMENTS
 from clm_core.optimizer.state import (
     Moments,

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clm_core.errors import ModelError
-from clm_core.marker import MARKER, NAME, faults
+from clm_core.marker import MARKER, NAME, faults, list_named, step_in
 from clm_core.paths import in_command, likely
 from clm_core.record import HISTORY_FILE
 
 
 def list_complete(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    found = [path for path in run.iterdir() if NAME.fullmatch(path.name) and (path / MARKER).is_file()]
-    return sorted(found, key=step_in)
+    """The complete checkpoints of a run, oldest first; none if it has no folder."""
+    return [path for path in list_named(run) if (path / MARKER).is_file()]
 
 
 def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
@@ -31,7 +30,7 @@ def find(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
         return found
     if NAME.fullmatch(path.absolute().name):
         raise ModelError(f"{path} has no {MARKER}: it was never completed, or is damaged: use another checkpoint")
-    started = sorted(folder.name for folder in path.iterdir() if NAME.fullmatch(folder.name))
+    started = [folder.name for folder in list_named(path)]
     why = f"{', '.join(started)} never completed" if started else f"no {MARKER} and no checkpoint-STEP folder in it"
     raise ModelError(f"resume_from_checkpoint: {path} is neither a checkpoint nor a run with a checkpoint ({why})")
 
@@ -44,8 +43,8 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None, *, i
     Raises:
         ModelError: the run has checkpoints, all of them are damaged, and one of them is needed.
     """
-    for path in sorted(run.iterdir()):
-        if NAME.fullmatch(path.name) and not (path / MARKER).is_file():
+    for path in list_named(run):
+        if not (path / MARKER).is_file():
             say(f"{path} has no {MARKER}: it was never completed, or is damaged, and is not used")
     damaged: dict[str, str] = {}
     found = sorted(list_complete(run), key=lambda path: (_may_be_current(path), step_in(path)), reverse=True)
@@ -88,12 +87,6 @@ def run_of(checkpoint: Path) -> Path:
     """The folder of the run that a checkpoint lies in, also where it is a link to elsewhere, or named `.`."""
     named = checkpoint.name not in ("", "..")
     return checkpoint.parent if named else Path(os.path.abspath(checkpoint)).parent  # noqa: PTH100  (not through links)
-
-
-def step_in(folder: Path) -> int:
-    """The step that the name of a checkpoint says; 0 if somebody has named it otherwise."""
-    named = NAME.fullmatch(folder.name)
-    return int(named[1]) if named else 0
 
 
 def _may_be_current(checkpoint: Path) -> bool:

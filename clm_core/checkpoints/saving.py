@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clm_core.backend import Saved, TrainingJob
-from clm_core.checkpoints.finding import list_complete, step_in
+from clm_core.checkpoints.finding import list_complete
 from clm_core.durable import checksums, copy, disk_errors, remove, share, sync_folder
 from clm_core.durable.files import temporary_folder, unforeseen
 from clm_core.errors import DiskFullError, OutputError
-from clm_core.marker import FILES, MARKER, PREFIX, mark, read
+from clm_core.marker import FILES, MARKER, PREFIX, mark, read, step_in
 from clm_core.models.finite import check_finite
 from clm_core.record import files_of_model
 

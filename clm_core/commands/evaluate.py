@@ -9,6 +9,7 @@ from clm_core.commands import summary
 from clm_core.commands.call import Call
 from clm_core.config import EvaluateConfig
 from clm_core.data.manifest import VALIDATION
+from clm_core.data.named_files import local_files
 from clm_core.data.prepared import Prepared
 from clm_core.durable import write
 from clm_core.inputs import (
@@ -53,7 +54,7 @@ def evaluate(
     """
     config, backend = request.config, request.backend
     if config.output_file:
-        output.check_output_file(config.output_file, inputs=(*config.train_file, *config.validation_file))
+        output.check_output_file(config.output_file, inputs=local_files(config))
     if launcher := launcher_of(backend, config, for_launcher):
         if processes.on_several_machines(for_launcher):
             progress.say(processes.WAITING)

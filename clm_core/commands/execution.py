@@ -79,8 +79,8 @@ def _trained(
     recorder = _recorder(plan, folder, progress, stop, begin=claim.begin, curves=curves)
     with _advice(plan, folder, recorder).shown():
         remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
-        other = plan.resume_from and run_of(plan.resume_from).resolve() != folder.resolve()
-        text = run_file.of_run(plan.request, begun_from=plan.resume_from if other else None)
+        begun_from = None if output.is_resumed(folder, plan.resume_from) else plan.resume_from
+        text = run_file.of_run(plan.request, begun_from=begun_from)
         with writing(folder / RUN_FILE, needs=lambda: len(text)):
             replace_file(folder / RUN_FILE, text)
         with publisher.following(folder, recorder, stop) as report, output.staging(folder) as model_dir:

@@ -20,7 +20,7 @@ from clm_core.options.resolve import AUTO, Request
 from clm_core.results import GenerationResult, TrainingResult
 from clm_core.runs import output
 from clm_core.runs.advice import with_command
-from clm_core.runs.start import Start, find_start, folder_of, result_of
+from clm_core.runs.start import Start, find_start, folder_of, has_begun, result_of
 from clm_core.sample import PROMPT
 from clm_core.screen.endings import of_run
 from clm_core.screen.exit_codes import ExitCode
@@ -51,7 +51,7 @@ def train(
         return _launched(request, launcher, for_launcher, progress, verbose=verbose)
     world = world_of(request.backend, request.config)
     worker.join(world)
-    if world.attempt and folder and folder.is_dir() and output.has_run(folder):
+    if world.attempt and folder and has_begun(folder, since=mailbox.launched()):
         again = replace(request.config, resume_from_checkpoint=AUTO, overwrite_output_dir=False)
         request = replace(request, config=again)
     if not world.leads:
@@ -62,7 +62,7 @@ def train(
         return follow(planned) if planned and not planned.is_done else _finished(start)
     is_said = mailbox.take(mailbox.SAID) and not world.attempt  # Not where this one was started again.
     if is_said or world.attempt:  # What asks for a stop may have come before this process.
-        request = replace(request, since=0.0)
+        request = replace(request, since=None)
     with output.held(folder) as is_held:
         said = Progress() if is_said else progress
         start = check_output(request, said)  # Before a repository is made on the Hub.

@@ -69,13 +69,13 @@ def _looks(folder: Path, earlier: Path | None) -> Iterator[tuple[Callable[[Path]
         yield _not_begun, folder
         if earlier.name.startswith(record.REPLACED):  # Else it is in two places.
             yield _run, earlier
-            yield from ((_checkpoint, path) for path in _checkpoints_in(earlier))
+            yield from ((_checkpoint, path) for path in marker.list_named(earlier))
     elif _is_checkpoint(folder):
         yield _checkpoint, folder
         yield from _bases([folder])
     elif _has(folder, *OF_DATA):
         yield _data, folder
-    elif (found := _checkpoints_in(folder)) or _has(folder, *OF_A_RUN):
+    elif (found := marker.list_named(folder)) or _has(folder, *OF_A_RUN):
         yield _run, folder
         yield from ((_checkpoint, path) for path in found)
         yield from _bases([folder, *found])
@@ -98,12 +98,6 @@ def _is_checkpoint(folder: Path) -> bool:
 
 def _has(folder: Path, *names: str) -> bool:
     return any(os.path.lexists(folder / name) for name in names)
-
-
-def _checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first, also those that are not complete."""
-    found = [path for path in folder.iterdir() if marker.NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.removeprefix(marker.PREFIX)))
 
 
 def _nothing(path: Path) -> str:

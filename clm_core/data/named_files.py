@@ -115,6 +115,16 @@ def named_files(options: DataOptions) -> dict[str, NamedFiles]:
     return named
 
 
+def local_files(options: DataOptions) -> list[Path]:
+    """The files of all options that are on this machine.
+
+    Raises:
+        OptionError: as `named_files`.
+        DataError: as `named_files`.
+    """
+    return [file for named in named_files(options).values() for file in named.listed if isinstance(file, Path)]
+
+
 def layout_of(options: DataOptions) -> files.Layout:
     """How the options say that files are read."""
     return files.Layout(**{field.name: getattr(options, field.name) for field in fields(files.Layout)})

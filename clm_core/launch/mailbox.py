@@ -78,8 +78,16 @@ def first_to_fail(error: dict[str, Any]) -> bool:
 def has_one_failed() -> bool:
     """Whether a process of this start has failed, on this machine."""
     with suppress(OSError):
-        return _file_of_failure().stat(follow_symlinks=False).st_mtime >= _started()
+        return _file_of_failure().stat(follow_symlinks=False).st_mtime >= (_started(os.getpid()) or time.time())
     return False
+
+
+def launched() -> float | None:
+    """When the launcher of this process was started, in seconds since the epoch; None where the system does not tell.
+
+    It may have started the process more than once.
+    """
+    return _started(os.getppid())
 
 
 def leave(error: ClmError) -> int:
@@ -114,9 +122,9 @@ def _is_there(process: int) -> bool:
     return True
 
 
-def _started() -> float:
-    """When this process was started, in seconds since the epoch; where the system does not tell, now."""
+def _started(process: int) -> float | None:
+    """When a process was started, in seconds since the epoch; None where the system does not tell."""
     with suppress(OSError, AttributeError):
-        ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+        ticks = int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[19])
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
-    return time.time()
+    return None

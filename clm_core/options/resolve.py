@@ -57,8 +57,8 @@ class Request(Generic[Config]):
     config: Config
     backend: Backend
     backend_options: Any
-    since: float = field(default_factory=time.time, compare=False)
-    """When the command began, in seconds since the epoch."""
+    since: float | None = field(default_factory=time.time, compare=False)
+    """When the command began, in seconds since the epoch; None if another process began it."""
 
 
 @dataclass(frozen=True, kw_only=True)

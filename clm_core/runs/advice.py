@@ -26,7 +26,7 @@ NONE = "there is no checkpoint"
 
 def with_command(error: ProcessError, folder: Path, backend: str) -> ProcessError:
     """The error of the processes that trained in a folder, with the command that resumes, if none of them said it."""
-    found = newest_whole(folder, is_needed=False) if folder.is_dir() else None
+    found = newest_whole(folder, is_needed=False)
     way = f"{found} is complete; to resume: {_command(backend, folder)}" if found else NONE
     is_said = error.advised or error.code < ExitCode.CRASHED
     return ProcessError(str(error) if is_said else f"{error}; {way}", code=error.code, advised=True)
@@ -106,16 +106,12 @@ class Advice:
         last = self.recorder.checkpoint
         if before is None and last and not faults(last):
             return last
-        found = {path for path in _complete(self.folder) if is_current(path)}
+        found = {path for path in list_complete(self.folder) if is_current(path)}
         if last and not self._is_own(last):
-            found |= {last, *(path for path in _complete(run_of(last)) if step_in(path) < step_in(last))}
+            found |= {last, *(path for path in list_complete(run_of(last)) if step_in(path) < step_in(last))}
         whole = (path for path in sorted(found, key=step_in, reverse=True) if not faults(path))
         return next((path for path in whole if before is None or step_of(path) < before), None)
 
 
 def _command(backend: str, path: Path) -> str:
     return f"clm --backend {backend} train --resume-from-checkpoint {in_command(path)}"
-
-
-def _complete(folder: Path) -> list[Path]:
-    return list_complete(folder) if folder.is_dir() else []

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clm_core.backend import Model
-from clm_core.checkpoints import list_complete, run_of
+from clm_core.checkpoints import list_complete
 from clm_core.config import TrainConfig
 from clm_core.counts import with_noun
 from clm_core.durable.disk_errors import free_at, shown, size_of
@@ -12,6 +12,7 @@ from clm_core.errors import DiskFullError
 from clm_core.models.finite import MODELS
 from clm_core.models.parameter_count import count_parameters, count_trained
 from clm_core.optimizer import ADAFACTOR, MUON
+from clm_core.runs.output import is_resumed
 from clm_core.schedule import Schedule
 
 WEIGHT = 4
@@ -48,8 +49,8 @@ def check_room(
     if sizes is None:
         return
     folder = Path(config.output_dir or "runs")
-    saves, earlier = _saves(schedule, first_step), list_complete(folder) if folder.is_dir() else []
-    if resume_from and run_of(resume_from).resolve() == folder.resolve():
+    saves, earlier = _saves(schedule, first_step), list_complete(folder)
+    if is_resumed(folder, resume_from):
         needed, freed = _peak(sizes, saves, _limit(config), [_bytes_of(each) for each in earlier]), 0
     else:  # What an earlier run left goes when the first step is made.
         freed = sum(map(_bytes_of, earlier)) + sum(map(_bytes_of, folder.glob(MODELS)))

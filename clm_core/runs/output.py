@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from glob import glob
 from itertools import count
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
         OutputError: it is a file, cannot be written, or contains something that would be lost.
     """
     _check_writable(folder)
-    if folder.is_dir() and not _is_resumed(folder, resume_from):
+    if folder.is_dir() and not is_resumed(folder, resume_from):
         _check_contents(folder, overwrite=overwrite)
 
 
@@ -66,7 +65,7 @@ def replaces(config: TrainConfig, resume_from: Path | None) -> bool:
     if config.overwrite_output_dir or named is None or resume_from is None:
         return config.overwrite_output_dir or named is not None
     is_its_own = named == AUTO or Path(named).resolve() == folder.resolve()
-    return is_its_own and not _is_resumed(folder, resume_from)
+    return is_its_own and not is_resumed(folder, resume_from)
 
 
 @contextmanager
@@ -91,11 +90,11 @@ def held(folder: Path | None) -> Iterator[bool]:
 
 @contextmanager
 def claimed(
-    config: TrainConfig, backend: str, resume_from: Path | None, *, since: float, is_held: bool = False
+    config: TrainConfig, backend: str, resume_from: Path | None, *, since: float | None, is_held: bool = False
 ) -> Iterator[Claim]:
     """The folder of a run, created or taken over; restored if the training fails before its first step.
 
-    What asked an earlier run in it to stop, before `since`, is removed.
+    What asked an earlier run in it to stop, before `since`, is removed; nothing is if that is None.
 
     Raises:
         OutputError: it cannot be created, or another run came first.
@@ -117,7 +116,7 @@ def claimed(
             forget_stop(folder, since)
             yield claim
         except BaseException as error:
-            if claim.begun or _is_resumed(folder, resume_from):
+            if claim.begun or is_resumed(folder, resume_from):
                 mark(error, folder)
             else:
                 with writing(folder, within=folder):
@@ -128,15 +127,17 @@ def claimed(
             raise
 
 
-def forget_stop(folder: Path, since: float) -> None:
+def forget_stop(folder: Path, since: float | None) -> None:
     """Remove the file that asks a training to stop, if it is from before `since`: it asked an earlier one.
+
+    If `since` is None, there was none.
 
     Raises:
         DiskError: it cannot be removed.
     """
     file = folder / STOP_FILE
     with writing(file):
-        if os.path.lexists(file) and file.lstat().st_mtime < since - TICK:
+        if since is not None and os.path.lexists(file) and file.lstat().st_mtime < since - TICK:
             remove(file)
 
 
@@ -167,6 +168,11 @@ def has_run(folder: Path) -> bool:
     return os.path.lexists(folder / RUN_FILE) or bool(list_complete(folder))
 
 
+def is_resumed(folder: Path, resume_from: Path | None) -> bool:
+    """Whether it is the run in this folder that the checkpoint belongs to."""
+    return resume_from is not None and folder.resolve() == run_of(resume_from).resolve()
+
+
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A folder in which a model is written; its files move into the run's when the block ends well.
@@ -187,7 +193,7 @@ def staging(folder: Path) -> Iterator[Path]:
         sync_folder(folder)
 
 
-def check_output_file(name: str, inputs: Iterable[str] = ()) -> None:
+def check_output_file(name: str, inputs: Iterable[Path] = ()) -> None:
     """Make sure, before any work, that a result can be written to this file, which is none of the inputs.
 
     Raises:
@@ -204,8 +210,7 @@ def check_output_file(name: str, inputs: Iterable[str] = ()) -> None:
     target = path.resolve()
     if target.exists() and _belongs(target):
         raise OutputError(f"output_file {name} would replace a file of {target.parent}: choose another name")
-    read = (found for each in inputs for found in (each, *glob(each)))  # noqa: PTH207  (a pattern is no path)
-    if target.exists() and any(target == Path(found).resolve() for found in read):
+    if target.exists() and target in {path.resolve() for path in inputs}:
         raise OutputError(f"output_file {name} would replace a file that is to be read: choose another name")
 
 
@@ -224,7 +229,7 @@ def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: Exi
     if not is_held:
         lock.enter_context(_locked(folder))
     check(folder, overwrite=replaces(config, resume_from), resume_from=resume_from)
-    if not _is_resumed(folder, resume_from):
+    if not is_resumed(folder, resume_from):
         leftovers.set_aside(folder)
     return folder
 
@@ -304,10 +309,6 @@ def _cannot_be_written(place: object, error: OSError) -> OutputError:
     """A disk that is full or fails has a code of its own; a permission, or a name that is too long, is an option's."""
     of_disk = is_disk_error(error) and not isinstance(error, PermissionError)
     return (DiskError if of_disk else OutputError)(f"output_dir {place} cannot be written: {error.strerror}")
-
-
-def _is_resumed(folder: Path, resume_from: Path | None) -> bool:
-    return resume_from is not None and folder.resolve() == run_of(resume_from).resolve()
 
 
 def _check_contents(folder: Path, *, overwrite: bool) -> None:

@@ -64,9 +64,14 @@ def check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
     """
     for name in LOCAL:
         for path in filter(_is_local, _listed(getattr(config, name))):
-            resolved = Path(path).resolve()
-            if folder.resolve() in (resolved, *resolved.parents):
+            if lies_in(folder, Path(path)):
                 raise OutputError(f"output_dir {folder} would be overwritten, but {name} {path} is in it")
+
+
+def lies_in(folder: Path, path: Path) -> bool:
+    """Whether a path is that of a folder, or leads into it, whatever links there are."""
+    resolved = path.resolve()
+    return folder.resolve() in (resolved, *resolved.parents)
 
 
 def _absolute(path: str) -> str:

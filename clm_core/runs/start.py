@@ -47,20 +47,35 @@ def folder_of(request: Request[TrainConfig]) -> Path | None:
     return None if config.output_dir is None else Path(config.output_dir)
 
 
+def has_begun(folder: Path, since: float | None) -> bool:
+    """Whether the run in this folder was begun or resumed after `since`, and replaces no other any more.
+
+    If `since` is None, whether there is a run.
+    """
+    if since is None:
+        return output.has_run(folder)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return not record.earlier_run(folder) and (folder / record.RUN_FILE).lstat().st_mtime >= since - output.TICK
+    return False
+
+
 def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> Start:
     """Where to start, as `resume_from_checkpoint` says; `say` hears what is damaged and what is done instead.
 
     Raises:
         ModelError: there is no such checkpoint, or it is damaged.
-        OptionError: an option that defines the data or the model is another than the run's.
+        OptionError: an option that defines the data or the model is another than the run's, or the run is to be
+            overwritten.
     """
     named = request.config.resume_from_checkpoint
     if named is None:
         return Start()
-    if request.config.overwrite_output_dir:
-        raise OptionError("overwrite_output_dir and resume_from_checkpoint cannot be combined: give one of them")
     run = folder if named == AUTO else Path(named)
-    if run is None or (named == AUTO and not (run.is_dir() and output.has_run(run))):
+    if request.config.overwrite_output_dir and (run is None or folder is None or run_file.lies_in(folder, run)):
+        raise OptionError(
+            "overwrite_output_dir would delete the run that resume_from_checkpoint resumes: give one of them"
+        )
+    if run is None or (named == AUTO and not output.has_run(run)):
         return Start()
     if (run / checkpoints.MARKER).is_file() or checkpoints.NAME.fullmatch(run.absolute().name):
         return _from(request, checkpoints.find(run), say)
@@ -98,7 +113,7 @@ def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
 def _newest(run: Path, say: Say, *, is_finished: bool) -> Path | None:
     """The checkpoint that a run is resumed from: its newest one, or at first that of another run that it began from."""
     begun = None if is_finished else _begun_from(run)
-    found = checkpoints.newest_whole(run, say, is_needed=begun is None) if run.is_dir() else None
+    found = checkpoints.newest_whole(run, say, is_needed=begun is None)
     if begun is None or (found and checkpoints.step_in(found) > checkpoints.step_in(begun)):
         return found
     say(f"{run} has no checkpoint of its own to resume from: starting again from {begun}")

@@ -1,17 +1,24 @@
 """What becomes of a run that is interrupted or fails, and of the one that it would replace."""
 
+import os
 import shutil
+import time
 
 import pytest
 from clm_bigram import Bigrams
 from support.folders import history, names
 
 import clm_core as clm
+from clm_core import cli
+from clm_core.backend import World
 from clm_core.commands import train as train_command
+from clm_core.commands.call import Call
 from clm_core.errors import ModelError, OptionError, OutputError, StoppedError
+from clm_core.launch import mailbox
 from clm_core.options import Given, resolve
 from clm_core.paths import likely
 from clm_core.registry import get_backend
+from clm_core.runs import leftovers, output
 
 
 @pytest.fixture
@@ -122,6 +129,54 @@ def test_a_stop_that_is_asked_for_while_the_run_starts_is_heard(interrupted, mon
         clm.train(backend="bigram", resume_from_checkpoint=interrupted)
 
 
+def test_a_stop_that_is_asked_for_after_the_command_was_read_is_heard(interrupted):
+    given = {"resume_from_checkpoint": Given(str(interrupted), "--resume-from-checkpoint")}
+    call = Call(given=given, config=None, backend="bigram", json=False, verbose=False, argument=None)
+    (interrupted / "stop").touch()
+    time.sleep(3 * output.TICK)
+    with pytest.raises(StoppedError, match=r"stopped by the file .*/run/stop at step 37 of 54"):
+        train_command.run(call)
+
+
+@pytest.fixture
+def started_again(monkeypatch):
+    """Train as if a launcher had started the process again."""
+    monkeypatch.setattr(train_command, "world_of", lambda *given: World(attempt=1))
+    return lambda **options: clm.train(backend="bigram", **options)
+
+
+def test_a_process_that_is_started_again_goes_on_in_a_run_that_began_from_another(
+    interrupted, killed_in_another_folder, started_again, tmp_path
+):
+    options = {"resume_from_checkpoint": interrupted, "logging_steps": 9}
+    whole = clm.train(backend="bigram", output_dir=tmp_path / "whole", **options)
+    found = started_again(output_dir=killed_in_another_folder, **options)
+    assert (found.output_dir, found.after) == (killed_in_another_folder, whole.after)
+    assert history(found.output_dir) == history(whole.output_dir)
+
+
+def test_a_process_that_is_started_again_hears_what_asked_the_one_before_to_stop(interrupted, started_again):
+    (interrupted / "stop").touch()
+    os.utime(interrupted / "stop", (0, 0))
+    with pytest.raises(StoppedError, match=r"stopped by the file .*/run/stop at step 37 of 54"):
+        started_again(resume_from_checkpoint=interrupted)
+
+
+def test_a_process_that_is_started_again_takes_no_run_from_before_its_launcher(train, started_again, monkeypatch):
+    train(output_dir="run")
+    monkeypatch.setattr(mailbox, "launched", lambda: time.time() + output.TICK)
+    with pytest.raises(OutputError, match="run contains another run"):
+        started_again(output_dir="run")
+    assert started_again(output_dir="run", max_steps=1, overwrite_output_dir=True).steps == 1
+
+
+def test_a_process_that_is_started_again_before_its_first_step_replaces_the_earlier_run(train, started_again, tmp_path):
+    train(output_dir="run")
+    leftovers.set_aside(tmp_path / "run")
+    (tmp_path / "run" / "run.yaml").write_text("max_steps: 1\n")
+    assert started_again(output_dir="run", max_steps=1, overwrite_output_dir=True).steps == 1
+
+
 def test_a_run_may_be_made_longer(interrupted):
     result = clm.train(backend="bigram", resume_from_checkpoint=interrupted, num_train_epochs=4)
     assert (result.steps, result.epochs) == (72, 4.0)
@@ -133,9 +188,10 @@ def test_a_run_cannot_go_on_with_blocks_in_another_order(interrupted):
     assert "checkpoint-36" in names(interrupted)
 
 
-def test_a_run_is_not_resumed_and_deleted_at_once(interrupted):
+@pytest.mark.parametrize("place", ["", "checkpoint-36"])
+def test_a_run_is_not_resumed_and_deleted_at_once(interrupted, place):
     with pytest.raises(OptionError, match="give one of them"):
-        clm.train(backend="bigram", resume_from_checkpoint=interrupted, overwrite_output_dir=True)
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted / place, overwrite_output_dir=True)
     assert "checkpoint-36" in names(interrupted)
 
 
@@ -177,6 +233,15 @@ def test_a_run_is_not_resumed_into_the_folder_of_another(train):
     train(output_dir="b")
     with pytest.raises(OutputError, match="b contains another run"):
         clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b")
+
+
+def test_a_run_that_begins_from_another_replaces_the_one_in_its_folder_where_this_is_asked_for(train, tmp_path):
+    train(output_dir="a", max_steps=2, save_strategy="steps", save_steps=1)
+    train(output_dir="b", seed=7)
+    clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b", overwrite_output_dir=True)
+    assert history(tmp_path / "b") == history(tmp_path / "a")
+    assert cli.main(["--backend", "bigram", "train", "--config", "b/run.yaml", "--overwrite-output-dir"]) == 0
+    assert history(tmp_path / "b") == history(tmp_path / "a")
 
 
 def test_a_run_that_was_overwritten_can_be_resumed(train):

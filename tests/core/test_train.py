@@ -144,9 +144,10 @@ def test_a_result_does_not_replace_a_file_of_a_run(train, tmp_path, name):
     assert (tmp_path / "run" / name).read_bytes() == before
 
 
-@pytest.mark.parametrize("read", [{}, {"validation_file": "corp*.jsonl"}], ids=["by the run", "by a pattern"])
-def test_a_result_does_not_replace_what_is_read_for_it(train, tmp_path, read):
+@pytest.mark.parametrize("by", [None, "corp*.jsonl", "file://{}/corpus.jsonl"], ids=["run", "pattern", "URL"])
+def test_a_result_does_not_replace_what_is_read_for_it(train, tmp_path, by):
     train(output_dir=tmp_path / "run")
+    read = {"validation_file": by.format(tmp_path)} if by else {}
     with pytest.raises(OutputError, match=r"corpus\.jsonl would replace a file that is to be read"):
         clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file="corpus.jsonl", **read)
 
