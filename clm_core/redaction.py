@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from contextlib import suppress
 
 NAMES = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|API_KEY|ACCESS_KEY|CREDENTIALS?)$")
 """Suffixes of environment variables whose values are secrets, such as HF_TOKEN or AWS_SECRET_ACCESS_KEY."""
@@ -46,5 +47,6 @@ def without_credentials(text: str) -> str:
 def _known() -> set[str]:
     values = {value for name, value in os.environ.items() if NAMES.search(name.upper())}
     if "huggingface_hub.utils" in sys.modules:  # Otherwise it has read no token file, or a signal ended its import.
-        values.add(sys.modules["huggingface_hub"].get_token() or "")
+        with suppress(OSError, UnicodeDecodeError):  # What cannot be read is in no message.
+            values.add(sys.modules["huggingface_hub"].get_token() or "")
     return {value for value in values if len(value) >= SHORTEST}

@@ -57,8 +57,8 @@ def newest_whole(run: Path, say: Callable[[str], None] = lambda line: None, *, i
         damaged[path.name] = _damage(path, wrong)
     if damaged and is_needed:
         raise ModelError(
-            f"{'; '.join(damaged.values())}: no checkpoint of this run is left; start it anew with "
-            f"--output-dir {in_command(run)} --overwrite-output-dir"
+            f"{'; '.join(damaged.values())}: no checkpoint of this run is left; start it anew, without "
+            f"--resume-from-checkpoint, with --output-dir {in_command(run)} --overwrite-output-dir"
         )
     for line in damaged.values():
         say(line)

@@ -29,8 +29,8 @@ from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import resolve
 from clm_core.options.resolve import Request
 from clm_core.results import EvaluationResult
-from clm_core.runs import output
 from clm_core.runs.agreement import in_common
+from clm_core.runs.output_file import check_output_file
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
 
@@ -54,7 +54,7 @@ def evaluate(
     """
     config, backend = request.config, request.backend
     if config.output_file:
-        output.check_output_file(config.output_file, inputs=local_files(config))
+        check_output_file(config.output_file, inputs=local_files(config))
     if launcher := launcher_of(backend, config, for_launcher):
         if processes.on_several_machines(for_launcher):
             progress.say(processes.WAITING)

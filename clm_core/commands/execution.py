@@ -34,6 +34,7 @@ from clm_core.runs.fitting import train_in_memory
 from clm_core.runs.history import Recorder
 from clm_core.runs.restoring import restore
 from clm_core.runs.spikes import Spikes
+from clm_core.runs.start import begun_from
 from clm_core.runs.utilization import Utilization, median_of
 from clm_core.screen import signals
 from clm_core.screen.endings import of_run
@@ -76,19 +77,27 @@ def _trained(
 ) -> TrainingResult:
     folder = claim.folder
     curves = CurveWriter(folder / LOGS) if plan.config.report_to == "tensorboard" else None
-    recorder = _recorder(plan, folder, progress, stop, begin=claim.begin, curves=curves)
-    with _advice(plan, folder, recorder).shown():
+    is_resumed = output.is_resumed(folder, plan.resume_from)
+    other = begun_from(folder) if is_resumed else plan.resume_from
+    text = run_file.of_run(plan.request, begun_from=other)
+
+    def begin() -> None:
+        if not claim.begun:
+            _write_options(folder, text)  # Of a run that is resumed, those from before stay until a step is made.
+        claim.begin()
+
+    recorder = _recorder(plan, folder, progress, stop, begin=begin, curves=curves)
+    with _advice(plan, folder, recorder, other).shown():
         remove(folder / RESULTS_FILE)  # Without results, a run is not finished, whatever happens from here on.
-        begun_from = None if output.is_resumed(folder, plan.resume_from) else plan.resume_from
-        text = run_file.of_run(plan.request, begun_from=begun_from)
-        with writing(folder / RUN_FILE, needs=lambda: len(text)):
-            replace_file(folder / RUN_FILE, text)
+        if not is_resumed:
+            _write_options(folder, text)
         with publisher.following(folder, recorder, stop) as report, output.staging(folder) as model_dir:
             job = _job(plan, folder, model_dir, report, recorder)
             if plan.resume_from:
                 _keep_best(plan, recorder, folder)
-                checkpoints.prune(job, plan.first_step)  # The process before may have ended just before it did so.
             _train(plan, recorder, job)
+            begin()  # Where no step was left to make.
+            checkpoints.prune(job, recorder.step)  # The process before may have ended just before it did so.
             if checkpoint := _of_model(plan, recorder, folder):
                 take_model(checkpoint, model_dir)
             model_folder.complete(model_dir, plan.tokenizer, plan.model.architecture)
@@ -98,6 +107,11 @@ def _trained(
         write_results(folder, result.to_dict())
         remove(folder / STOP_FILE)  # It came too late.
     return result
+
+
+def _write_options(folder: Path, text: str) -> None:
+    with writing(folder / RUN_FILE, needs=lambda: len(text)):
+        replace_file(folder / RUN_FILE, text)
 
 
 def _train(plan: Plan, recorder: Recorder, job: TrainingJob) -> None:
@@ -181,10 +195,10 @@ def _utilization(plan: Plan) -> Utilization | None:
     return Utilization.of(plan.model, plan.config, plan.request.backend.device_name(), plan.world.size)
 
 
-def _advice(plan: Plan, folder: Path, recorder: Recorder) -> Advice:
+def _advice(plan: Plan, folder: Path, recorder: Recorder, other: Path | None) -> Advice:
     backend = plan.request.backend
     rate = None if "learning_rate" in backend.unsupported else plan.config.learning_rate
-    return Advice(folder=folder, recorder=recorder, backend=backend.name, learning_rate=rate)
+    return Advice(folder=folder, recorder=recorder, backend=backend.name, learning_rate=rate, begun_from=other)
 
 
 def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Recorder) -> TrainingJob:

@@ -119,10 +119,10 @@ def local_files(options: DataOptions) -> list[Path]:
     """The files of all options that are on this machine.
 
     Raises:
-        OptionError: as `named_files`.
-        DataError: as `named_files`.
+        DataError: a file does not exist, or is of an unsupported kind.
     """
-    return [file for named in named_files(options).values() for file in named.listed if isinstance(file, Path)]
+    found = (file for name in FILES for file in files.expand(name, getattr(options, name)))
+    return [file for file in found if isinstance(file, Path)]
 
 
 def layout_of(options: DataOptions) -> files.Layout:

@@ -34,9 +34,12 @@ def of_resumed(given: Given, layers: Layers) -> dict[str, Given]:
         if not layers.has_one_of(DATA):
             raise OptionError(f"{given.place}: {run} has no {RUN_FILE}, where its options were: {repeat}")
     try:
-        found = {**of_run(recorded), "output_dir": Given(str(run), given.place)}
+        options_of_run = of_run(recorded)
     except OptionError as error:
         raise OptionError(f"{error}; {repeat}") from None
+    if not options_of_run and not layers.has_one_of(DATA) and (recorded / RUN_FILE).stat().st_size == 0:
+        raise OptionError(f"{recorded / RUN_FILE} is empty: {repeat}")
+    found = {**options_of_run, "output_dir": Given(str(run), given.place)}
     if "LOCAL_RANK" in os.environ:  # Whoever started this process says how many there are, whatever the run had.
         found.pop("nproc_per_node", None)
     return found

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from clm_core.checkpoints import faults, is_current, list_complete, newest_whole, run_of, step_in, step_of
@@ -16,6 +17,7 @@ from clm_core.errors import (
     StoppedError,
     TrainingError,
 )
+from clm_core.options.resolve import AUTO
 from clm_core.paths import in_command
 from clm_core.runs.history import Recorder
 from clm_core.screen.exit_codes import ExitCode
@@ -41,6 +43,8 @@ class Advice:
     backend: str
     learning_rate: float | None
     """What it trains with; None if the backend has no learning rate."""
+    begun_from: Path | None = None
+    """The checkpoint of another run that this one began from."""
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -98,7 +102,7 @@ class Advice:
 
     def _anew(self, checkpoint: Path) -> str:
         """The command that begins again from the checkpoint of another run, in a folder that is free."""
-        free = self.folder.with_name(f"{self.folder.name}-again") if self._has_begun else self.folder
+        free = _first_free(self.folder) if self._has_begun else self.folder
         return f"{_command(self.backend, checkpoint)} --output-dir {in_command(free)}"
 
     def _newest(self, before: int | None = None) -> Path | None:
@@ -107,11 +111,17 @@ class Advice:
         if before is None and last and not faults(last):
             return last
         found = {path for path in list_complete(self.folder) if is_current(path)}
-        if last and not self._is_own(last):
-            found |= {last, *(path for path in list_complete(run_of(last)) if step_in(path) < step_in(last))}
+        if other := self.begun_from:
+            found |= {other, *(path for path in list_complete(run_of(other)) if step_in(path) < step_in(other))}
         whole = (path for path in sorted(found, key=step_in, reverse=True) if not faults(path))
         return next((path for path in whole if before is None or step_of(path) < before), None)
 
 
+def _first_free(folder: Path) -> Path:
+    names = (f"{folder.name}-again{'' if number == 1 else f'-{number}'}" for number in count(1))
+    return next(path for path in map(folder.with_name, names) if not path.exists())
+
+
 def _command(backend: str, path: Path) -> str:
-    return f"clm --backend {backend} train --resume-from-checkpoint {in_command(path)}"
+    named = f"./{AUTO}" if path == Path(AUTO) else in_command(path)  # The word alone names no folder.
+    return f"clm --backend {backend} train --resume-from-checkpoint {named}"

@@ -118,7 +118,7 @@ def _makes_another_run(name: str, found: Changes) -> str:
     had = f"with {shown(was)}" if _is_given(was) else "without it"
     return (
         f"{name} {is_now}, but the run was started {had}, and another value makes another run: "
-        "use the same to resume it, or choose another folder with --output-dir"
+        "use the same to resume it, or choose another folder with --output-dir, and name no run to resume"
     )
 
 

@@ -52,8 +52,12 @@ def set_aside(folder: Path) -> None:
         return
     moving = unforeseen(folder, REPLACING)
     moving.mkdir()
-    for path in paths:
-        path.rename(moving / path.name)
+    try:
+        for path in paths:
+            path.rename(moving / path.name)
+    except OSError:  # There are folders that only their owner may move.
+        _move_back(folder, moving)
+        raise
     _rename(moving, REPLACED)
 
 

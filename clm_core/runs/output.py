@@ -1,7 +1,7 @@
 """The run's folder: chosen, checked, held by one process, and put back if the training fails before its first step."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from clm_core.checkpoints import MARKER, list_complete, run_of
 from clm_core.config import TrainConfig
-from clm_core.data.manifest import MANIFEST
 from clm_core.data.readers.remote import RemoteFile, is_remote
 from clm_core.durable import remove, share, sync_folder
 from clm_core.durable.disk_errors import is_disk_error, size_of, writing
@@ -19,15 +18,13 @@ from clm_core.errors import DiskError, OutputError
 from clm_core.models.finite import check_finite
 from clm_core.options.resolve import AUTO
 from clm_core.paths import in_command
-from clm_core.record import RUN_FILE, files_of_model, is_shared, stays
+from clm_core.record import HISTORY_FILE, RESULTS_FILE, RUN_FILE, files_of_model, stays
 from clm_core.runs import leftovers
 from clm_core.screen.endings import ERROR_LOG, mark
 from clm_core.stopping import STOP_FILE
 
 TICK = 0.02
 """Seconds by which the time of a file may lie before that of the clock."""
-
-STANDARD_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2")
 
 
 @dataclass
@@ -52,7 +49,9 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
         OutputError: it is a file, cannot be written, or contains something that would be lost.
     """
     _check_writable(folder)
-    if folder.is_dir() and not is_resumed(folder, resume_from):
+    if folder.is_dir() and is_resumed(folder, resume_from):
+        _check_is_run(folder)
+    elif folder.is_dir():
         _check_contents(folder, overwrite=overwrite)
 
 
@@ -193,36 +192,6 @@ def staging(folder: Path) -> Iterator[Path]:
         sync_folder(folder)
 
 
-def check_output_file(name: str, inputs: Iterable[Path] = ()) -> None:
-    """Make sure, before any work, that a result can be written to this file, which is none of the inputs.
-
-    Raises:
-        OutputError: it is a folder, its folder does not exist, it is a stream that libraries are kept from, or it
-            would replace an input, or a file of a model, a checkpoint or prepared data.
-    """
-    path = Path(name).absolute()
-    if not path.parent.is_dir():
-        raise OutputError(f"output_file {name}: its folder does not exist")
-    if path.is_dir():
-        raise OutputError(f"output_file {name} is a folder: name a file in it")
-    if name in STANDARD_STREAMS:
-        raise OutputError(f"output_file {name}: use --json, which prints the result on standard output")
-    target = path.resolve()
-    if target.exists() and _belongs(target):
-        raise OutputError(f"output_file {name} would replace a file of {target.parent}: choose another name")
-    if target.exists() and target in {path.resolve() for path in inputs}:
-        raise OutputError(f"output_file {name} would replace a file that is to be read: choose another name")
-
-
-def _belongs(file: Path) -> bool:
-    """Whether a file is one that clm wrote as a part of a run, a model, a checkpoint or prepared data."""
-    folder, name = file.parent, file.name
-    if any((folder / listing).is_file() for listing in (MARKER, MANIFEST)):
-        return True
-    is_of_run = has_run(folder) and name in (ERROR_LOG, LOCK, STOP_FILE)
-    return is_of_run or (is_shared(name) and (has_run(folder) or any(folder.glob("*.safetensors"))))
-
-
 def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: ExitStack, *, is_held: bool) -> Path:
     folder = _first_free(config, backend) if config.output_dir is None else Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -309,6 +278,17 @@ def _cannot_be_written(place: object, error: OSError) -> OutputError:
     """A disk that is full or fails has a code of its own; a permission, or a name that is too long, is an option's."""
     of_disk = is_disk_error(error) and not isinstance(error, PermissionError)
     return (DiskError if of_disk else OutputError)(f"output_dir {place} cannot be written: {error.strerror}")
+
+
+def _check_is_run(folder: Path) -> None:
+    """A checkpoint that somebody has copied to their own files, or made a link to there, makes no run of them."""
+    names = {path.name for path in folder.iterdir()}
+    own = {name for name in names if name.startswith(".") or name == STOP_FILE or (folder / name / MARKER).is_file()}
+    if names - own and not names & {RUN_FILE, HISTORY_FILE, RESULTS_FILE}:
+        raise OutputError(
+            f"{folder} has a checkpoint, but is not the folder of a run, and has other files: choose a folder for the "
+            "run with --output-dir"
+        )
 
 
 def _check_contents(folder: Path, *, overwrite: bool) -> None:

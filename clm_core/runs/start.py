@@ -88,8 +88,19 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
     if start.is_done:
         return start
     if checkpoint := _newest(run, say, is_finished=finished is not None):
-        return replace(_from(request, checkpoint, say), finished=finished, waits_longer=start.waits_longer)
+        found = _from(request, checkpoint, say)
+        # A run that was made shorter without a step has another length than its checkpoint.
+        longer = {name: pair for name, pair in start.changed.items() if name in LENGTH}
+        return replace(found, finished=finished, waits_longer=start.waits_longer, changed={**longer, **found.changed})
     return _without_checkpoint(run, say, finished)
+
+
+def begun_from(run: Path) -> Path | None:
+    """The checkpoint of another run that a run began from, if its options, which may be damaged, say one."""
+    with suppress(OptionError):
+        named = of_run(run).get("resume_from_checkpoint")
+        return Path(str(named.value)) if named else None
+    return None
 
 
 def result_of(run: Path) -> TrainingResult:
@@ -112,7 +123,7 @@ def _from(request: Request[TrainConfig], checkpoint: Path, say: Say) -> Start:
 
 def _newest(run: Path, say: Say, *, is_finished: bool) -> Path | None:
     """The checkpoint that a run is resumed from: its newest one, or at first that of another run that it began from."""
-    begun = None if is_finished else _begun_from(run)
+    begun = None if is_finished else begun_from(run)
     found = checkpoints.newest_whole(run, say, is_needed=begun is None)
     if begun is None or (found and checkpoints.step_in(found) > checkpoints.step_in(begun)):
         return found
@@ -121,17 +132,9 @@ def _newest(run: Path, say: Say, *, is_finished: bool) -> Path | None:
         return checkpoints.find(begun)
     except ModelError as error:
         raise ModelError(
-            f"{error}; {run} began from it: put it back, or start anew with --output-dir {in_command(run)} "
-            "--overwrite-output-dir"
+            f"{error}; {run} began from it: put it back, or start anew, without --resume-from-checkpoint, with "
+            f"--output-dir {in_command(run)} --overwrite-output-dir"
         ) from None
-
-
-def _begun_from(run: Path) -> Path | None:
-    """The checkpoint of another run that a run began from, if its options, which may be damaged, say one."""
-    with suppress(OptionError):
-        named = of_run(run).get("resume_from_checkpoint")
-        return Path(str(named.value)) if named else None
-    return None
 
 
 def _without_checkpoint(run: Path, say: Say, finished: TrainingResult | None) -> Start:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from clm_bigram import Bigrams
 from small_corpus import DOCUMENTS, SMALL
 from tokenizers import AddedToken
 
@@ -68,6 +69,34 @@ def corpus(tmp_path):
 def train(corpus):
     """Train the toy backend on the corpus, in a tenth of a second."""
     return lambda **options: clm.train(**{"backend": "bigram", "train_file": corpus, **SMALL, **options})
+
+
+@pytest.fixture
+def interrupted(train, tmp_path, monkeypatch):
+    """A run of three epochs of 18 steps that was ended by Ctrl-C in the step after its 40th."""
+    add, steps = Bigrams.add, iter(range(40))
+
+    def stop_after_the_last(self, blocks):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        add(self, blocks)
+
+    monkeypatch.setattr(Bigrams, "add", stop_after_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        train(output_dir=tmp_path / "run", num_train_epochs=3, logging_steps=7)
+    monkeypatch.setattr(Bigrams, "add", add)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def killed_in_another_folder(interrupted, tmp_path, monkeypatch):
+    """A run in another folder that begins from a checkpoint of the interrupted one, and is ended in its third step."""
+    add, steps = Bigrams.add, iter(range(2))
+    monkeypatch.setattr(Bigrams, "add", lambda self, it: 1 / 0 if next(steps, None) is None else add(self, it))
+    with pytest.raises(ZeroDivisionError):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted, output_dir=tmp_path / "new", logging_steps=9)
+    monkeypatch.setattr(Bigrams, "add", add)
+    return tmp_path / "new"
 
 
 @pytest.fixture

@@ -156,9 +156,26 @@ def test_a_damaged_checkpoint_is_not_named(train, tmp_path, error):
 def test_a_run_that_began_from_another_one_is_resumed_without_changing_that(train, tmp_path, step, error, said):
     train(**OPTIONS)
     recorder = type("Begun", (), {"checkpoint": tmp_path / "run" / "checkpoint-4", "step": step, "start_step": 4})
-    begun = replace(advice(tmp_path / "new"), recorder=recorder)
+    begun = replace(advice(tmp_path / "new"), recorder=recorder, begun_from=recorder.checkpoint)
     with pytest.raises(ClmError, match=said.format(run=tmp_path / "run", new=tmp_path / "new")), begun.shown():
         raise error
+
+
+def test_a_checkpoint_of_the_run_that_it_began_from_is_named_where_its_own_come_too_late(train, tmp_path):
+    train(**OPTIONS)
+    own = shutil.copytree(tmp_path / "run" / "checkpoint-6", tmp_path / "new" / "checkpoint-6")
+    (tmp_path / "new-again").mkdir()
+    recorder = type("Begun", (), {"checkpoint": own, "step": 7, "start_step": 4})
+    begun = replace(advice(tmp_path / "new"), recorder=recorder, begun_from=tmp_path / "run" / "checkpoint-4")
+    with pytest.raises(ClmError, match=r"run/checkpoint-4 --output-dir .*/new-again-2 "), begun.shown():
+        raise DivergedError("a spike", step=6)
+
+
+def test_a_folder_with_the_name_of_a_word_is_told_from_it(broken):
+    error = OSError(errno.ENOSPC, "No space left on device")
+    said = broken(Bigrams, "save", after(2, Bigrams.save, error), DiskFullError, **{**OPTIONS, "output_dir": "auto"})
+    assert said.endswith("--resume-from-checkpoint ./auto")
+    assert cli.main(command_in(said)) == 0
 
 
 def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path):

@@ -178,6 +178,13 @@ def test_secrets_are_taken_out_and_nothing_else(text, expected):
     assert without_secrets(text) == expected
 
 
+def test_a_token_that_cannot_be_read_is_no_hindrance(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "get_token", tmp_path.read_text)
+    assert without_secrets("stopped by SIGTERM") == "stopped by SIGTERM"
+
+
 def test_a_run_in_the_current_folder_is_written_resumed_and_overwritten(tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -1,41 +1,22 @@
 """What becomes of a run that is interrupted or fails, and of the one that it would replace."""
 
-import os
+import errno
 import shutil
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
-from clm_bigram import Bigrams
 from support.folders import history, names
 
 import clm_core as clm
-from clm_core import cli
-from clm_core.backend import World
 from clm_core.commands import train as train_command
 from clm_core.commands.call import Call
-from clm_core.errors import ModelError, OptionError, OutputError, StoppedError
-from clm_core.launch import mailbox
+from clm_core.errors import OptionError, OutputError, StoppedError
 from clm_core.options import Given, resolve
 from clm_core.paths import likely
 from clm_core.registry import get_backend
-from clm_core.runs import leftovers, output
-
-
-@pytest.fixture
-def interrupted(train, tmp_path, monkeypatch):
-    """A run of three epochs of 18 steps that was ended by Ctrl-C in the step after its 40th."""
-    add, steps = Bigrams.add, iter(range(40))
-
-    def stop_after_the_last(self, blocks):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        add(self, blocks)
-
-    monkeypatch.setattr(Bigrams, "add", stop_after_the_last)
-    with pytest.raises(KeyboardInterrupt):
-        train(output_dir=tmp_path / "run", num_train_epochs=3, logging_steps=7)
-    monkeypatch.setattr(Bigrams, "add", add)
-    return tmp_path / "run"
+from clm_core.runs import output
 
 
 def test_an_interrupted_run_has_its_checkpoints_and_nothing_that_looks_finished(interrupted):
@@ -59,51 +40,6 @@ def test_a_run_goes_on_when_the_checkpoint_that_it_resumed_from_is_pruned(train,
     train(max_steps=1, **options)
     train(max_steps=6, resume_from_checkpoint="auto", **options)
     assert [name for name in names(tmp_path / "run") if name.startswith("check")] == ["checkpoint-6"]
-
-
-@pytest.fixture
-def killed_in_another_folder(interrupted, tmp_path, monkeypatch):
-    """A run in another folder that begins from a checkpoint of the interrupted one, and is ended in its third step."""
-    add, steps = Bigrams.add, iter(range(2))
-    monkeypatch.setattr(Bigrams, "add", lambda self, it: 1 / 0 if next(steps, None) is None else add(self, it))
-    with pytest.raises(ZeroDivisionError):
-        clm.train(backend="bigram", resume_from_checkpoint=interrupted, output_dir=tmp_path / "new", logging_steps=9)
-    monkeypatch.setattr(Bigrams, "add", add)
-    return tmp_path / "new"
-
-
-@pytest.mark.parametrize("named", ["auto", "new"])
-def test_a_run_that_began_from_another_one_begins_there_again_until_it_has_a_checkpoint(
-    train, interrupted, killed_in_another_folder, tmp_path, named
-):
-    whole = clm.train(
-        backend="bigram", resume_from_checkpoint=interrupted, output_dir=tmp_path / "whole", logging_steps=9
-    )
-    more = {"output_dir": killed_in_another_folder, "num_train_epochs": 3, "logging_steps": 9}
-    if named == "auto":
-        found = train(**more, resume_from_checkpoint="auto")
-    else:
-        found = clm.train(backend="bigram", resume_from_checkpoint=killed_in_another_folder)
-    assert (found.output_dir, found.steps, found.after) == (killed_in_another_folder, whole.steps, whole.after)
-    assert history(killed_in_another_folder) == history(whole.output_dir)
-    assert "resume_from_checkpoint" in (killed_in_another_folder / "run.yaml").read_text()
-
-
-def test_it_begins_there_again_if_its_own_checkpoints_are_damaged(interrupted, killed_in_another_folder, tmp_path):
-    options = {"backend": "bigram", "save_strategy": "steps", "save_steps": 5}
-    whole = clm.train(**options, resume_from_checkpoint=interrupted, output_dir=tmp_path / "whole")
-    new = killed_in_another_folder
-    shutil.copytree(tmp_path / "whole" / "checkpoint-50", new / "checkpoint-50")
-    (new / "checkpoint-50" / "model.safetensors").write_bytes(b"damaged")
-    found = clm.train(**options, resume_from_checkpoint=new)
-    assert (found.steps, found.after) == (whole.steps, whole.after)
-
-
-def test_where_that_checkpoint_is_gone_it_is_named(interrupted, killed_in_another_folder):
-    shutil.rmtree(interrupted)
-    with pytest.raises(ModelError, match=r"there is no folder .*run/checkpoint-36.*; .*new began from it: put it back"):
-        clm.train(backend="bigram", resume_from_checkpoint=killed_in_another_folder)
-    assert "history.jsonl" in names(killed_in_another_folder)
 
 
 def test_a_link_to_nowhere_is_no_folder_for_a_run(train, tmp_path):
@@ -138,43 +74,59 @@ def test_a_stop_that_is_asked_for_after_the_command_was_read_is_heard(interrupte
         train_command.run(call)
 
 
-@pytest.fixture
-def started_again(monkeypatch):
-    """Train as if a launcher had started the process again."""
-    monkeypatch.setattr(train_command, "world_of", lambda *given: World(attempt=1))
-    return lambda **options: clm.train(backend="bigram", **options)
+@pytest.mark.parametrize("how", ["a copy", "a link"])
+def test_the_folder_that_a_checkpoint_was_brought_to_is_not_taken_for_that_of_a_run(interrupted, tmp_path, how):
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    (keep / "config.json").write_text("mine")
+    if how == "a copy":
+        shutil.copytree(interrupted / "checkpoint-36", keep / "best")
+    else:
+        (keep / "best").symlink_to(interrupted / "checkpoint-36")
+    with pytest.raises(OutputError, match=r"keep has a checkpoint, but is not the folder of a run.*--output-dir$"):
+        clm.train(backend="bigram", resume_from_checkpoint=keep / "best")
+    assert (names(keep), (keep / "config.json").read_text()) == (["best", "config.json"], "mine")
+    assert clm.train(backend="bigram", resume_from_checkpoint=keep / "best", output_dir=tmp_path / "new").steps == 54
 
 
-def test_a_process_that_is_started_again_goes_on_in_a_run_that_began_from_another(
-    interrupted, killed_in_another_folder, started_again, tmp_path
-):
-    options = {"resume_from_checkpoint": interrupted, "logging_steps": 9}
-    whole = clm.train(backend="bigram", output_dir=tmp_path / "whole", **options)
-    found = started_again(output_dir=killed_in_another_folder, **options)
-    assert (found.output_dir, found.after) == (killed_in_another_folder, whole.after)
-    assert history(found.output_dir) == history(whole.output_dir)
+@pytest.mark.parametrize("named", ["run", "auto"])
+def test_a_run_that_was_made_shorter_without_a_step_may_be_as_long_as_before(interrupted, train, named):
+    assert clm.train(backend="bigram", resume_from_checkpoint="run", max_steps=36).steps == 36
+    more = {"output_dir": "run", "num_train_epochs": 3, "logging_steps": 7} if named == "auto" else {"max_steps": 54}
+    run = train if named == "auto" else partial(clm.train, backend="bigram")
+    assert run(resume_from_checkpoint=named, **more).steps == 54
 
 
-def test_a_process_that_is_started_again_hears_what_asked_the_one_before_to_stop(interrupted, started_again):
-    (interrupted / "stop").touch()
-    os.utime(interrupted / "stop", (0, 0))
-    with pytest.raises(StoppedError, match=r"stopped by the file .*/run/stop at step 37 of 54"):
-        started_again(resume_from_checkpoint=interrupted)
+def test_an_empty_file_of_options_is_named(interrupted):
+    (interrupted / "run.yaml").write_bytes(b"")
+    with pytest.raises(OptionError, match=r"run.yaml is empty: repeat the command .* --resume-from-checkpoint auto$"):
+        clm.train(backend="bigram", resume_from_checkpoint=interrupted)
 
 
-def test_a_process_that_is_started_again_takes_no_run_from_before_its_launcher(train, started_again, monkeypatch):
+def test_an_attempt_that_fails_before_its_first_step_leaves_the_run_as_it_was(interrupted, monkeypatch):
+    before = (interrupted / "run.yaml").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("clm_bigram.Bigrams.add", lambda self, blocks: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            clm.train(backend="bigram", resume_from_checkpoint=interrupted, max_steps=210, save_total_limit=1)
+    assert (interrupted / "run.yaml").read_bytes() == before
+    assert {"checkpoint-18", "checkpoint-36"} <= {*names(interrupted)}
+    assert clm.train(backend="bigram", resume_from_checkpoint=interrupted).steps == 54
+
+
+def test_a_run_that_cannot_be_moved_aside_stays_as_it_is(train, tmp_path, monkeypatch):
     train(output_dir="run")
-    monkeypatch.setattr(mailbox, "launched", lambda: time.time() + output.TICK)
-    with pytest.raises(OutputError, match="run contains another run"):
-        started_again(output_dir="run")
-    assert started_again(output_dir="run", max_steps=1, overwrite_output_dir=True).steps == 1
+    before, rename = names(tmp_path / "run"), Path.rename
 
+    def refusing(self, target):
+        if self.name == "results.json" and target.parent.name.startswith(".replacing"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return rename(self, target)
 
-def test_a_process_that_is_started_again_before_its_first_step_replaces_the_earlier_run(train, started_again, tmp_path):
-    train(output_dir="run")
-    leftovers.set_aside(tmp_path / "run")
-    (tmp_path / "run" / "run.yaml").write_text("max_steps: 1\n")
-    assert started_again(output_dir="run", max_steps=1, overwrite_output_dir=True).steps == 1
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(OutputError, match=r"results.json cannot be written: Permission denied"):
+        train(output_dir="run", overwrite_output_dir=True)
+    assert names(tmp_path / "run") == before
 
 
 def test_a_run_may_be_made_longer(interrupted):
@@ -233,15 +185,6 @@ def test_a_run_is_not_resumed_into_the_folder_of_another(train):
     train(output_dir="b")
     with pytest.raises(OutputError, match="b contains another run"):
         clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b")
-
-
-def test_a_run_that_begins_from_another_replaces_the_one_in_its_folder_where_this_is_asked_for(train, tmp_path):
-    train(output_dir="a", max_steps=2, save_strategy="steps", save_steps=1)
-    train(output_dir="b", seed=7)
-    clm.train(backend="bigram", resume_from_checkpoint="a/checkpoint-1", output_dir="b", overwrite_output_dir=True)
-    assert history(tmp_path / "b") == history(tmp_path / "a")
-    assert cli.main(["--backend", "bigram", "train", "--config", "b/run.yaml", "--overwrite-output-dir"]) == 0
-    assert history(tmp_path / "b") == history(tmp_path / "a")
 
 
 def test_a_run_that_was_overwritten_can_be_resumed(train):

@@ -144,6 +144,18 @@ def test_a_result_does_not_replace_a_file_of_a_run(train, tmp_path, name):
     assert (tmp_path / "run" / name).read_bytes() == before
 
 
+@pytest.mark.parametrize("data", ["the sample", "prepared"])
+def test_a_result_of_any_data_is_written(train, prepare, tmp_path, data):
+    own = (
+        {"prepared": prepare().folder, "model_type": "gpt2", "tokenizer_name": "sample"}
+        if data == "prepared"
+        else {"max_train_samples": 20}
+    )
+    clm.train(backend="bigram", block_size=16, max_steps=1, output_dir=tmp_path / "run", **own)
+    result = clm.evaluate(backend="bigram", model_name_or_path=tmp_path / "run", output_file="results.json")
+    assert json.loads((tmp_path / "results.json").read_text()) == result.to_dict()
+
+
 @pytest.mark.parametrize("by", [None, "corp*.jsonl", "file://{}/corpus.jsonl"], ids=["run", "pattern", "URL"])
 def test_a_result_does_not_replace_what_is_read_for_it(train, tmp_path, by):
     train(output_dir=tmp_path / "run")
