@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,13 +71,28 @@ def error_stream(descriptor: int) -> TextIO:
 
 
 class _Lossy(io.FileIO):
+    has_hung_up = False
+
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data) or 0
-        except BrokenPipeError:
-            raise
-        except OSError:
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) and not self.has_hung_up:
+                self.has_hung_up = True
+                _hang_up(error)
             return memoryview(data).nbytes
+
+
+def _hang_up(error: BrokenPipeError) -> None:
+    """Answer a reader that is gone, such as `tee`, as a terminal that is closed: a training saves, or goes on by nohup.
+
+    Raises:
+        BrokenPipeError: the signal would end the process at once.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or signal.getsignal(number) in (signal.SIG_DFL, None):
+        raise error
+    os.kill(os.getpid(), number)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from clm_core.screen.standard_streams import escaped_output, print_json, read_input
 
+SMALL = ("--max-train-samples", "20", "--max-eval-samples", "5")
 HARD = 'é 日本 😀 \udc80 "quoted" \\ \n'
 
 
@@ -75,3 +77,19 @@ def test_a_command_that_prints_what_the_terminal_cannot_show_ends_well(tmp_path)
         command = [sys.executable, "-m", "clm_core", *command]
         done = subprocess.run(command, capture_output=True, env=environment, check=True, cwd=tmp_path)
     assert "日本" in json.loads(done.stdout)["block"]["pieces"][0]["text"]
+
+
+@pytest.mark.parametrize(("ignored", "code"), [(False, 129), (True, 0)], ids=["usual", "under nohup"])
+def test_a_training_whose_reader_is_gone_is_saved_or_goes_on(tmp_path, ignored, code):
+    at_once = "from clm_core.screen import progress; progress.PLAIN_INTERVAL = 0.0; from clm_core.__main__ import main"
+    options = ["--output-dir", str(tmp_path / "run"), "--max-steps", "300", "--save-strategy", "no", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{at_once}; raise SystemExit(main())", "--backend", "bigram", "train", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
+    )
+    assert any(line.startswith(b"training: 2 of") for line in process.stderr)
+    process.stderr.close()
+    assert process.wait(timeout=60) == code
+    assert bool(list((tmp_path / "run").glob("checkpoint-*"))) is not ignored
