@@ -70,31 +70,6 @@ def error_stream(descriptor: int) -> TextIO:
     return io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", line_buffering=True)
 
 
-class _Lossy(io.FileIO):
-    has_hung_up = False
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data) or 0
-        except OSError as error:
-            if isinstance(error, BrokenPipeError) and not self.has_hung_up:
-                self.has_hung_up = True
-                _hang_up(error)
-            return memoryview(data).nbytes
-
-
-def _hang_up(error: BrokenPipeError) -> None:
-    """Answer a reader that is gone, such as `tee`, as a terminal that is closed: a training saves, or goes on by nohup.
-
-    Raises:
-        BrokenPipeError: the signal would end the process at once.
-    """
-    number = getattr(signal, "SIGHUP", None)
-    if number is None or signal.getsignal(number) in (signal.SIG_DFL, None):
-        raise error
-    os.kill(os.getpid(), number)
-
-
 @contextmanager
 def escaped_output() -> Iterator[None]:
     r"""Write characters that the encoding of standard output lacks as `\u65e5`, for as long as the block takes."""
@@ -116,6 +91,31 @@ def print_json(text: str) -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     is_utf8 = codecs.lookup(encoding).name == "utf-8"
     show(text if is_utf8 else text.encode("ascii", ESCAPED).decode())
+
+
+class _Lossy(io.FileIO):
+    has_hung_up = False
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) and not self.has_hung_up:
+                self.has_hung_up = True
+                _hang_up(error)
+            return memoryview(data).nbytes
+
+
+def _hang_up(error: BrokenPipeError) -> None:
+    """Answer a reader that is gone, such as `tee`, as a terminal that is closed: a training saves, or continues by nohup.
+
+    Raises:
+        BrokenPipeError: the signal would end the process at once.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or signal.getsignal(number) in (signal.SIG_DFL, None):
+        raise error
+    os.kill(os.getpid(), number)
 
 
 def read_input() -> str:
