@@ -93,6 +93,18 @@ def print_json(text: str) -> None:
     show(text if is_utf8 else text.encode("ascii", ESCAPED).decode())
 
 
+def read_input() -> str:
+    """All of standard input to the last character, but for one line break at its end; surrogates for broken bytes.
+
+    Raises:
+        OptionError: standard input is closed.
+    """
+    if sys.stdin is None:
+        raise OptionError("no prompt was given, and standard input is closed")
+    text = _decode(sys.stdin.buffer.read()) if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin.read()
+    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
 class _Lossy(io.FileIO):
     has_hung_up = False
 
@@ -107,7 +119,7 @@ class _Lossy(io.FileIO):
 
 
 def _hang_up(error: BrokenPipeError) -> None:
-    """Answer a reader that is gone, such as `tee`, as a terminal that is closed: a training saves, or continues by nohup.
+    """Answer a reader that is gone, such as `tee`, as a terminal that is closed: a training saves.
 
     Raises:
         BrokenPipeError: the signal would end the process at once.
@@ -116,18 +128,6 @@ def _hang_up(error: BrokenPipeError) -> None:
     if number is None or signal.getsignal(number) in (signal.SIG_DFL, None):
         raise error
     os.kill(os.getpid(), number)
-
-
-def read_input() -> str:
-    """All of standard input to the last character, but for one line break at its end; surrogates for broken bytes.
-
-    Raises:
-        OptionError: standard input is closed.
-    """
-    if sys.stdin is None:
-        raise OptionError("no prompt was given, and standard input is closed")
-    text = _decode(sys.stdin.buffer.read()) if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin.read()
-    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
 
 
 def _decode(content: bytes) -> str:
