@@ -79,10 +79,14 @@ def test_a_command_that_prints_what_the_terminal_cannot_show_ends_well(tmp_path)
     assert "日本" in json.loads(done.stdout)["block"]["pieces"][0]["text"]
 
 
-@pytest.mark.parametrize(("ignored", "code"), [(False, 129), (True, 0)], ids=["usual", "under nohup"])
-def test_a_training_whose_reader_is_gone_is_saved_or_goes_on(tmp_path, ignored, code):
+@pytest.mark.parametrize(
+    ("ignored", "steps", "code"),
+    [(False, "100000", 129), (True, "300", 0)],  # More lines than a pipe holds: it cannot end before.
+    ids=["usual", "under nohup"],
+)
+def test_a_training_whose_reader_is_gone_is_saved_or_goes_on(tmp_path, ignored, steps, code):
     at_once = "from clm_core.screen import progress; progress.PLAIN_INTERVAL = 0.0; from clm_core.__main__ import main"
-    options = ["--output-dir", str(tmp_path / "run"), "--max-steps", "300", "--save-strategy", "no", *SMALL]
+    options = ["--output-dir", str(tmp_path / "run"), "--max-steps", steps, "--save-strategy", "no", *SMALL]
     process = subprocess.Popen(
         [sys.executable, "-c", f"{at_once}; raise SystemExit(main())", "--backend", "bigram", "train", *options],
         stdout=subprocess.DEVNULL,
