@@ -91,7 +91,7 @@ def test_a_training_whose_reader_is_gone_is_saved_or_goes_on(tmp_path, ignored, 
         [sys.executable, "-c", f"{at_once}; raise SystemExit(main())", "--backend", "bigram", "train", *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL),
     )
     assert any(line.startswith(b"training: 2 of") for line in process.stderr)
     process.stderr.close()
