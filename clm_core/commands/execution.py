@@ -82,8 +82,8 @@ def _trained(
     text = run_file.of_run(plan.request, begun_from=other)
 
     def begin() -> None:
-        if not claim.begun:
-            _write_options(folder, text)  # Of a run that is resumed, those from before stay until a step is made.
+        if is_resumed and not claim.begun:
+            _write_options(folder, text)  # Those from before stay until a step is made.
         claim.begin()
 
     recorder = _recorder(plan, folder, progress, stop, begin=begin, curves=curves)
