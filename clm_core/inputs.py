@@ -22,6 +22,7 @@ from clm_core.launch import mailbox
 from clm_core.models.adapters.base import check_base
 from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
+from clm_core.models.presence import is_gone
 from clm_core.models.stored_file import commit_of
 from clm_core.models.tokenizers import SAMPLE
 from clm_core.models.types_in_files import dtype_in_files
@@ -67,6 +68,19 @@ def announce(config: Any, progress: Progress) -> None:
     if wanted or getattr(config, "dataset_name", None):
         wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []
         progress.say(f"loading {', '.join(dict.fromkeys(wanted))} from the Hub")
+
+
+def from_checkpoint(config: TrainConfig, checkpoint: Path, progress: Progress) -> TrainConfig:
+    """The options with a checkpoint in place of what they name and is not there any more: it has it as well.
+
+    The base of an adapter is not in its checkpoints.
+    """
+    kept = {"model_name_or_path"} if config.lora_r else set()
+    gone = {name: value for name in {*NAMED} - kept if (value := getattr(config, name)) and is_gone(value)}
+    for value in sorted({*gone.values()}):
+        progress.say(f"{value} is not there any more: what was read from it is read from {checkpoint}")
+    instead: dict[str, Any] = dict.fromkeys(gone, str(checkpoint))
+    return replace(config, **instead)
 
 
 def model_to_train(

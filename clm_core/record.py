@@ -88,7 +88,7 @@ def faults(run: Path) -> list[str]:
         return [f"{RESULTS_FILE} has changed since it was written"]
     if FILES in results:
         return [*_unlisted(run, results[FILES]), *checksums.faults(run, results[FILES])]
-    return [] if any(_is_weights(path.name) for path in run.iterdir()) else ["model.safetensors is missing"]
+    return [] if any(is_weights(path.name) for path in run.iterdir()) else ["model.safetensors is missing"]
 
 
 def have_changed(results: Record) -> bool:
@@ -166,7 +166,12 @@ def shared_names(folder: Path) -> list[Path]:
 
 def is_shared(name: str) -> bool:
     """Whether a file of this name is the model's, its tokenizer's or their record; not the state of an optimizer."""
-    return name in WRITTEN - {ERROR_LOG} or _is_weights(name)
+    return name in WRITTEN - {ERROR_LOG} or is_weights(name)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this name has the weights of a model or an adapter, or lists the files that do."""
+    return name.startswith(("model", "adapter_model")) and ".safetensors" in Path(name).suffixes
 
 
 def stays(name: str) -> bool:
@@ -178,11 +183,6 @@ def files_of_model(folder: Path) -> list[Path]:
     """The files of a checkpoint that are the model's, its settings' and its tokenizer's: all that a run has of it."""
     own = {RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE}
     return [path for path in shared_files(folder) if path.name not in own]
-
-
-def _is_weights(name: str) -> bool:
-    """Whether a file of this name has the weights of a model or an adapter, or lists the files that do."""
-    return name.startswith(("model", "adapter_model")) and ".safetensors" in Path(name).suffixes
 
 
 def _is_of_model(name: str) -> bool:

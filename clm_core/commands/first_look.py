@@ -8,7 +8,7 @@ from clm_core.config import DataOptions, ParityConfig, TrainConfig
 from clm_core.data.sources import check_sources
 from clm_core.errors import OptionError
 from clm_core.models.overrides import split
-from clm_core.models.presence import is_here, reach
+from clm_core.models.presence import is_gone, is_here, reach
 from clm_core.paths import in_shell
 
 DECIDING = ("model_name_or_path", "config_name", "model_type", "tokenizer_name")
@@ -42,10 +42,12 @@ def look(config: Any, backend: str = "") -> None:
         _check_base(config)
         _check_parts(config)
         _check_changes(config)
-    named = {name: getattr(config, name, None) for name in NAMED}
-    wanted = {option: name for option, name in named.items() if name and name != SAMPLE and not is_here(option, name)}
+    named = {name: value for name in NAMED if (value := getattr(config, name, None)) and value != SAMPLE}
+    if isinstance(config, TrainConfig) and _has_checkpoint(config):  # Which has what is gone as well.
+        named = {option: name for option, name in named.items() if not is_gone(name)}
+    wanted = {option: name for option, name in named.items() if not is_here(option, name)}
     for name in dict.fromkeys(wanted.values()):
-        reach(name, config.model_revision if name == named["model_name_or_path"] else "main")
+        reach(name, config.model_revision if name == named.get("model_name_or_path") else "main")
 
 
 def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
@@ -66,13 +68,27 @@ def _check_base(config: TrainConfig | ParityConfig) -> None:
     from clm_core.backend.adapter import CONFIG
     from clm_core.marker import PREFIX
     from clm_core.models.adapters.finding import find_adapter
+
+    if run := _resumed(config):
+        found = (file.parent for place in (".", f"{PREFIX}*") for file in run.glob(f"{place}/{CONFIG}"))
+        if place := next(found, None):
+            find_adapter(str(place), "main")
+
+
+def _has_checkpoint(config: TrainConfig) -> bool:
+    from clm_core.checkpoints import MARKER, list_complete
+
+    run = _resumed(config)
+    return run is not None and ((run / MARKER).is_file() or bool(list_complete(run)))
+
+
+def _resumed(config: TrainConfig | ParityConfig) -> Path | None:
+    """The run or the checkpoint that a training resumes, if it is named or in a folder that is."""
     from clm_core.options.resolve import AUTO
 
     named = getattr(config, "resume_from_checkpoint", None)
-    run = Path((config.output_dir if named == AUTO else named) or "")
-    found = (file.parent for place in (".", f"{PREFIX}*") for file in run.glob(f"{place}/{CONFIG}"))
-    if named and (place := next(found, None)):
-        find_adapter(str(place), "main")
+    place = config.output_dir if named == AUTO else named
+    return None if named is None else Path(place or "")
 
 
 def _check_parts(config: TrainConfig | ParityConfig) -> None:

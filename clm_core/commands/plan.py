@@ -14,7 +14,16 @@ from clm_core.counts import with_noun
 from clm_core.data.fetching import fetch
 from clm_core.data.prepared import TRAIN, VALIDATION, Prepared
 from clm_core.errors import OptionError
-from clm_core.inputs import announce, check_masks, check_type, check_undamaged, model_to_train, open_whole, prepared_for
+from clm_core.inputs import (
+    announce,
+    check_masks,
+    check_type,
+    check_undamaged,
+    from_checkpoint,
+    model_to_train,
+    open_whole,
+    prepared_for,
+)
 from clm_core.installation import install_extra
 from clm_core.models.ignored_fields import attention
 from clm_core.models.tokenizers import load_tokenizer
@@ -98,8 +107,9 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
     check_can_be_found(config, world)
     check_undamaged(config)
     announce(config, progress)
-    tokenizer = load_tokenizer(config)
-    model = model_to_train(config, tokenizer, progress, resume_from=start.resume_from)
+    named = from_checkpoint(config, start.resume_from, progress) if start.resume_from else config
+    tokenizer = load_tokenizer(named)
+    model = model_to_train(named, tokenizer, progress, resume_from=start.resume_from)
     check_type(model, backend)
     attention(model.architecture, backend.name)  # Rejected now, not after the preparation.
     options, resume_from = request.backend_options, start.resume_from

@@ -48,7 +48,7 @@ def verify(folder: Path, progress: Progress) -> VerificationResult:
         for look, path in looks:
             part = look(path)
             # A training that is running may have removed a checkpoint in the meantime.
-            parts += [part] if path.exists() or look is _gone else []
+            parts += [part] if os.path.lexists(path) or look is _gone else []
             bar.advance()
     return VerificationResult(
         folder=folder, kind=parts[0].kind, state=_state(parts), parts=tuple(parts), earlier=earlier
@@ -128,6 +128,8 @@ def _not_begun(folder: Path) -> VerifiedPart:
 
 
 def _checkpoint(folder: Path) -> VerifiedPart:
+    if folder.is_symlink() and not folder.exists():
+        return _part("checkpoint", folder, [f"it is a link to {folder.readlink()}, which is not there"])
     if not _has(folder, marker.MARKER):
         return _part("checkpoint", folder, [f"{marker.MARKER} is missing: it is not complete, and is never used"])
     faults = [*_linked(folder, marker.MARKER), *marker.faults(folder)]

@@ -26,9 +26,14 @@ def is_here(option: str, name: str) -> bool:
     Raises:
         ModelError: it can only be a folder here, and there is none.
     """
-    if is_path(name) and not Path(name).exists():
+    if is_gone(name):
         raise ModelError(f"{option}: there is no folder {name}{likely(name)}")
     return is_path(name)
+
+
+def is_gone(name: str) -> bool:
+    """Whether a name can only be that of a folder here, and there is none."""
+    return is_path(name) and not Path(name).exists()
 
 
 def reach(name: str, revision: str) -> None:

@@ -16,12 +16,15 @@ from clm_core.checkpoints import TEMPORARY as CHECKPOINT
 from clm_core.durable import remove, sync_folder
 from clm_core.durable.files import TEMPORARY as FILE
 from clm_core.durable.files import unforeseen
-from clm_core.record import LOGS, REPLACED, REPLACING, UPLOADING, WRITTEN
+from clm_core.record import LOGS, REPLACED, REPLACING, UPLOADING, WRITTEN, is_weights
 
 MODEL = ".model-"
 """Prefix of the name of a folder in which the trained model is written."""
 
 DISCARDED = ".discarded-"
+
+EVENTS = "events.out.tfevents"
+"""How the names of the files of curves begin, which TensorBoard's writer chooses."""
 
 TEMPORARY = (MODEL, CHECKPOINT, UPLOADING, FILE)
 
@@ -103,9 +106,11 @@ def _remove_run(folder: Path) -> None:
 
 def _is_of_run(path: Path) -> bool:
     """Whether a run writes files and folders of this name."""
+    if path.is_dir() and path.name == LOGS:
+        return path.is_symlink() or all(file.name.startswith(EVENTS) for file in path.iterdir())
     if path.is_dir():
-        return bool(NAME.fullmatch(path.name)) or path.name == LOGS or path.name.startswith(TEMPORARY)
-    return path.name in WRITTEN or path.name.startswith(FILE) or ".safetensors" in path.suffixes
+        return bool(NAME.fullmatch(path.name)) or path.name.startswith(TEMPORARY)
+    return path.name in WRITTEN or path.name.startswith(FILE) or is_weights(path.name)
 
 
 def _named(folder: Path, *prefixes: str) -> Iterator[Path]:

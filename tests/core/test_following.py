@@ -96,3 +96,23 @@ def test_a_process_that_is_started_again_before_its_first_step_replaces_the_earl
     leftovers.set_aside(tmp_path / "run")
     (tmp_path / "run" / "run.yaml").write_text("max_steps: 1\n")
     assert started_again(output_dir="run", max_steps=1, overwrite_output_dir=True).steps == 1
+
+
+@pytest.mark.parametrize("option", ["model_name_or_path", "config_name", "tokenizer_name"])
+def test_what_a_run_started_from_may_be_gone_where_there_is_a_checkpoint(option, train, tmp_path, capfd):
+    train(output_dir="base", max_steps=1)
+    new = {} if option == "tokenizer_name" else {"model_type": None, "config_overrides": None}
+    options = {**new, option: "base", "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    train(**options, output_dir="run")
+    for name in ("results.json", "checkpoint-4/checkpoint.json"):
+        (tmp_path / "run" / name).unlink()
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    (tmp_path / "base").rename("moved")
+    assert cli.main(["--backend", "bigram", "train", "--resume-from-checkpoint", "run"]) == 0
+    assert f"{tmp_path / 'base'} is not there any more: what was read from it" in capfd.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_where_there_is_no_checkpoint_yet_it_is_missed_at_once(train):
+    with pytest.raises(ModelError, match=r"model_name_or_path: there is no folder \./base"):
+        train(model_type=None, model_name_or_path="./base", output_dir="run", resume_from_checkpoint="auto")

@@ -111,6 +111,14 @@ def test_a_checkpoint_that_is_not_complete_is_damaged(folder, verify):
     assert (code, lines[3].split(": ")[1]) == (1, "checkpoint.json is missing")
 
 
+def test_a_checkpoint_on_a_disk_that_is_gone_is_damaged(folder, verify):
+    checkpoint = folder / "run" / "checkpoint-4"
+    shutil.rmtree(checkpoint)
+    checkpoint.symlink_to(folder / "gone")
+    code, lines = verify(folder / "run")
+    assert (code, lines[2]) == (1, f"damaged     {checkpoint}: it is a link to {folder}/gone, which is not there")
+
+
 def test_a_checkpoint_on_another_disk_is_checked_through_the_link_to_its_folder(folder, verify):
     checkpoint = folder / "run" / "checkpoint-4"
     checkpoint.symlink_to(shutil.move(checkpoint, folder / "moved"))
