@@ -15,11 +15,12 @@ from clm_core.errors import ClmError, ProcessError
 from clm_core.hub import publishing
 from clm_core.launch import mailbox, processes, worker
 from clm_core.launch.devices import awaited, launcher_of, unused, world_of
-from clm_core.options import Given, resolve, shown
+from clm_core.options import Given, resolve
 from clm_core.options.resolve import AUTO, Request
 from clm_core.results import GenerationResult, TrainingResult
 from clm_core.runs import output
 from clm_core.runs.advice import with_command
+from clm_core.runs.changes import too_late
 from clm_core.runs.start import Start, find_start, folder_of, has_begun, result_of
 from clm_core.sample import PROMPT
 from clm_core.screen.endings import of_run
@@ -119,8 +120,8 @@ def _already_finished(start: Start, publisher: publishing.Publisher, progress: P
         f"{result.output_dir} has already finished{how}; {more}more --max-steps, --num-train-epochs or "
         "--max-trained-tokens train it longer"
     )
-    for name, (was, now) in start.changed.items():
-        progress.say(f"{name} {shown(now)} has no effect any more: it was trained with {shown(was)}")
+    for line in too_late(start.changed):
+        progress.say(line)
     if result.hub and result.hub.state == "uploaded":
         return result
     if result.hub and result.hub.state == "failed":  # In another command, which this one does not repeat.

@@ -47,7 +47,8 @@ def is_disk_error(error: BaseException) -> bool:
 
 def said_of_full_disk(path: Path | str) -> str:
     """What is said where a disk has no room for a file: which one, and the way out."""
-    return f"the disk is full: {path}: free some space, or choose a folder on another disk"
+    short, way = ("takes no more files", "remove some") if _has_no_inode(Path(path)) else ("is full", "free some space")
+    return f"the disk {short}: {path}: {way}, or choose a folder on another disk"
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -105,7 +106,7 @@ def free_at(path: Path) -> int:
     Raises:
         OSError: the system does not say.
     """
-    return shutil.disk_usage(next(each for each in (path, *path.absolute().parents) if each.exists())).free
+    return shutil.disk_usage(_existing(path)).free
 
 
 def shown(size: float) -> str:
@@ -129,6 +130,21 @@ def file_of(error: BaseException) -> Path | None:
     """The file that an error names, or one that led to it."""
     named = (link.filename for link in chain(error) if isinstance(link, OSError))
     return next((Path(name) for name in named if isinstance(name, str | os.PathLike)), None)
+
+
+def _has_no_inode(path: Path) -> bool:
+    """Whether a disk is full since it counts its files, though there may be space; not every one does, or says so."""
+    if not hasattr(os, "statvfs"):
+        return False
+    with suppress(OSError):
+        found = os.statvfs(_existing(path))
+        return bool(found.f_files) and not found.f_favail
+    return False
+
+
+def _existing(path: Path) -> Path:
+    """A path, or the nearest folder above it that there is."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 def _target_of(error: BaseException) -> Path | None:

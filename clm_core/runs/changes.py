@@ -106,10 +106,15 @@ def lines(found: Changes) -> list[str]:
 def without_effect(found: Changes) -> list[str]:
     """A line for each change, where no step is left for those of steps."""
     of_steps = {name: pair for name, pair in found.items() if name in OF_STEPS}
-    said = [
-        f"{name} {_shown(now)} has no effect any more: it was {_shown(was)}" for name, (was, now) in of_steps.items()
+    return too_late(of_steps) + lines({name: pair for name, pair in found.items() if name not in OF_STEPS})
+
+
+def too_late(found: Changes) -> list[str]:
+    """A line for each change that comes after the last step."""
+    return [
+        f"{name} {_shown(now, name)} has no effect any more: it was trained with {_shown(was, name)}"
+        for name, (was, now) in found.items()
     ]
-    return said + lines({name: pair for name, pair in found.items() if name not in OF_STEPS})
 
 
 def _makes_another_run(name: str, found: Changes) -> str:

@@ -119,3 +119,14 @@ def test_a_folder_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "unlink", fail)
     with pytest.raises(DiskError, match="checkpoint-2 cannot be written"), writing(old):
         remove(old)
+
+
+def test_a_disk_that_has_space_and_takes_no_more_files_says_so(tmp_path, monkeypatch):
+    found = list(os.statvfs(tmp_path))
+    found[5], found[7] = 1000, 0  # Its inodes, and those that are free.
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(found))
+    with (
+        pytest.raises(DiskFullError, match=r"takes no more files: .*/x: remove some, or choose"),
+        writing(tmp_path / "x"),
+    ):
+        raise of_system(errno.ENOSPC)

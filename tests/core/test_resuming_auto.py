@@ -179,7 +179,7 @@ def test_dropout_may_change_and_is_named_but_no_other_part_of_the_model(repeat, 
 def test_a_rate_that_no_step_is_left_for_is_said_to_have_no_effect():
     found = {"learning_rate": (1e-3, 5e-3), "per_device_eval_batch_size": (8, 2)}
     assert changes.without_effect(found) == [
-        "learning_rate 0.005 has no effect any more: it was 0.001",
+        "learning_rate 0.005 has no effect any more: it was trained with 0.001",
         "per_device_eval_batch_size: 8 before, 2 from now on",
     ]
 
