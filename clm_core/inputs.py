@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from clm_core.adapters import Adapter, find_adapter, new_adapter
 from clm_core.backend import Backend, Model
-from clm_core.config import AUTO, EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig
+from clm_core.config import AUTO, EvaluateConfig, GenerateConfig, PrepareConfig, TrainConfig, named
 from clm_core.counts import with_noun
 from clm_core.data.fetching import fetch
 from clm_core.data.manifest import TRAIN, VALIDATION, documents_read
@@ -24,7 +24,6 @@ from clm_core.models.architectures import count_embeddings
 from clm_core.models.configurations import changed, check_fits, described, new_architecture, resized
 from clm_core.models.presence import is_gone
 from clm_core.models.stored_file import commit_of
-from clm_core.models.tokenizers import SAMPLE
 from clm_core.models.types_in_files import dtype_in_files
 from clm_core.paths import in_command, is_path
 from clm_core.record import model_faults
@@ -32,9 +31,6 @@ from clm_core.registry import backends_with, unmet
 from clm_core.screen.progress import Progress
 
 Using = TypeVar("Using", EvaluateConfig, GenerateConfig)
-
-NAMED = ("model_name_or_path", "tokenizer_name", "config_name")
-"""The options that name a model, a tokenizer or a configuration."""
 
 ADAPTERS = "lora_r"
 """The option that a backend without adapters does not support."""
@@ -52,8 +48,8 @@ def check_undamaged(config: Any) -> None:
     Raises:
         ModelError: one is not.
     """
-    names = [getattr(config, name, None) for name in NAMED]
-    for name in dict.fromkeys(filter(None, [*names, *_bases(names)])):
+    names = [*named(config).values()]
+    for name in dict.fromkeys([*names, *_bases(names)]):
         if damaged := model_faults(Path(name)):
             raise ModelError(
                 f"{name} is damaged: {', '.join(damaged)}: use another checkpoint; `clm verify` shows which are whole. "
@@ -63,8 +59,7 @@ def check_undamaged(config: Any) -> None:
 
 def announce(config: Any, progress: Progress) -> None:
     """Report what is loaded from the Hub, which may take a while."""
-    names = [getattr(config, name, None) for name in NAMED]
-    wanted = [name for name in names if name and name != SAMPLE and not is_path(name)]
+    wanted = [name for name in named(config).values() if not is_path(name)]
     if wanted or getattr(config, "dataset_name", None):
         wanted += [config.dataset_name] if getattr(config, "dataset_name", None) else []
         progress.say(f"loading {', '.join(dict.fromkeys(wanted))} from the Hub")
@@ -76,7 +71,7 @@ def from_checkpoint(config: TrainConfig, checkpoint: Path, progress: Progress) -
     The base of an adapter is not in its checkpoints.
     """
     kept = {"model_name_or_path"} if config.lora_r else set()
-    gone = {name: value for name in {*NAMED} - kept if (value := getattr(config, name)) and is_gone(value)}
+    gone = {option: name for option, name in named(config).items() if option not in kept and is_gone(name)}
     for value in sorted({*gone.values()}):
         progress.say(f"{value} is not there any more: what was read from it is read from {checkpoint}")
     instead: dict[str, Any] = dict.fromkeys(gone, str(checkpoint))
@@ -232,9 +227,9 @@ def open_whole(folder: Path) -> Prepared:
     return prepared
 
 
-def _bases(names: Sequence[str | None]) -> list[str]:
+def _bases(names: Sequence[str]) -> list[str]:
     """The folders of the models that adapters among these belong to."""
-    found = (find_adapter(name, "main") for name in names if name and Path(name).is_dir())
+    found = (find_adapter(name, "main") for name in names if Path(name).is_dir())
     return [adapter.base for adapter in found if adapter]
 
 

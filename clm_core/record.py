@@ -10,7 +10,7 @@ from clm_core.backend.adapter import BASE, CONFIG
 from clm_core.durable import checksums, read, replace, sync_file
 from clm_core.durable.disk_errors import writing
 from clm_core.errors import OutputError
-from clm_core.marker import FILES, MARKER, NAME
+from clm_core.marker import FILES, MARKER, NAME, list_named
 from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
 from clm_core.screen.endings import ERROR_LOG
 
@@ -108,8 +108,8 @@ def model_faults(folder: Path) -> list[str]:
             if checksums.is_sealed(found) and isinstance(found.get(FILES), dict):
                 model = {file: sums for file, sums in found[FILES].items() if _is_of_model(file)}
                 return checksums.faults(folder, model, links=True)
-    is_checkpoint = NAME.fullmatch(folder.absolute().name) and (folder / RUN_FILE).is_file()
-    return [f"it has no {MARKER}"] if is_checkpoint and not (folder / MARKER).is_file() else []
+    is_torn = is_checkpoint(folder) and (folder / RUN_FILE).is_file() and not (folder / MARKER).is_file()
+    return [f"it has no {MARKER}"] if is_torn else []
 
 
 def read_configuration(run: Path) -> Record:
@@ -119,6 +119,14 @@ def read_configuration(run: Path) -> Record:
         OutputError: it has none, or one that cannot be read.
     """
     return _read(run, CONFIGURATION)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, complete or not; a run may have the name of one."""
+    if os.path.lexists(folder / MARKER):
+        return True
+    is_run = (folder / RESULTS_FILE).is_file() or bool(list_named(folder))
+    return bool(NAME.fullmatch(folder.absolute().name)) and not is_run
 
 
 def earlier_run(run: Path) -> Path | None:

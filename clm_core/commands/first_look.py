@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core import options
-from clm_core.config import DataOptions, ParityConfig, TrainConfig
+from clm_core.config import DataOptions, ParityConfig, TrainConfig, named
 from clm_core.data.sources import check_sources
 from clm_core.errors import OptionError
 from clm_core.models.overrides import split
@@ -14,16 +14,11 @@ from clm_core.paths import in_shell
 DECIDING = ("model_name_or_path", "config_name", "model_type", "tokenizer_name")
 """The options of which one has to be given: the model, or the tokenizer of a new one."""
 
-NAMED = ("model_name_or_path", "config_name", "tokenizer_name")
-"""The options that name a folder, or something on the Hub."""
-
 CHANGED_FIRST = {
     "config_overrides": "write these fields into config.json in a copy of the model",
     "resize_embeddings": "train the new embeddings first, without lora_r, such as with --train-only embeddings",
 }
 """How a model is changed before it gets an adapter."""
-
-SAMPLE = "sample"
 
 
 def look(config: Any, backend: str = "") -> None:
@@ -42,12 +37,12 @@ def look(config: Any, backend: str = "") -> None:
         _check_base(config)
         _check_parts(config)
         _check_changes(config)
-    named = {name: value for name in NAMED if (value := getattr(config, name, None)) and value != SAMPLE}
+    names = named(config)
     if isinstance(config, TrainConfig) and _has_checkpoint(config):  # Which has what is gone as well.
-        named = {option: name for option, name in named.items() if not is_gone(name)}
-    wanted = {option: name for option, name in named.items() if not is_here(option, name)}
+        names = {option: name for option, name in names.items() if not is_gone(name)}
+    wanted = {option: name for option, name in names.items() if not is_here(option, name)}
     for name in dict.fromkeys(wanted.values()):
-        reach(name, config.model_revision if name == named.get("model_name_or_path") else "main")
+        reach(name, config.model_revision if name == names.get("model_name_or_path") else "main")
 
 
 def _check_model(config: TrainConfig | ParityConfig, backend: str) -> None:
@@ -86,9 +81,9 @@ def _resumed(config: TrainConfig | ParityConfig) -> Path | None:
     """The run or the checkpoint that a training resumes, if it is named or in a folder that is."""
     from clm_core.options.resolve import AUTO
 
-    named = getattr(config, "resume_from_checkpoint", None)
-    place = config.output_dir if named == AUTO else named
-    return None if named is None else Path(place or "")
+    resumed = getattr(config, "resume_from_checkpoint", None)
+    place = config.output_dir if resumed == AUTO else resumed
+    return None if resumed is None else Path(place or "")
 
 
 def _check_parts(config: TrainConfig | ParityConfig) -> None:

@@ -70,7 +70,7 @@ def _looks(folder: Path, earlier: Path | None) -> Iterator[tuple[Callable[[Path]
         if earlier.name.startswith(record.REPLACED):  # Else it is in two places.
             yield _run, earlier
             yield from ((_checkpoint, path) for path in marker.list_named(earlier))
-    elif _is_checkpoint(folder):
+    elif folder.is_dir() and record.is_checkpoint(folder):
         yield _checkpoint, folder
         yield from _bases([folder])
     elif _has(folder, *OF_DATA):
@@ -89,11 +89,6 @@ def _bases(folders: Sequence[Path]) -> Iterator[tuple[Callable[[Path], VerifiedP
         yield partial(_base, adapter), Path(adapter.base)
     elif adapter := next(filter(None, map(adapter_without_its_base, folders)), None):
         yield _gone, Path(adapter.base)
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    named = marker.NAME.fullmatch(folder.absolute().name)
-    return folder.is_dir() and (bool(named) or _has(folder, marker.MARKER))
 
 
 def _has(folder: Path, *names: str) -> bool:

@@ -29,11 +29,14 @@ from clm_core.config.model import (
     AUTO,
     BFLOAT16,
     FLOAT32,
+    NAMED,
+    SAMPLE,
     ArchitectureOptions,
     DtypeOptions,
     ModelChangesOptions,
     TokenizerOptions,
     WeightsOptions,
+    named,
 )
 from clm_core.config.sampling import SamplingOptions
 from clm_core.config.training import DeviceOptions, EvaluationOptions, OptimizationOptions, PartsOptions, RunOptions
@@ -58,6 +61,8 @@ __all__ = [
     "COLUMNS",
     "COMMANDS",
     "FLOAT32",
+    "NAMED",
+    "SAMPLE",
     "WITHOUT_LORA",
     "AdapterOptions",
     "ArchitectureOptions",
@@ -95,6 +100,7 @@ __all__ = [
     "encoding",
     "license_name",
     "moved",
+    "named",
     "not_negative",
     "option",
     "positive",

@@ -1,9 +1,22 @@
 """Options that name a model and its tokenizer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from clm_core.config.declaration import option
+
+SAMPLE: Final = "sample"
+"""What `tokenizer_name` calls the tokenizer of the built-in sample."""
+
+NAMED = ("model_name_or_path", "config_name", "tokenizer_name")
+"""The options that name a folder, or something on the Hub, for the model and its tokenizer."""
+
+
+def named(config: Any, options: Sequence[str] = NAMED) -> dict[str, Any]:
+    """What is given of these options; not the tokenizer of the sample, which is in no folder of this name."""
+    given = {option: value for option in options if (value := getattr(config, option, None))}
+    return {option: value for option, value in given.items() if (option, value) != ("tokenizer_name", SAMPLE)}
 
 
 @dataclass(frozen=True, kw_only=True)

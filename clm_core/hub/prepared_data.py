@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clm_core.config import SAMPLE
 from clm_core.data.manifest import MANIFEST, Manifest, to_text
 from clm_core.data.prepared import FILES, PUBLICATION, Prepared
 from clm_core.hub.upload import Files, refuse_link
@@ -80,7 +81,7 @@ def _card(prepared: Prepared, repository: str, license: str | None) -> str:
 
 def _tokenizer(name: str) -> str:
     return (
-        f"--tokenizer-name {name} --model-type gpt2" if name == "sample" else f"--model-name-or-path {in_command(name)}"
+        f"--tokenizer-name {name} --model-type gpt2" if name == SAMPLE else f"--model-name-or-path {in_command(name)}"
     )
 
 

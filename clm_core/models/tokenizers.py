@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from clm_core import sample
-from clm_core.config import TokenizerOptions
+from clm_core.config import SAMPLE, TokenizerOptions
 from clm_core.errors import ModelError, OptionError
 from clm_core.models.adapters.finding import OF_TOKENIZER, where_is
 from clm_core.models.loading import loaded
 from clm_core.models.series import tokenizer_of_5
 from clm_core.models.vocabulary import check_tokenizer
 from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
-
-SAMPLE = "sample"
-"""What `tokenizer_name` calls the tokenizer of the built-in sample."""
 
 
 def load_tokenizer(options: TokenizerOptions) -> Any:

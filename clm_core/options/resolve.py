@@ -10,6 +10,7 @@ from clm_core import options
 from clm_core.backend import Backend
 from clm_core.config import (
     COLUMNS,
+    SAMPLE,
     DataOptions,
     DatasetRepositoryOptions,
     EvaluateConfig,
@@ -47,7 +48,7 @@ NOT_DROPPED = {"dtype": "--dtype float32", "gradient_checkpointing": "--no-gradi
 """Options of a run that a backend without them does not resume in silence, and how to resume without them."""
 
 SAMPLE_DATA = {"text_column": Given("answers.text", "the built-in sample")}
-SAMPLE_TOKENIZER = {"tokenizer_name": Given("sample", "the built-in sample")}
+SAMPLE_TOKENIZER = {"tokenizer_name": Given(SAMPLE, "the built-in sample")}
 
 
 @dataclass(frozen=True, kw_only=True)

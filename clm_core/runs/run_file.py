@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clm_core import options
-from clm_core.config import TrainConfig
+from clm_core.config import NAMED, TrainConfig, named
 from clm_core.data.readers.remote import is_remote
 from clm_core.errors import OutputError
 from clm_core.options.resolve import Request
@@ -15,7 +15,7 @@ from clm_core.record import without_folders
 from clm_core.redaction import without_credentials
 from clm_core.runs.changes import ELSEWHERE
 
-LOCAL = ("train_file", "validation_file", "prepared", "model_name_or_path", "tokenizer_name", "config_name")
+LOCAL = ("train_file", "validation_file", "prepared", *NAMED)
 """The options that may name something on this machine."""
 
 
@@ -51,8 +51,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """The options with absolute paths, wherever they name something on this machine."""
     local: dict[str, Any] = {
         name: tuple(map(_absolute, value)) if isinstance(value, tuple) else _absolute(value)
-        for name in LOCAL
-        if (value := getattr(config, name))
+        for name, value in named(config, LOCAL).items()
     }
     return replace(config, **local)
 
@@ -63,8 +62,8 @@ def check_keeps_inputs(config: TrainConfig, folder: Path) -> None:
     Raises:
         OutputError: it contains a file or folder that an option names.
     """
-    for name in LOCAL:
-        for path in filter(_is_local, _listed(getattr(config, name))):
+    for name, value in named(config, LOCAL).items():
+        for path in filter(_is_local, _listed(value)):
             if lies_in(folder, Path(path)):
                 raise OutputError(f"output_dir {folder} would be overwritten, but {name} {path} is in it")
 
@@ -91,4 +90,4 @@ def _is_local(name: str) -> bool:
 
 
 def _listed(value: Any) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
+    return [value] if isinstance(value, str) else list(value)

@@ -77,7 +77,7 @@ def find_start(request: Request[TrainConfig], folder: Path | None, say: Say) -> 
         )
     if run is None or (named == AUTO and not output.has_run(run)):
         return Start()
-    if (run / checkpoints.MARKER).is_file() or checkpoints.NAME.fullmatch(run.absolute().name):
+    if (run / checkpoints.MARKER).is_file() or (named != AUTO and record.is_checkpoint(run)):
         return _from(request, checkpoints.find(run), say)
     finished = _finished(run, say) if folder and run.resolve() == folder.resolve() else None
     start = Start(

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from clm_bigram import Bigrams
 from safetensors.numpy import save_file
-from support.folders import names
+from support.folders import history, names
 from support.shell import words
 
 from clm_core import cli
 from clm_core.durable import append
 from clm_core.errors import ClmError, DiskError, DiskFullError, DivergedError, ProcessError, TrainingError
-from clm_core.runs import history
+from clm_core.runs import history as recording
 from clm_core.runs.advice import Advice, with_command
 
 OPTIONS = {"output_dir": "run", "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": None}
+AUTO = ["--resume-from-checkpoint", "auto"]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_the_trained_model_that_the_disk_does_not_take_is_in_the_last_checkpoint
 @pytest.mark.parametrize("calls", [0, 2])
 def test_a_history_that_cannot_be_written_is_named(broken, calls):
     instead = after(calls, append, OSError(errno.EIO, "Input/output error"))
-    said = broken(history, "append", instead, DiskError)
+    said = broken(recording, "append", instead, DiskError)
     assert said.startswith("run/history.jsonl cannot be written: Input/output error: its disk fails")
     assert said.endswith("there is no checkpoint") is (calls == 0)
 
@@ -185,3 +186,19 @@ def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path
         with pytest.raises(TrainingError, match=expected), advice(tmp_path / "run").shown():
             raise DivergedError("a spike", step=3)
         shutil.rmtree(tmp_path / "run" / "checkpoint-2", ignore_errors=True)
+
+
+@pytest.mark.parametrize("name", ["sample", "checkpoint-9", "sample/checkpoint-9"])
+def test_a_run_may_have_a_name_that_means_something_else(broken, train, tmp_path, name):
+    (tmp_path / "sample").mkdir(exist_ok=True)
+    options = {**OPTIONS, "output_dir": name, "resume_from_checkpoint": "auto"}
+    for saves in (0, 1):  # Nothing is there of the first; the second ends with one checkpoint.
+        said = broken(Bigrams, "save", after(saves, Bigrams.save, OSError(errno.EIO, "failed")), DiskError, **options)
+    assert cli.main(command_in(said)) == 0
+    train(**OPTIONS)
+    assert history(tmp_path / name) == history(tmp_path / "run")
+    written = (tmp_path / name / "results.json").stat().st_mtime_ns
+    for more in ([], ["--resume-from-checkpoint", name]):
+        assert cli.main(["--backend", "bigram", "train", "--config", f"{name}/run.yaml", *(more or AUTO)]) == 0
+    assert (tmp_path / name / "results.json").stat().st_mtime_ns == written
+    assert cli.main(["verify", name]) == 0
