@@ -12,7 +12,7 @@ from clm_core.counts import with_noun
 from clm_core.data.manifest import AGAIN, documents_read
 from clm_core.durable.disk_errors import shown as size
 from clm_core.hub.pushing import command_for
-from clm_core.marker import PREFIX
+from clm_core.marker import MARKER, PREFIX, faults
 from clm_core.options import shown
 from clm_core.options.layers import DATA
 from clm_core.paths import in_command
@@ -29,6 +29,7 @@ from clm_core.results import (
     VerificationResult,
     VerifiedPart,
 )
+from clm_core.runs.start import begun_from
 from clm_core.sample import PROMPT
 
 BLOCK_SIZE = PreprocessingOptions().block_size
@@ -240,26 +241,33 @@ def _part_lines(part: VerifiedPart) -> list[str]:
 
 def _way_out(result: VerificationResult) -> list[str]:
     """The command that replaces what is damaged, or ends what is unfinished."""
-    first, folder = result.parts[0], in_command(result.folder)
+    first = result.parts[0]
     if result.earlier:
-        return [f"next        {_resuming(result)}   (any training there puts the earlier run back before it begins)"]
+        return _resuming(result, "any training there puts the earlier run back before it begins")
     if result.kind == "prepared data":
         return [f"next        {AGAIN}"] if first.faults else []
     checkpoints = (part for part in result.parts[1:] if part.kind == "checkpoint")
     left = [part.folder for part in checkpoints if part.state in ("whole", "unproved")]
     if result.kind == "checkpoint" or first.state in ("whole", "unproved"):
         return []
-    if not left:
-        return [f"next        no checkpoint is left: train again, with --output-dir {folder} --overwrite-output-dir"]
-    command = f"{command_with(backend_of(left[-1]))} train --resume-from-checkpoint {folder}"
-    return [f"next        {command}   (from {left[-1].name})"]
+    begun = begun_from(result.folder)
+    if left or begun:
+        return _resuming(result, f"from {left[-1].name if left else begun}")
+    if (result.folder / RUN_FILE).is_file() and not list_complete(result.folder):
+        return _resuming(result, "from the beginning")
+    folder = in_command(result.folder)
+    return [f"next        no checkpoint is left: train again, with --output-dir {folder} --overwrite-output-dir"]
 
 
-def _resuming(result: VerificationResult) -> str:
-    """The command that resumes a run, of which a part may lie where the earlier run waits."""
+def _resuming(result: VerificationResult, how: str) -> list[str]:
+    """The command that resumes a run, of which a part may lie where the earlier run waits, or in another run."""
     folders = [folder for folder in (result.folder, result.earlier) if folder]
-    writers = [backend_of(path) for folder in folders for path in list_complete(folder)]
-    return f"{command_with(*writers[-1:])} train --resume-from-checkpoint {in_command(result.folder)}"
+    begun = [path for folder in folders if (path := begun_from(folder))]
+    complete = [path for path in begun if (path / MARKER).is_file()]
+    complete += [path for folder in folders for path in list_complete(folder)]
+    whole = [path for path in complete if not faults(path)]
+    start = command_with(backend_of(whole[-1])) if whole else "clm"  # It asks which one, and takes none for granted.
+    return [f"next        {start} train --resume-from-checkpoint {in_command(result.folder)}   ({how})"]
 
 
 def _not_scored(result: TrainingResult) -> list[str]:

@@ -143,6 +143,21 @@ def test_of_a_run_that_is_not_finished_the_checkpoints_are_checked(folder, verif
         shutil.rmtree(folder / "run" / f"checkpoint-{step}")
     code, lines = verify(folder / "run")
     assert (code, [line.split()[0] for line in lines]) == (2, ["unfinished", "next"])
+    command = f"clm train --resume-from-checkpoint {folder / 'run'}"  # Which backend it was is not known.
+    assert lines[1] == f"next        {command}   (from the beginning)"
+    assert cli.main(["--backend", "bigram", *shlex.split(command)[1:]]) == 0
+
+
+def test_a_run_that_began_from_another_one_begins_there_again(folder, verify):
+    from_other = {"resume_from_checkpoint": folder / "run" / "checkpoint-2", "output_dir": folder / "new"}
+    clm.train(backend="bigram", **from_other)
+    (folder / "new" / "results.json").unlink()
+    shutil.rmtree(folder / "new" / "checkpoint-4")
+    _, lines = verify(folder / "new")
+    command = f"clm --backend bigram train --resume-from-checkpoint {folder / 'new'}"
+    assert lines[1] == f"next        {command}   (from {folder}/run/checkpoint-2)"
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert (folder / "new" / "model.safetensors").read_bytes() == (folder / "run" / "model.safetensors").read_bytes()
 
 
 def test_a_run_that_waits_to_be_replaced_is_checked_and_the_command_that_puts_it_back_works(folder, verify):
