@@ -15,6 +15,7 @@ from clm_core.hub.pushing import command_for
 from clm_core.marker import MARKER, PREFIX, faults
 from clm_core.options import shown
 from clm_core.options.layers import DATA
+from clm_core.options.recorded import REPEAT
 from clm_core.paths import in_command
 from clm_core.record import HISTORY_FILE, LOGS, RESULTS_FILE, RUN_FILE
 from clm_core.registry import command_with
@@ -250,6 +251,8 @@ def _way_out(result: VerificationResult) -> list[str]:
     left = [part.folder for part in checkpoints if part.state in ("whole", "unproved")]
     if result.kind == "checkpoint" or first.state in ("whole", "unproved"):
         return []
+    if any(fault.startswith(RUN_FILE) for fault in first.faults):
+        return [f"next        {REPEAT}"]
     begun = begun_from(result.folder)
     if left or begun:
         return _resuming(result, f"from {left[-1].name if left else begun}")

@@ -15,6 +15,7 @@ from clm_core.durable.checksums import Listed
 from clm_core.errors import DataError, ModelError, OptionError, OutputError
 from clm_core.models.adapters.base import base_faults
 from clm_core.models.adapters.finding import adapter_beside_its_base, adapter_without_its_base
+from clm_core.options.recorded import of_run
 from clm_core.paths import in_command, likely
 from clm_core.results import Kind, State, VerificationResult, VerifiedPart
 from clm_core.screen.exit_codes import ExitCode
@@ -109,12 +110,25 @@ def _nothing(path: Path) -> str:
 def _run(folder: Path) -> VerifiedPart:
     """The files of a finished training, of which `results.json`, written last, has the sums."""
     if not _has(folder, record.RESULTS_FILE):
-        return VerifiedPart(kind="run", folder=folder, state="unfinished")
+        unreadable = _unreadable(folder)
+        state: State = "damaged" if unreadable else "unfinished"
+        return VerifiedPart(kind="run", folder=folder, state=state, faults=unreadable)
     try:
         faults = [*_linked(folder, record.RESULTS_FILE), *record.faults(folder)]
     except OutputError as error:
         return _part("run", folder, [_without(error, folder)])
     return _part("run", folder, faults, record.read_results(folder).get(marker.FILES))
+
+
+def _unreadable(run: Path) -> tuple[str, ...]:
+    """Whether the options of a run that is not finished, of which there are no sums, are of no use to resume it."""
+    if not (run / record.RUN_FILE).is_file():
+        return (f"{record.RUN_FILE} is {'not a file' if _has(run, record.RUN_FILE) else 'missing'}",)
+    try:
+        found = of_run(run)
+    except OptionError as error:
+        return (_without(error, run),)
+    return (*_linked(run, record.RUN_FILE), *(() if found else (f"{record.RUN_FILE} is empty",)))
 
 
 def _not_begun(folder: Path) -> VerifiedPart:

@@ -9,6 +9,9 @@ from clm_core.options import Given
 from clm_core.options.layers import DATA, Layers
 from clm_core.record import RUN_FILE, earlier_run
 
+REPEAT = "repeat the command that started the run, with --resume-from-checkpoint auto"
+"""How to resume a run whose options cannot be read."""
+
 
 def of_run(run: Path) -> dict[str, Given]:
     """The options of a run, if the folder is one."""
@@ -28,17 +31,16 @@ def of_resumed(given: Given, layers: Layers) -> dict[str, Given]:
     run = checkpoints.run_of(path) if (path / checkpoints.MARKER).is_file() else path
     # A run that a killed process was to replace is put back, with its own options.
     recorded = next((place for place in (earlier_run(run), run) if place and (place / RUN_FILE).is_file()), path)
-    repeat = "repeat the command that started the run, with --resume-from-checkpoint auto"
     if not (recorded / RUN_FILE).is_file():
         checkpoints.find(path)
         if not layers.has_one_of(DATA):
-            raise OptionError(f"{given.place}: {run} has no {RUN_FILE}, where its options were: {repeat}")
+            raise OptionError(f"{given.place}: {run} has no {RUN_FILE}, where its options were: {REPEAT}")
     try:
         options_of_run = of_run(recorded)
     except OptionError as error:
-        raise OptionError(f"{error}; {repeat}") from None
+        raise OptionError(f"{error}; {REPEAT}") from None
     if not options_of_run and not layers.has_one_of(DATA) and (recorded / RUN_FILE).stat().st_size == 0:
-        raise OptionError(f"{recorded / RUN_FILE} is empty: {repeat}")
+        raise OptionError(f"{recorded / RUN_FILE} is empty: {REPEAT}")
     found = {**options_of_run, "output_dir": Given(str(run), given.place)}
     if "LOCAL_RANK" in os.environ:  # Whoever started this process says how many there are, whatever the run had.
         found.pop("nproc_per_node", None)

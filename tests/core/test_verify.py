@@ -148,6 +148,16 @@ def test_of_a_run_that_is_not_finished_the_checkpoints_are_checked(folder, verif
     assert cli.main(["--backend", "bigram", *shlex.split(command)[1:]]) == 0
 
 
+@pytest.mark.parametrize("damage", ["emptied", "deleted", "linked", "a pipe", "appended"])
+def test_of_a_run_that_is_not_finished_the_options_are_read(folder, verify, damage):
+    (folder / "run" / "results.json").unlink()
+    DAMAGES[damage](folder / "run" / "run.yaml", folder / "run-2")
+    code, lines = verify(folder / "run")
+    assert (code, [line.split()[0] for line in lines]) == (1, ["damaged", "whole", "whole", "next"])
+    assert "run.yaml" in lines[0]
+    assert lines[-1] == "next        repeat the command that started the run, with --resume-from-checkpoint auto"
+
+
 def test_a_run_that_began_from_another_one_begins_there_again(folder, verify):
     from_other = {"resume_from_checkpoint": folder / "run" / "checkpoint-2", "output_dir": folder / "new"}
     clm.train(backend="bigram", **from_other)
