@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from clm_core.counts import with_noun
 from clm_core.data.manifest import AGAIN, documents_read
 from clm_core.durable.disk_errors import shown as size
 from clm_core.hub.pushing import command_for
-from clm_core.marker import MARKER, PREFIX, faults
+from clm_core.marker import PREFIX, faults
 from clm_core.options import shown
 from clm_core.options.layers import DATA
 from clm_core.options.recorded import REPEAT
@@ -247,15 +248,14 @@ def _way_out(result: VerificationResult) -> list[str]:
         return _resuming(result, "any training there puts the earlier run back before it begins")
     if result.kind == "prepared data":
         return [f"next        {AGAIN}"] if first.faults else []
-    checkpoints = (part for part in result.parts[1:] if part.kind == "checkpoint")
-    left = [part.folder for part in checkpoints if part.state in ("whole", "unproved")]
     if result.kind == "checkpoint" or first.state in ("whole", "unproved"):
         return []
     if any(fault.startswith(RUN_FILE) for fault in first.faults):
         return [f"next        {REPEAT}"]
-    begun = begun_from(result.folder)
-    if left or begun:
-        return _resuming(result, f"from {left[-1].name if left else begun}")
+    if left := _left(result):
+        return _resuming(result, f"from {left[-1].name}")
+    if begun := begun_from(result.folder):
+        return _resuming(result, f"from {begun}")
     if (result.folder / RUN_FILE).is_file() and not list_complete(result.folder):
         return _resuming(result, "from the beginning")
     folder = in_command(result.folder)
@@ -264,13 +264,16 @@ def _way_out(result: VerificationResult) -> list[str]:
 
 def _resuming(result: VerificationResult, how: str) -> list[str]:
     """The command that resumes a run, of which a part may lie where the earlier run waits, or in another run."""
-    folders = [folder for folder in (result.folder, result.earlier) if folder]
-    begun = [path for folder in folders if (path := begun_from(folder))]
-    complete = [path for path in begun if (path / MARKER).is_file()]
-    complete += [path for folder in folders for path in list_complete(folder)]
-    whole = [path for path in complete if not faults(path)]
+    begun = begun_from(result.earlier or result.folder)
+    whole = _left(result) or ([begun] if begun and not faults(begun) else [])
     start = command_with(backend_of(whole[-1])) if whole else "clm"  # It asks which one, and takes none for granted.
     return [f"next        {start} train --resume-from-checkpoint {in_command(result.folder)}   ({how})"]
+
+
+def _left(result: VerificationResult) -> list[Path]:
+    """The checkpoints that a training can be resumed from, oldest first."""
+    checkpoints = (part for part in result.parts if part.kind == "checkpoint")
+    return [part.folder for part in checkpoints if part.state in ("whole", "unproved")]
 
 
 def _not_scored(result: TrainingResult) -> list[str]:
