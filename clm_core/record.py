@@ -112,6 +112,12 @@ def model_faults(folder: Path) -> list[str]:
     return [f"it has no {MARKER}"] if is_torn else []
 
 
+def history_faults(run: Path, results: Record) -> list[str]:
+    """What is damaged of the history of a finished run, as `model_faults` has it of the model."""
+    listed = {name: sums for name, sums in results.get(FILES, {}).items() if name == HISTORY_FILE}
+    return checksums.faults(run, listed, links=True)
+
+
 def read_configuration(run: Path) -> Record:
     """The configuration of the model of a finished run.
 

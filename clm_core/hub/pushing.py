@@ -29,6 +29,7 @@ from clm_core.record import (
     RUN_FILE,
     Record,
     have_changed,
+    history_faults,
     model_faults,
     read_options,
     read_results,
@@ -55,7 +56,7 @@ def push(run: Path, config: PushConfig, progress: Progress) -> Publication:
     if config.hub_dataset_id:
         raise OptionError(f"hub_dataset_id {config.hub_dataset_id}: {run} contains no prepared data: give hub_model_id")
     results, options = _record(run)
-    if damaged := [RESULTS_FILE] if have_changed(results) else model_faults(run):
+    if damaged := [RESULTS_FILE] if have_changed(results) else [*model_faults(run), *history_faults(run, results)]:
         raise OutputError(f"{run} is damaged: {', '.join(damaged)}: nothing is uploaded (see `clm verify`)")
     if adapter := adapter_beside_its_base(run):
         check_base(adapter)

@@ -49,6 +49,8 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
         OutputError: it is a file, cannot be written, or contains something that would be lost.
     """
     _check_writable(folder)
+    if (folder / MARKER).is_file():
+        raise OutputError(f"output_dir {folder} is a checkpoint, which a run would replace: choose another folder")
     if folder.is_dir() and is_resumed(folder, resume_from):
         _check_is_run(folder)
     elif folder.is_dir():

@@ -241,3 +241,16 @@ def test_a_folder_without_a_finished_run_is_not_pushed(clm, hub, tmp_path):
     assert clm("push", "nowhere") == 2
     assert hub.requests == []
     assert "not a finished run" in clm.err
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "history.jsonl"])
+def test_a_run_that_was_damaged_is_not_uploaded(clm, hub, training, tmp_path, name):
+    assert clm(*training, "--hub-offline") == 0
+    file = tmp_path / "run" / name
+    file.write_bytes(bytes(len(file.read_bytes())))
+    assert clm("push", "run") == 2
+    assert f"run is damaged: {name} does not match its checksum: nothing is uploaded" in clm.err
+    file.unlink()
+    assert clm("push", "run") == 2
+    assert f"run is damaged: {name} is missing" in clm.err
+    assert hub.requests == []
