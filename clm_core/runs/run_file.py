@@ -10,7 +10,6 @@ from clm_core.config import NAMED, TrainConfig, named
 from clm_core.data.readers.remote import is_remote
 from clm_core.errors import OutputError
 from clm_core.options.resolve import Request
-from clm_core.paths import is_path
 from clm_core.record import without_folders
 from clm_core.redaction import without_credentials
 from clm_core.runs.changes import ELSEWHERE
@@ -85,8 +84,8 @@ def _absolute(path: str) -> str:
 
 
 def _is_local(name: str) -> bool:
-    """Whether this is a path, which may be gone, or a glob, not a name on the Hub."""
-    return is_path(name) or any(sign in name for sign in "*?[")
+    """Whether this is an existing path, or one that may be gone and cannot be a name on the Hub, or a glob."""
+    return Path(name).exists() or name.startswith(".") or any(sign in name for sign in "*?[")
 
 
 def _listed(value: Any) -> list[str]:
