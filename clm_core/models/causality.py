@@ -37,6 +37,8 @@ MOVED = 1e-5
 """Relative to the largest logit. Rounding depends on how tokens are grouped, as in a mixture of experts."""
 MOVED_IN_BFLOAT16 = 2e-2
 """The same for a model that computes in bfloat16."""
+LARGEST_TRAINED = 1000.0
+"""No logit of a model that has learned anything is larger; those of a training that diverged are."""
 
 
 def make_causal(architecture: Any) -> str | None:
@@ -71,7 +73,13 @@ def check_causal(
     except Exception as error:  # Whatever a class may raise that was not made for text, or not for text alone.
         raise ModelError(f"model type {kind} does not work with text alone: {first_line(error)}") from error
     moved = MOVED_IN_BFLOAT16 if rounded else MOVED
-    if np.abs(one - other)[0, :-1].max() > moved * np.abs(one).max():
+    largest = np.abs(one).max()
+    if np.abs(one - other)[0, :-1].max() > moved * largest:
+        if largest > LARGEST_TRAINED:  # A mask adds a large negative number to the scores, and they exceed it.
+            raise ModelError(
+                f"the weights of this {kind} have diverged, so that its tokens attend to the tokens they should "
+                f"predict: a logit is {largest:,.0f}; begin with other weights, as of an earlier checkpoint"
+            )
         raise ModelError(
             f"model type {kind} is not a causal language model as configured: its tokens can attend to the tokens they "
             "should predict"

@@ -19,6 +19,7 @@ from clm_core.errors import (
 )
 from clm_core.options.resolve import AUTO
 from clm_core.paths import in_command
+from clm_core.record import RUN_FILE
 from clm_core.runs.history import Recorder
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.stopping import STOP_FILE, EvaluationAbandonedError
@@ -85,10 +86,11 @@ class Advice:
         return f"{checkpoint} is complete; to resume: {way}"
 
     def _slower(self, checkpoint: Path | None) -> str:
-        """How to resume the run at half of its learning rate."""
-        if checkpoint is None:
-            return "there is no checkpoint from before"
+        """How to resume the run, or train it from its first step, at half of its learning rate."""
         rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
+        if checkpoint is None:
+            again = f"; to begin again: {self._replaced()}{rate}" if self.recorder.step and not self.begun_from else ""
+            return f"there is no checkpoint from before{again}"
         way = _command(self.backend, checkpoint) if self._is_own(checkpoint) else self._anew(checkpoint)
         return f"{checkpoint} is from before; to resume: {way}{rate}"
 
@@ -104,6 +106,11 @@ class Advice:
         """The command that begins again from the checkpoint of another run, in a folder that is free."""
         free = _first_free(self.folder) if self._has_begun else self.folder
         return f"{_command(self.backend, checkpoint)} --output-dir {in_command(free)}"
+
+    def _replaced(self) -> str:
+        """The command that trains the run from its first step, in place of what is there."""
+        config = in_command(self.folder / RUN_FILE)
+        return f"clm --backend {self.backend} train --config {config} --overwrite-output-dir"
 
     def _newest(self, before: int | None = None) -> Path | None:
         """The last whole checkpoint on the way of this training, or the last from before a step."""

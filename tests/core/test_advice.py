@@ -49,7 +49,7 @@ def after(calls, usual, error):
 
 
 def command_in(text):
-    return words(text.partition("to resume: clm ")[2])
+    return words(re.split(r"to (?:resume|begin again): clm ", text)[1])
 
 
 def test_the_command_after_a_full_disk_goes_on_to_the_same_weights(broken, train, tmp_path):
@@ -122,8 +122,10 @@ def test_a_step_is_not_resumed_right_before_a_loss_that_would_be_the_same_again(
         return replace(usual(self, blocks), loss_sum=next(losses))
 
     said = broken(Bigrams, "score", score, TrainingError, **OPTIONS, eval_strategy="no")
-    assert said.endswith("; there is no checkpoint from before")
+    assert "; there is no checkpoint from before; to begin again: " in said
     assert names(tmp_path / "run") == ["checkpoint-2", "history.jsonl", "run.yaml"]
+    assert cli.main(command_in(said)) == 0
+    assert history(tmp_path / "run")[-1]["step"] == 6
 
 
 class Recorder:

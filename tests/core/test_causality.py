@@ -64,6 +64,11 @@ def test_logits_that_move_with_a_later_token_are_refused():
         check_causal(logits_of(np.ones((8, 8))), CanineConfig())
 
 
+def test_weights_that_diverged_are_named_where_the_mask_no_longer_holds():
+    with pytest.raises(ModelError, match=r"weights of this gpt2 have diverged.*: a logit is 28,000; "):
+        check_causal(logits_of(np.ones((8, 8)) * 1000), GPT2Config())
+
+
 def test_a_model_is_asked_within_its_vocabulary_and_its_positions():
     asked = []
     logits = logits_of(np.eye(4))
