@@ -1,14 +1,13 @@
 """Uploads from the `fit` of either Keras: in the background, and the last weights always. Each package adds its own."""
 
 import logging
-import shutil
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clm_core.durable import copy, remove
+from clm_core.durable import copy, discard, remove
 from clm_core.errors import HubError
 from clm_core.hub.account import MODEL, Hub, Repository
 from clm_core.hub.background import Background
@@ -36,7 +35,7 @@ class _State:
 
     def remove(self) -> None:
         """Remove it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
 
 
 class UploadsFit:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any
 from clm_core.data.manifest import AGAIN, FORMAT, MANIFEST, Manifest, read_manifest
 from clm_core.data.prepared import FILES, Prepared
 from clm_core.durable.files import TEMPORARY as NEW_FILE
+from clm_core.durable.files import discard
 from clm_core.durable.locks import cache_folder, lock
 from clm_core.errors import DataError, OutputError
 
@@ -122,7 +122,7 @@ def filling(target: Path) -> Iterator[Path]:
         yield temporary
         _move(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
 
 
 def check_replaceable(target: Path, *, overwrite: bool, in_cache: bool = False) -> None:
@@ -165,10 +165,10 @@ def _remove_leftovers(target: Path) -> None:
     for path in target.parent.glob(f"{TEMPORARY}*"):
         owner = target.with_name(path.name.removeprefix(TEMPORARY).rpartition("-")[0])
         if owner == target:
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
             continue
         with suppress(Timeout), lock(owner, timeout=0):
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
 
 
 def _move(folder: Path, target: Path) -> None:
@@ -185,4 +185,4 @@ def _move(folder: Path, target: Path) -> None:
         finally:
             if not target.exists():
                 (aside / target.name).rename(target)
-            shutil.rmtree(aside, ignore_errors=True)
+            discard(aside)

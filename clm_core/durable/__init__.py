@@ -3,6 +3,7 @@
 from clm_core.durable.files import (
     append,
     copy,
+    discard,
     read,
     remove,
     replace,
@@ -17,6 +18,7 @@ from clm_core.durable.files import (
 __all__ = [
     "append",
     "copy",
+    "discard",
     "read",
     "remove",
     "replace",

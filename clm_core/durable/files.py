@@ -79,7 +79,6 @@ def append(path: Path, line: str) -> None:
 @contextmanager
 def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
     """A new folder within a folder, for its owner alone, which is removed at the end, or left if the disk refuses."""
-    import shutil
     import tempfile
 
     # TemporaryDirectory tries without end, up to Python 3.11, where a permission was taken away.
@@ -87,8 +86,19 @@ def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
     try:
         yield made
     finally:
+        discard(made)
+
+
+def discard(folder: Path) -> None:
+    """Remove a temporary folder, or leave it if the disk refuses; a signal that raises meanwhile does so afterwards."""
+    import shutil
+
+    try:
         for _ in range(2):  # What fails once need not fail again.
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:  # A second signal raises nothing: it ends the process.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def unforeseen(folder: Path, prefix: str) -> Path:

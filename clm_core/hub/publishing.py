@@ -16,6 +16,7 @@ from pathlib import Path
 
 from clm_core.backend import Event, Report, Saved
 from clm_core.config import TrainConfig
+from clm_core.durable import discard
 from clm_core.errors import ClmError, HubError, OptionError, OutputError
 from clm_core.hub import account, run_files
 from clm_core.hub.account import Hub, Repository
@@ -172,7 +173,7 @@ class _State:
 
     def remove(self) -> None:
         """Remove the links."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
 
 
 def _check(config: TrainConfig) -> None:

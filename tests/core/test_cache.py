@@ -1,15 +1,18 @@
 """Prepared data is found again, never mixed up, and safe from a death at any write and from a second process."""
 
+import os
 import shutil
 import subprocess
 import sys
+from signal import SIGTERM
 
 import pytest
 from support.folders import names
 
 from clm_core import sample
 from clm_core.data import preparation
-from clm_core.errors import OutputError
+from clm_core.data.cache import filling, locked
+from clm_core.errors import DataError, Interrupted, OutputError
 
 PREPARE = """
 import clm_core as clm
@@ -182,9 +185,25 @@ def test_the_next_start_removes_what_a_killed_preparation_of_other_data_left(pre
     assert names(tmp_path / "cache") == [other.folder.name]
 
 
-def test_the_next_start_leaves_a_preparation_that_is_still_at_work(prepare, tmp_path):
-    from clm_core.data.cache import filling, locked
+def test_a_signal_while_a_failed_preparation_is_removed_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        monkeypatch.undo()
+        os.unlink(*args, **options)
+        raise Interrupted(SIGTERM)
 
+    def fail():
+        with filling(tmp_path / "ready") as folder:
+            for name in ("train.bin", "train.ends"):
+                (folder / name).touch()
+            monkeypatch.setattr(os, "unlink", interrupted)
+            raise DataError("no documents")
+
+    with pytest.raises(Interrupted):
+        fail()
+    assert not names(tmp_path)
+
+
+def test_the_next_start_leaves_a_preparation_that_is_still_at_work(prepare, tmp_path):
     target = tmp_path / "cache" / "slow"
     with locked(target), filling(target) as folder:
         prepare()
