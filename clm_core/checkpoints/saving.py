@@ -66,8 +66,10 @@ def writing(job: TrainingJob, step: int) -> Iterator[Path]:
         written.rename(final)
         sync_folder(job.output_dir)
     job.whole.add(step)
-    prune(job, step)
-    job.report(Saved(step=step, path=final))
+    try:
+        prune(job, step)
+    finally:  # An earlier one that cannot be removed makes this one no less complete.
+        job.report(Saved(step=step, path=final))
 
 
 def complete(job: TrainingJob, step: int, *, backend: str) -> Path:
@@ -112,7 +114,7 @@ def prune(job: TrainingJob, step: int) -> None:
     """Remove checkpoints beyond `save_total_limit`, but never the best; of one that is a link, the link."""
     if limit := job.config.save_total_limit:
         for old in _not_best(job, _to_go(job, step)[:-limit]):
-            with disk_errors.writing(old):
+            with disk_errors.writing(old, verb="removed"):
                 _discard(old)
 
 

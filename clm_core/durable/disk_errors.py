@@ -63,11 +63,13 @@ def writing(
     within: Path | None = None,
     needs: Callable[[], int] = lambda: 0,
     temporary: Path | None = None,
+    verb: str = "written",
 ) -> Iterator[None]:
     """Explain an error of the disk while the file or folder at `path` is written, or something else `within` a folder.
 
     That is the folder of `path`, if none is given. `needs` returns the bytes that it is to have, or 0 if that is not
-    known. `temporary` is a folder that it is written in, and that is removed after an error.
+    known. `temporary` is a folder that it is written in, and that is removed after an error. `verb` is what is done to
+    `path`, if that is something else.
 
     Raises:
         DiskError: the disk did not take it; the message has the path, what was needed and what is free.
@@ -83,12 +85,12 @@ def writing(
         if number is None or not _is_about(error, number, within):
             raise
         if gone is not None and number in GONE:
-            raise DiskError(f"{gone} cannot be written: it was removed, or its disk is not there any more") from error
+            raise DiskError(f"{gone} cannot be {verb}: it was removed, or its disk is not there any more") from error
         if number in IN_THE_WAY:
             raise DiskError(f"{_target_of(error) or path} is a folder in the place of a file: remove it") from error
         if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
             raise _explained(number, file_of(error) or path) from error
-        raise _explained(number, path, needs(), size_of(temporary) if temporary else 0) from error
+        raise _explained(number, path, needs(), size_of(temporary) if temporary else 0, verb=verb) from error
 
 
 def size_of(path: Path) -> int:
@@ -184,14 +186,14 @@ def _is_elsewhere(error: BaseException, within: Path) -> bool:
     return not named.resolve().is_relative_to(within.resolve())
 
 
-def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0) -> DiskError:
+def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0, *, verb: str = "written") -> DiskError:
     sizes = _sizes(number, path, needs, so_far)
     if number in FULL:
         return DiskFullError(f"{said_of_full_disk(path)}{sizes}")
     remedy = "make it writable" if number in REFUSED else "its disk fails, or is not there any more"
     if number == errno.EFBIG:
         remedy = "a limit of this process (`ulimit -f`), or of the file system, is below the size of the file"
-    return DiskError(f"{path} cannot be written: {os.strerror(number)}: {remedy}{sizes}")
+    return DiskError(f"{path} cannot be {verb}: {os.strerror(number)}: {remedy}{sizes}")
 
 
 def _sizes(number: int, path: Path, needs: int, so_far: int) -> str:

@@ -13,6 +13,7 @@ from support.folders import history, names
 from support.shell import words
 
 from clm_core import cli
+from clm_core.checkpoints import saving
 from clm_core.durable import append
 from clm_core.errors import ClmError, DiskError, DiskFullError, DivergedError, ProcessError, TrainingError
 from clm_core.runs import history as recording
@@ -80,6 +81,16 @@ def test_the_trained_model_that_the_disk_does_not_take_is_in_the_last_checkpoint
     assert re.search(r"\([\d.]+ kB are needed, [\d.]+ [GT]B are free\)|your quota is used up, ", said)
     assert cli.main(command_in(said)) == 0
     assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_where_an_earlier_checkpoint_cannot_be_removed_the_new_one_is_named(broken):
+    def refuse(path):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    said = broken(saving, "_discard", refuse, DiskError, **{**OPTIONS, "save_total_limit": 1})
+    assert said.startswith("run/checkpoint-2 cannot be removed: Operation not permitted: make it writable")
+    assert "; run/checkpoint-4 is complete; to resume: " in said
+    assert cli.main(command_in(said)) == 0
 
 
 @pytest.mark.parametrize("calls", [0, 2])
