@@ -117,7 +117,10 @@ class Advice:
         last = self.recorder.checkpoint
         if before is None and last and not faults(last):
             return last
-        found = {path for path in list_complete(self.folder) if is_current(path)}
+        try:
+            found = {path for path in list_complete(self.folder) if is_current(path)}
+        except PermissionError:  # The folder cannot be read any more; what was saved in it is there.
+            return last if before is None else None
         if other := self.begun_from:
             found |= {other, *(path for path in list_complete(run_of(other)) if step_in(path) < step_in(other))}
         whole = (path for path in sorted(found, key=step_in, reverse=True) if not faults(path))

@@ -16,6 +16,7 @@ from clm_core import cli
 from clm_core.checkpoints import saving
 from clm_core.durable import append
 from clm_core.errors import ClmError, DiskError, DiskFullError, DivergedError, ProcessError, TrainingError
+from clm_core.runs import advice as advising
 from clm_core.runs import history as recording
 from clm_core.runs.advice import Advice, with_command
 
@@ -156,6 +157,17 @@ def test_a_damaged_checkpoint_is_not_named(train, tmp_path, error):
         raise error
     said = str(with_command(ProcessError("gone", code=70), tmp_path / "run", "pt"))
     assert "run/checkpoint-2 is complete; to resume: " in said
+
+
+def test_the_last_checkpoint_is_named_where_the_folder_cannot_be_read_any_more(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(advising, "list_complete", refuse)
+    recorder = type("Saved", (Recorder,), {"checkpoint": tmp_path / "checkpoint-4"})
+    seen = replace(advice(tmp_path), recorder=recorder)
+    with pytest.raises(DiskError, match="checkpoint-4 is complete; to resume: "), seen.shown():
+        raise DiskError("no permission")
 
 
 @pytest.mark.parametrize(
