@@ -112,7 +112,7 @@ class TrainingJob(Setup):
     whole: set[int] = field(default_factory=set)
     """The steps whose checkpoints are known to be whole: that which it resumes from, and those written since."""
     evaluation_due: bool = False
-    """Whether the evaluation at `first_step` is still to be made, because the one before the stop was abandoned."""
+    """Whether the evaluation at `first_step` is still to be made: it was abandoned, or was not due before."""
 
     is_scored: bool = False
     """Whether the evaluation at `first_step` was made already, before the training was started again."""

@@ -73,8 +73,11 @@ class Recorder:
         kept = pending_of(resume_from)
         self.pending: list[float] = kept["loss"]
         self.pending_auxiliary: list[float] = kept["auxiliary_loss"]
-        self.evaluation_due: bool = kept["evaluation_due"]
-        """Whether the evaluation at the first step was abandoned, and is to be made when the run is resumed."""
+        is_last = (
+            resume_from is not None and start_step == schedule.total_steps
+        )  # It may not have been the last before.
+        self.evaluation_due: bool = kept["evaluation_due"] or (is_last and self._is_evaluation_due())
+        """Whether the evaluation at the first step is still to be made: it was abandoned, or was not due then."""
         self.spikes = spikes or Spikes()
         self.spikes.restore(kept["spikes"])
         self.checkpoint: Path | None = resume_from
@@ -142,11 +145,10 @@ class Recorder:
 
     def add_to_checkpoint(self, folder: Path) -> None:
         """Write the history so far, and what its next line needs."""
-        due = self.validation_blocks > 0 and self.schedule.evaluates_at(self.step) and not self.metrics_at(self.step)
         pending = {
             "loss": self.pending,
             "auxiliary_loss": self.pending_auxiliary,
-            "evaluation_due": due,
+            "evaluation_due": self._is_evaluation_due(),
             "spikes": self.spikes.to_keep(),
         }
         (folder / PENDING_FILE).write_text(json.dumps(pending), encoding="utf-8")
@@ -165,6 +167,10 @@ class Recorder:
     def tokens_trained(self) -> int:
         """Predicted tokens of the steps so far."""
         return self.speed.tokens.until(self.step)
+
+    def _is_evaluation_due(self) -> bool:
+        is_due = self.validation_blocks > 0 and self.schedule.evaluates_at(self.step)
+        return is_due and not self.metrics_at(self.step)
 
     def _step_done(self, event: StepDone) -> None:
         self._check_finite("loss", event.loss, event.step, reason=event.step - 1)

@@ -134,6 +134,14 @@ def test_a_run_may_be_made_longer(interrupted):
     assert (result.steps, result.epochs) == (72, 4.0)
 
 
+def test_a_run_that_is_made_as_short_as_its_checkpoint_is_scored(train, tmp_path):
+    steps = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 4}
+    train(output_dir="run", max_steps=4, **steps)
+    short = clm.train(backend="bigram", resume_from_checkpoint="run/checkpoint-2", max_steps=2, output_dir="short")
+    assert short.after == train(output_dir="whole", max_steps=2, **steps).after
+    assert history(tmp_path / "short")[-1] == history(tmp_path / "whole")[-1]
+
+
 def test_a_run_cannot_go_on_with_blocks_in_another_order(interrupted):
     with pytest.raises(OptionError, match="seed is 7, but the run was started with 42"):
         clm.train(backend="bigram", resume_from_checkpoint=interrupted, seed=7)
