@@ -26,7 +26,7 @@ from clm_core.models.presence import is_gone
 from clm_core.models.stored_file import commit_of
 from clm_core.models.types_in_files import dtype_in_files
 from clm_core.paths import in_command, is_path
-from clm_core.record import model_faults
+from clm_core.record import model_faults, settings_faults
 from clm_core.registry import backends_with, unmet
 from clm_core.screen.progress import Progress
 
@@ -42,8 +42,10 @@ WAYS = {
 """Where the documents of a split can come from."""
 
 
-def check_undamaged(config: Any) -> None:
+def check_undamaged(config: Any, progress: Progress) -> None:
     """Make sure that the model and the tokenizer, if they are of a run or a checkpoint, are as they were written.
+
+    Which of the files that a person may edit are not, is said.
 
     Raises:
         ModelError: one is not.
@@ -55,6 +57,8 @@ def check_undamaged(config: Any) -> None:
                 f"{name} is damaged: {', '.join(damaged)}: use another checkpoint; `clm verify` shows which are whole. "
                 "If you made the change yourself, use a copy of the model's files in another folder"
             )
+        if edited := settings_faults(Path(name)):
+            progress.say(f"{name} is not as the training wrote it, and is used as it is: {', '.join(edited)}")
 
 
 def announce(config: Any, progress: Progress) -> None:

@@ -102,14 +102,17 @@ def model_faults(folder: Path) -> list[str]:
     A line for each file; nothing if the folder has no sums, or is none of both. A link is as good as the file that it
     leads to.
     """
-    for name in (MARKER, RESULTS_FILE):
-        with suppress(OSError, ValueError):  # Other programs may have a file of this name, too.
-            found = checksums.read_record(folder / name)
-            if checksums.is_sealed(found) and isinstance(found.get(FILES), dict):
-                model = {file: sums for file, sums in found[FILES].items() if _is_of_model(file)}
-                return checksums.faults(folder, model, links=True)
+    if (listed := _listed(folder)) is not None:
+        model = {file: sums for file, sums in listed.items() if _is_of_model(file)}
+        return checksums.faults(folder, model, links=True)
     is_torn = is_checkpoint(folder) and (folder / RUN_FILE).is_file() and not (folder / MARKER).is_file()
     return [f"it has no {MARKER}"] if is_torn else []
+
+
+def settings_faults(folder: Path) -> list[str]:
+    """What is changed of the `SETTINGS` beside a model, which a person may have meant; as `model_faults` has it."""
+    listed = _listed(folder) or {}
+    return checksums.faults(folder, {file: listed[file] for file in SETTINGS if file in listed}, links=True)
 
 
 def history_faults(run: Path, results: Record) -> list[str]:
@@ -197,6 +200,17 @@ def files_of_model(folder: Path) -> list[Path]:
     """The files of a checkpoint that are the model's, its settings' and its tokenizer's: all that a run has of it."""
     own = {RUN_FILE, RESULTS_FILE, HISTORY_FILE, CARD, CURVE}
     return [path for path in shared_files(folder) if path.name not in own]
+
+
+def _listed(folder: Path) -> dict[str, Any] | None:
+    """The sums of the files of a run or a checkpoint; None if the folder is none of both, or has none."""
+    for name in (MARKER, RESULTS_FILE):
+        with suppress(OSError, ValueError):  # Other programs may have a file of this name, too.
+            found = checksums.read_record(folder / name)
+            if checksums.is_sealed(found) and isinstance(found.get(FILES), dict):
+                listed: dict[str, Any] = found[FILES]
+                return listed
+    return None
 
 
 def _is_of_model(name: str) -> bool:

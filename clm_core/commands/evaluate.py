@@ -84,7 +84,7 @@ def _launched(
 
 def _inputs(request: Request[EvaluateConfig], progress: Progress) -> tuple[Model, Prepared]:
     config, backend = request.config, request.backend
-    check_undamaged(config)
+    check_undamaged(config, progress)
     announce(config, progress)
     model = named_model(config, progress, seed=config.seed)
     check_type(model, backend)

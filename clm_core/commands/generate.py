@@ -41,7 +41,7 @@ def generate(request: Request[GenerateConfig], prompt: str, progress: Progress) 
     """Continue a prompt."""
     config, backend = request.config, request.backend
     check_alone(backend, "generate")
-    check_undamaged(config)
+    check_undamaged(config, progress)
     announce(config, progress)
     model = named_model(config, progress, seed=config.seed)
     check_type(model, backend)

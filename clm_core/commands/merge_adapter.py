@@ -53,11 +53,11 @@ def merge_adapter(run: Path, config: MergeConfig, progress: Progress) -> MergeRe
     if folder.exists():
         raise OutputError(f"output_dir {folder} is there already: choose a new folder")
     look_for("folder", str(run))
-    check_undamaged(options)
+    check_undamaged(options, progress)
     model = described(options, progress.say, seed=0)
     if model.adapter is None:
         raise OptionError(f"{run} is a whole model: there is no adapter in it to merge")
-    check_undamaged(TokenizerOptions(model_name_or_path=model.name_or_path))
+    check_undamaged(TokenizerOptions(model_name_or_path=model.name_or_path), progress)
     tokenizer = load_tokenizer(options)
     progress.say(f"merging {run} into {model.name_or_path}")
     weights = merged(model)

@@ -105,7 +105,7 @@ def plan(request: Request[TrainConfig], start: Start, progress: Progress, world:
     """
     config, backend = request.config, request.backend
     check_can_be_found(config, world)
-    check_undamaged(config)
+    check_undamaged(config, progress)
     announce(config, progress)
     named = from_checkpoint(config, start.resume_from, progress) if start.resume_from else config
     tokenizer = load_tokenizer(named)

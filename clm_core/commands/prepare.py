@@ -43,7 +43,7 @@ def prepare(config: PrepareConfig, progress: Progress) -> PreparationResult:
             prepared_line(prepared, config.block_size, "using merged data from the cache" if reused else "merged")
         )
     else:
-        check_undamaged(config)
+        check_undamaged(config, progress)
         announce(config, progress)
         prepared, reused = prepared_by(config, load_tokenizer(config), progress, folder)
     if prepared.shard is None:

@@ -138,7 +138,7 @@ def _folder(config: ParityConfig) -> Iterator[Path]:
 def _write_request(request: ParityRequest, folder: Path, progress: Progress) -> dict[str, float]:
     """Prepare the data, and write what both sides read."""
     config = train_config(request.config)
-    check_undamaged(config)
+    check_undamaged(config, progress)
     tokenizer = load_tokenizer(config)
     model = model_to_train(config, tokenizer, progress)
     for backend in request.backends:

@@ -15,6 +15,7 @@ from clm_core import cli
 from clm_core.data.manifest import AGAIN
 from clm_core.durable import checksums
 from clm_core.errors import OptionError
+from clm_core.record import read_results, without_sums, write_results
 from clm_core.runs import leftovers
 
 DAMAGES = {
@@ -236,6 +237,22 @@ def test_a_model_is_used_whatever_else_of_its_folder_is_damaged_or_belongs_to_ot
     for name, content in damages.items():
         (folder / "run" / name).write_text(content)
     assert clm.evaluate(backend="bigram", model_name_or_path=folder / "run").metrics["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda path: path.write_text('{"eos_token_id": 1}'), "does not match its checksum"), (os.unlink, "is missing")],
+)
+def test_a_setting_that_a_person_has_changed_is_used_and_named(folder, capfd, change, said):
+    run = folder / "run"
+    (run / "generation_config.json").write_text('{"eos_token_id": 0}')
+    write_results(run, without_sums(read_results(run)))
+    generate = ["--backend", "bigram", "generate", "Why", "--model-name-or-path", str(run)]
+    assert (cli.main(generate), "as it is" in capfd.readouterr().err) == (0, False)
+    change(run / "generation_config.json")
+    assert cli.main(generate) == 0
+    line = f"{run} is not as the training wrote it, and is used as it is: generation_config.json {said}"
+    assert line in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["results.json", "model.safetensors"])
