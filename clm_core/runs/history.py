@@ -73,9 +73,7 @@ class Recorder:
         kept = pending_of(resume_from)
         self.pending: list[float] = kept["loss"]
         self.pending_auxiliary: list[float] = kept["auxiliary_loss"]
-        is_last = (
-            resume_from is not None and start_step == schedule.total_steps
-        )  # It may not have been the last before.
+        is_last = resume_from is not None and start_step == schedule.total_steps  # Before, it may have been another.
         self.evaluation_due: bool = kept["evaluation_due"] or (is_last and self._is_evaluation_due())
         """Whether the evaluation at the first step is still to be made: it was abandoned, or was not due then."""
         self.spikes = spikes or Spikes()
