@@ -196,9 +196,20 @@ def _utilization(plan: Plan) -> Utilization | None:
 
 
 def _advice(plan: Plan, folder: Path, recorder: Recorder, other: Path | None) -> Advice:
-    backend = plan.request.backend
-    rate = None if "learning_rate" in backend.unsupported else plan.config.learning_rate
-    return Advice(folder=folder, recorder=recorder, backend=backend.name, learning_rate=rate, begun_from=other)
+    backend, rate = plan.request.backend, _slower_rate(plan)
+    return Advice(folder=folder, recorder=recorder, backend=backend.name, slower_rate=rate, begun_from=other)
+
+
+def _slower_rate(plan: Plan) -> float | None:
+    """Half of the learning rate; None if the backend has none, or the schedule does not take it."""
+    if "learning_rate" in plan.request.backend.unsupported:
+        return None
+    slower = replace(plan.schedule, learning_rate=plan.config.learning_rate / 2)
+    try:
+        slower.learning_rate_at(0)
+    except ValueError:  # Such as a lowest rate above it.
+        return None
+    return slower.learning_rate
 
 
 def _job(plan: Plan, folder: Path, model_dir: Path, report: Report, recorder: Recorder) -> TrainingJob:

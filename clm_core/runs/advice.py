@@ -42,8 +42,8 @@ class Advice:
     folder: Path
     recorder: Recorder
     backend: str
-    learning_rate: float | None
-    """What it trains with; None if the backend has no learning rate."""
+    slower_rate: float | None
+    """The learning rate to resume with where the loss diverged; None if there is none."""
     begun_from: Path | None = None
     """The checkpoint of another run that this one began from."""
 
@@ -86,11 +86,10 @@ class Advice:
         return f"{checkpoint} is complete; to resume: {way}"
 
     def _slower(self, checkpoint: Path | None) -> str:
-        """How to resume the run, or train it from its first step, at half of its learning rate."""
-        rate = f" --learning-rate {self.learning_rate / 2:g}" if self.learning_rate else ""
+        """How to resume the run, or train it from its first step, at a lower learning rate."""
+        rate = f" --learning-rate {self.slower_rate:g}" if self.slower_rate else ""
         if checkpoint is None:
-            again = f"; to begin again: {self._replaced()}{rate}" if self.recorder.step and not self.begun_from else ""
-            return f"there is no checkpoint from before{again}"
+            return f"there is no checkpoint from before{self._from_the_start(rate)}"
         way = _command(self.backend, checkpoint) if self._is_own(checkpoint) else self._anew(checkpoint)
         return f"{checkpoint} is from before; to resume: {way}{rate}"
 
@@ -107,10 +106,15 @@ class Advice:
         free = _first_free(self.folder) if self._has_begun else self.folder
         return f"{_command(self.backend, checkpoint)} --output-dir {in_command(free)}"
 
-    def _replaced(self) -> str:
-        """The command that trains the run from its first step, in place of what is there."""
-        config = in_command(self.folder / RUN_FILE)
-        return f"clm --backend {self.backend} train --config {config} --overwrite-output-dir"
+    def _from_the_start(self, rate: str) -> str:
+        """How to train from the first step; the options of one that was resumed are in no file."""
+        if not self.recorder.step:
+            return ""
+        if self.recorder.start_step:
+            return "; train it anew, in another --output-dir"
+        config, folder = in_command(self.folder / RUN_FILE), in_command(self.folder)  # Which may not be in run.yaml.
+        way = f"clm --backend {self.backend} train --config {config} --output-dir {folder} --overwrite-output-dir"
+        return f"; to begin again: {way}{rate}"
 
     def _newest(self, before: int | None = None) -> Path | None:
         """The last whole checkpoint on the way of this training, or the last from before a step."""

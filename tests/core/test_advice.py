@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from clm_bigram import Bigrams
+from clm_bigram import BigramBackend, Bigrams
 from safetensors.numpy import save_file
 from support.folders import history, names
 from support.shell import words
 
 from clm_core import cli
 from clm_core.checkpoints import saving
+from clm_core.commands import execution
 from clm_core.durable import append
 from clm_core.errors import ClmError, DiskError, DiskFullError, DivergedError, ProcessError, TrainingError
 from clm_core.runs import advice as advising
@@ -135,6 +136,7 @@ def test_a_step_is_not_resumed_right_before_a_loss_that_would_be_the_same_again(
 
     said = broken(Bigrams, "score", score, TrainingError, **OPTIONS, eval_strategy="no")
     assert "; there is no checkpoint from before; to begin again: " in said
+    assert "--output-dir run --overwrite-output-dir" in said  # It may be a folder that was chosen.
     assert names(tmp_path / "run") == ["checkpoint-2", "history.jsonl", "run.yaml"]
     assert cli.main(command_in(said)) == 0
     assert history(tmp_path / "run")[-1]["step"] == 6
@@ -144,8 +146,8 @@ class Recorder:
     checkpoint, step, start_step = None, 5, 0
 
 
-def advice(folder, backend="pt", rate=2e-4):
-    return Advice(folder=folder, recorder=Recorder, backend=backend, learning_rate=rate)
+def advice(folder, backend="pt", rate=1e-4):
+    return Advice(folder=folder, recorder=Recorder, backend=backend, slower_rate=rate)
 
 
 @pytest.mark.parametrize("error", [DiskError("full"), DivergedError("a spike", step=5)], ids=["a full disk", "a spike"])
@@ -211,6 +213,23 @@ def test_the_command_after_a_spike_has_half_of_the_learning_rate(train, tmp_path
         with pytest.raises(TrainingError, match=expected), advice(tmp_path / "run").shown():
             raise DivergedError("a spike", step=3)
         shutil.rmtree(tmp_path / "run" / "checkpoint-2", ignore_errors=True)
+
+
+def test_a_run_that_was_resumed_is_not_to_be_overwritten_by_what_its_file_of_options_says(tmp_path):
+    resumed = type("Resumed", (Recorder,), {"start_step": 5})
+    seen = replace(advice(tmp_path / "run"), recorder=resumed)
+    with pytest.raises(TrainingError, match=r"from before; train it anew, in another --output-dir$"), seen.shown():
+        raise DivergedError("a spike", step=3)
+
+
+@pytest.mark.parametrize(("least", "rate"), [("min_lr=0.0006", None), ("min_lr=0.0004", 5e-4)])
+def test_a_learning_rate_that_the_schedule_does_not_take_is_not_advised(train, monkeypatch, least, rate):
+    advised = []
+    monkeypatch.setattr(execution, "Advice", lambda **about: advised.append(about["slower_rate"]) or Advice(**about))
+    monkeypatch.setattr(BigramBackend, "unsupported", {})
+    options = {"learning_rate": 1e-3, "lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": least}
+    train(**OPTIONS, **options)
+    assert advised == [rate]
 
 
 @pytest.mark.parametrize("name", ["sample", "checkpoint-9", "sample/checkpoint-9"])
