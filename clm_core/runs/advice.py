@@ -98,8 +98,10 @@ class Advice:
 
     @property
     def _has_begun(self) -> bool:
-        """Whether the training has made a step, so that its folder stays, and says where it began."""
-        return self.recorder.step > self.recorder.start_step
+        """Whether the training has made a step, also before, so that its folder stays, and says where it began."""
+        checkpoint = self.recorder.checkpoint
+        is_resumed = checkpoint is not None and self._is_own(checkpoint)
+        return is_resumed or self.recorder.step > self.recorder.start_step
 
     def _anew(self, checkpoint: Path) -> str:
         """The command that begins again from the checkpoint of another run, in a folder that is free."""

@@ -199,6 +199,15 @@ def test_a_checkpoint_of_the_run_that_it_began_from_is_named_where_its_own_come_
         raise DivergedError("a spike", step=6)
 
 
+def test_a_run_that_began_from_another_one_and_was_resumed_does_not_begin_again_in_its_own_folder(train, tmp_path):
+    train(**OPTIONS)
+    own = shutil.copytree(tmp_path / "run" / "checkpoint-6", tmp_path / "new" / "checkpoint-6")
+    recorder = type("Resumed", (), {"checkpoint": own, "step": 6, "start_step": 6})
+    begun = replace(advice(tmp_path / "new"), recorder=recorder, begun_from=tmp_path / "run" / "checkpoint-4")
+    with pytest.raises(ClmError, match=r"run/checkpoint-4 --output-dir .*/new-again "), begun.shown():
+        raise DivergedError("a spike", step=6)
+
+
 def test_a_folder_with_the_name_of_a_word_is_told_from_it(broken):
     error = OSError(errno.ENOSPC, "No space left on device")
     said = broken(Bigrams, "save", after(2, Bigrams.save, error), DiskFullError, **{**OPTIONS, "output_dir": "auto"})
