@@ -7,6 +7,7 @@ import plain
 import pytest
 import real
 import through_clm
+import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from clm_core import sample
@@ -18,6 +19,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setenv("CLM_CACHE", str(tmp_path / "cache"))
     tokenizer, sizes = AutoTokenizer.from_pretrained(sample.TOKENIZER), {"n_embd": 32, "n_layer": 1, "n_head": 2}
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=128, initializer_range=0.2, **sizes)
+    torch.manual_seed(0)
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
     return tmp_path / "tiny"
