@@ -196,8 +196,8 @@ def _utilization(plan: Plan) -> Utilization | None:
 
 
 def _advice(plan: Plan, folder: Path, recorder: Recorder, other: Path | None) -> Advice:
-    backend, rate = plan.request.backend, _slower_rate(plan)
-    return Advice(folder=folder, recorder=recorder, backend=backend.name, slower_rate=rate, begun_from=other)
+    name, rate = plan.request.backend.name, functools.partial(_slower_rate, plan)
+    return Advice(folder=folder, recorder=recorder, backend=name, slower_rate=rate, begun_from=other)
 
 
 def _slower_rate(plan: Plan) -> float | None:

@@ -28,7 +28,7 @@ from clm_core.config import (
     RunOptions,
     TrainConfig,
 )
-from clm_core.errors import OptionError
+from clm_core.errors import OptionError, did_you_mean, similar
 from clm_core.options import Given, Layer
 from clm_core.options.effects import check_effects
 from clm_core.options.given import PYTHON
@@ -78,6 +78,8 @@ def training(given: Layer, *, file: str | Path | None, backend: Backend) -> Requ
     layers = _prepared_wins(Layers(file=_read(file, TrainConfig), given=given))
     resumed = layers.value("resume_from_checkpoint")
     named = resumed and resumed.value != AUTO
+    if resumed and named and similar(str(resumed.value).lower(), [AUTO]) and not Path(resumed.value).exists():
+        raise OptionError(f"{resumed.place}: there is no folder {resumed.value}{did_you_mean(AUTO)}")
     base = of_resumed(resumed, layers) if resumed and named else _base(layers, TrainConfig)
     return _request(TrainConfig, replace(layers, base=base), backend)
 

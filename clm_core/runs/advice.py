@@ -1,7 +1,7 @@
 """What to do about what ended a training: names the checkpoint that there is, and the command that resumes the run."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -42,7 +42,7 @@ class Advice:
     folder: Path
     recorder: Recorder
     backend: str
-    slower_rate: float | None
+    slower_rate: Callable[[], float | None]
     """The learning rate to resume with where the loss diverged; None if there is none."""
     begun_from: Path | None = None
     """The checkpoint of another run that this one began from."""
@@ -87,7 +87,8 @@ class Advice:
 
     def _slower(self, checkpoint: Path | None) -> str:
         """How to resume the run, or train it from its first step, at a lower learning rate."""
-        rate = f" --learning-rate {self.slower_rate:g}" if self.slower_rate else ""
+        slower = self.slower_rate()
+        rate = f" --learning-rate {slower:g}" if slower else ""
         if checkpoint is None:
             return f"there is no checkpoint from before{self._from_the_start(rate)}"
         way = _command(self.backend, checkpoint) if self._is_own(checkpoint) else self._anew(checkpoint)

@@ -147,7 +147,7 @@ class Recorder:
 
 
 def advice(folder, backend="pt", rate=1e-4):
-    return Advice(folder=folder, recorder=Recorder, backend=backend, slower_rate=rate)
+    return Advice(folder=folder, recorder=Recorder, backend=backend, slower_rate=lambda: rate)
 
 
 @pytest.mark.parametrize("error", [DiskError("full"), DivergedError("a spike", step=5)], ids=["a full disk", "a spike"])
@@ -234,7 +234,7 @@ def test_a_run_that_was_resumed_is_not_to_be_overwritten_by_what_its_file_of_opt
 @pytest.mark.parametrize(("least", "rate"), [("min_lr=0.0006", None), ("min_lr=0.0004", 5e-4)])
 def test_a_learning_rate_that_the_schedule_does_not_take_is_not_advised(train, monkeypatch, least, rate):
     advised = []
-    monkeypatch.setattr(execution, "Advice", lambda **about: advised.append(about["slower_rate"]) or Advice(**about))
+    monkeypatch.setattr(execution, "Advice", lambda **about: advised.append(about["slower_rate"]()) or Advice(**about))
     monkeypatch.setattr(BigramBackend, "unsupported", {})
     options = {"learning_rate": 1e-3, "lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": least}
     train(**OPTIONS, **options)
