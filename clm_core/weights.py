@@ -6,7 +6,6 @@ parameters have in transformers' PyTorch classes: all frameworks, and all versio
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +22,7 @@ from clm_core.models.first_weights import first_weight
 from clm_core.models.quantization import check_quantization, check_types
 from clm_core.models.unused_weights import check_unused
 from clm_core.models.weight_files import WEIGHTS, Entry, StoredWeights, check_whole, entries
+from clm_core.paths import GENERATION_CONFIG
 
 Array = npt.NDArray[np.float32]
 
@@ -104,9 +104,8 @@ def save_settings(architecture: Any, folder: Path, *, generation_config: Any = N
 
     config = _of_causal_model(architecture)
     config.save_pretrained(folder)
-    # transformers does not write settings that contradict each other; without the file it uses its defaults.
-    with suppress(ValueError):
-        (generation_config or GenerationConfig.from_model_config(config)).save_pretrained(folder)
+    # `save_pretrained` of transformers 4 refuses settings that contradict each other, and the model may have such.
+    (generation_config or GenerationConfig.from_model_config(config)).to_json_file(folder / GENERATION_CONFIG)
 
 
 def write_weights(weights: Mapping[str, Any], file: Path) -> None:

@@ -30,7 +30,7 @@ from clm_core.weights import not_written
 from clm_pt import adapters
 from clm_pt.masters import round_weights
 from clm_pt.repairs import repair
-from clm_pt.series import no_init_weights, not_loaded
+from clm_pt.series import no_init_weights, not_loaded, settings_as_loaded
 from clm_pt.weights import check_all_finite, check_all_used, grow
 
 METHODS = {method.removesuffix("_4bit").removesuffix("_8bit") for method in AUTO_QUANTIZER_MAPPING}
@@ -113,15 +113,16 @@ def save_pretrained(model: PreTrainedModel, folder: Path, weights: Mapping[str, 
     if adapters.of(model):
         adapters.save(model, folder, weights)
         return
-    if weights is None:
-        model.save_pretrained(folder)
-        return
-    sharded = type(model)
-    model.__class__ = sharded.__bases__[1]  # transformers goes by its name, to which FSDP2 adds its own.
-    try:
-        model.save_pretrained(folder, state_dict=dict(weights))  # transformers 5 empties what it is given.
-    finally:
-        model.__class__ = sharded
+    with settings_as_loaded(model):
+        if weights is None:
+            model.save_pretrained(folder)
+            return
+        sharded = type(model)
+        model.__class__ = sharded.__bases__[1]  # transformers goes by its name, to which FSDP2 adds its own.
+        try:
+            model.save_pretrained(folder, state_dict=dict(weights))  # transformers 5 empties what it is given.
+        finally:
+            model.__class__ = sharded
 
 
 def on_device(model: PreTrainedModel) -> PreTrainedModel:

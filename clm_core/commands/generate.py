@@ -15,9 +15,10 @@ from clm_core.launch.devices import check_alone
 from clm_core.models.architectures import count_positions
 from clm_core.models.configurations import check_fits
 from clm_core.models.decoding import continuation
+from clm_core.models.generation_settings import load_ends
 from clm_core.models.ignored_fields import attention
 from clm_core.models.templates import template_of
-from clm_core.models.tokenizers import load_ends, load_tokenizer
+from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import resolve
 from clm_core.options.resolve import Request
 from clm_core.results import GenerationResult

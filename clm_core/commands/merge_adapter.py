@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from clm_core.adapters.merging import merged
 from clm_core.commands import summary
@@ -16,13 +15,13 @@ from clm_core.durable.lock import locked, remove_abandoned
 from clm_core.errors import OptionError, OutputError
 from clm_core.inputs import check_undamaged
 from clm_core.models import model_folder
-from clm_core.models.adapters.finding import where_is
 from clm_core.models.configurations import described
+from clm_core.models.generation_settings import load_settings
 from clm_core.models.presence import look_for
 from clm_core.models.tokenizers import load_tokenizer
 from clm_core.options import resolve
-from clm_core.paths import GENERATION_CONFIG
 from clm_core.results import MergeResult
+from clm_core.runs.output import check_writable
 from clm_core.screen.exit_codes import ExitCode
 from clm_core.screen.progress import Progress
 from clm_core.weights import save
@@ -52,17 +51,18 @@ def merge_adapter(run: Path, config: MergeConfig, progress: Progress) -> MergeRe
     folder, options = Path(config.output_dir), TokenizerOptions(model_name_or_path=str(run))
     if folder.exists():
         raise OutputError(f"output_dir {folder} is there already: choose a new folder")
+    check_writable(folder)
     look_for("folder", str(run))
     check_undamaged(options, progress)
     model = described(options, progress.say, seed=0)
     if model.adapter is None:
         raise OptionError(f"{run} is a whole model: there is no adapter in it to merge")
     check_undamaged(TokenizerOptions(model_name_or_path=model.name_or_path), progress)
-    tokenizer = load_tokenizer(options)
+    tokenizer, settings = load_tokenizer(options), load_settings(options)
     progress.say(f"merging {run} into {model.name_or_path}")
     weights = merged(model)
     with _written(folder) as staged:
-        save(weights, model.architecture, staged, generation_config=_generation_config(options))
+        save(weights, model.architecture, staged, generation_config=settings)
         model_folder.complete(staged, tokenizer, model.architecture)
     return MergeResult(folder=folder, adapter=str(run), base=str(model.name_or_path), tensors=len(weights))
 
@@ -71,7 +71,8 @@ def merge_adapter(run: Path, config: MergeConfig, progress: Progress) -> MergeRe
 def _written(folder: Path) -> Iterator[Path]:
     """A folder that takes its place when it is whole; else nothing of it is left."""
     parent = folder.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(parent, TEMPORARY)
     with writing(folder), temporary_folder(parent, TEMPORARY) as temporary, ExitStack() as lock:
         with suppress(OSError):  # A disk without locks: should this process be killed, nobody removes what it leaves.
@@ -83,14 +84,3 @@ def _written(folder: Path) -> Iterator[Path]:
         sync(staged)
         staged.rename(folder)
         sync_folder(parent)
-
-
-def _generation_config(options: TokenizerOptions) -> Any:
-    """How the adapter, or else its base, says that texts are generated; None if neither says so."""
-    from transformers import GenerationConfig
-
-    where = where_is(options, GENERATION_CONFIG)
-    try:
-        return GenerationConfig.from_pretrained(where.model_name_or_path, revision=where.model_revision)
-    except OSError:
-        return None

@@ -15,6 +15,7 @@ from clm_core.models.adapters.base import check_base
 from clm_core.models.adapters.finding import find_adapter, where_is
 from clm_core.models.architectures import COUNT_FROM_PADDING, count_embeddings, count_positions, text_part
 from clm_core.models.causality import make_causal
+from clm_core.models.generation_settings import check_settings
 from clm_core.models.loading import loaded
 from clm_core.models.overrides import add_aliases, overridden, overridden_checkpoint, split, width_of_heads
 from clm_core.models.presence import look_for
@@ -67,7 +68,7 @@ def described(
     adapter = find_adapter(name, revision) if name else None
     if adapter:
         check_base(adapter)
-    return Model(
+    model = Model(
         name_or_path=adapter.base if adapter else name,
         revision=adapter.base_revision if adapter else revision,
         architecture=load_architecture(where_is(options, CONFIGURATION) if adapter else options, say),
@@ -75,6 +76,8 @@ def described(
         ignore_unused_weights=ignore_unused_weights,
         adapter=adapter,
     )
+    check_settings(model)
+    return model
 
 
 def new_architecture(options: TrainConfig, tokenizer: Any, say: Say = lambda text: None) -> Any:

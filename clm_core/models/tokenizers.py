@@ -1,17 +1,16 @@
-"""Tokenizers: loaded from a folder, the Hub or the sample; and the tokens that end a text."""
+"""Tokenizers: loaded from a folder, the Hub or the sample."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from clm_core import sample
 from clm_core.config import SAMPLE, TokenizerOptions
-from clm_core.errors import ModelError, OptionError
+from clm_core.errors import OptionError
 from clm_core.models.adapters.finding import OF_TOKENIZER, where_is
 from clm_core.models.loading import loaded
 from clm_core.models.series import tokenizer_of_5
 from clm_core.models.vocabulary import check_tokenizer
-from clm_core.paths import CONFIGURATION, GENERATION_CONFIG
+from clm_core.paths import CONFIGURATION
 
 
 def load_tokenizer(options: TokenizerOptions) -> Any:
@@ -40,34 +39,6 @@ def load_tokenizer(options: TokenizerOptions) -> Any:
     )
     check_tokenizer(tokenizer, name)
     return tokenizer
-
-
-def load_ends(options: TokenizerOptions, tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that end a generated text: the tokenizer's, and all that generation_config.json names.
-
-    Raises:
-        ModelError: that file is damaged.
-    """
-    from transformers.utils import cached_file
-
-    options = where_is(options, GENERATION_CONFIG)
-    missing = ("gated_repo", "missing_entries", "connection_errors")
-    at: dict[str, Any] = {f"_raise_exceptions_for_{what}": False for what in missing}
-    path = cached_file(options.model_name_or_path, GENERATION_CONFIG, revision=options.model_revision, **at)
-    named = _eos_of(Path(path)) if path else []
-    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return tuple(dict.fromkeys([*own, *named]))
-
-
-def _eos_of(path: Path) -> list[int]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged, or cannot be read: {error}") from None
-    ids = [] if found is None else found if isinstance(found, list) else [found]
-    if wrong := [token for token in ids if type(token) is not int or token < 0]:
-        raise ModelError(f"{path}: eos_token_id contains {wrong[0]!r}, which is not a token id")
-    return ids
 
 
 def _is_bare_gpt2(folder: Path) -> bool:

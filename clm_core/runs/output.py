@@ -48,7 +48,7 @@ def check(folder: Path, *, overwrite: bool, resume_from: Path | None) -> None:
     Raises:
         OutputError: it is a file, cannot be written, or contains something that would be lost.
     """
-    _check_writable(folder)
+    check_writable(folder)
     if (folder / MARKER).is_file():
         raise OutputError(f"output_dir {folder} is a checkpoint, which a run would replace: choose another folder")
     if folder.is_dir() and is_resumed(folder, resume_from):
@@ -81,7 +81,7 @@ def held(folder: Path | None) -> Iterator[bool]:
     if folder is None or not folder.is_dir() or not (has_run(folder) or leftovers.are_in(folder)):
         yield False
         return
-    _check_writable(folder)
+    check_writable(folder)
     _check_files(folder)
     with _locked(folder):
         with writing(folder, within=folder):
@@ -194,6 +194,28 @@ def staging(folder: Path) -> Iterator[Path]:
         sync_folder(folder)
 
 
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder, if it is to be made too, can be written.
+
+    Raises:
+        OutputError: it cannot, or something else is in its place.
+    """
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError:  # safetensors takes no other name.
+        raise OutputError(f"output_dir {folder} is not UTF-8: choose another name") from None
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"output_dir {folder} is a file: choose a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise OutputError(f"output_dir {folder} is a link to {folder.readlink()}, which is not there: choose a folder")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        why = f"{existing} is on a read-only disk" if _is_read_only(existing) else f"no permission in {existing}"
+        raise OutputError(f"output_dir {folder} cannot be written: {why}: choose another folder with --output-dir")
+
+
 def _make(config: TrainConfig, backend: str, resume_from: Path | None, lock: ExitStack, *, is_held: bool) -> Path:
     folder = _first_free(config, backend) if config.output_dir is None else Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -245,23 +267,6 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise _cannot_be_written(folder, error) from None
         yield
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        os.fspath(folder).encode()
-    except UnicodeEncodeError:  # safetensors takes no other name.
-        raise OutputError(f"output_dir {folder} is not UTF-8: choose another name") from None
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"output_dir {folder} is a file: choose a folder")
-    if folder.is_symlink() and not folder.exists():
-        raise OutputError(f"output_dir {folder} is a link to {folder.readlink()}, which is not there: choose a folder")
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise OutputError(f"output_dir {folder} cannot be written: {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        why = f"{existing} is on a read-only disk" if _is_read_only(existing) else f"no permission in {existing}"
-        raise OutputError(f"output_dir {folder} cannot be written: {why}: choose another folder with --output-dir")
 
 
 def _is_read_only(folder: Path) -> bool:

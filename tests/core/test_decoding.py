@@ -16,7 +16,7 @@ from clm_core.commands.inspect import inspect
 from clm_core.config import GenerateConfig, InspectConfig
 from clm_core.errors import ModelError
 from clm_core.models.decoding import continuation
-from clm_core.models.tokenizers import load_ends
+from clm_core.models.generation_settings import load_ends
 
 WORDS = ["the", "cat", "sat", "on", "mat", "it", "'s", "great", ",", "is", "n't", "."]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

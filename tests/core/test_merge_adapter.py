@@ -154,6 +154,24 @@ def test_what_cannot_be_merged_is_an_error_and_leaves_nothing(model, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("file/new", "new cannot be written: .*file is a file"), ("link", "is a link to nowhere, which is not there")],
+)
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_merged(model, tmp_path, place, says):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OutputError, match=says):
+        clm_core.merge_adapter(model.adapter.folder, output_dir=tmp_path / place)
+
+
+def test_the_merged_model_generates_as_the_adapter_says_though_it_contradicts_itself(model, tmp_path):
+    said = '{"temperature": 0.5, "do_sample": false}'
+    (Path(model.adapter.folder) / "generation_config.json").write_text(said)
+    result = clm_core.merge_adapter(model.adapter.folder, output_dir=tmp_path / "whole")
+    assert '"temperature": 0.5' in (result.folder / "generation_config.json").read_text()
+
+
 def test_what_a_killed_merge_left_is_removed_by_the_next_one_and_what_a_live_one_writes_stays(model, tmp_path):
     begun, arguments = tmp_path / "begun", (model.adapter.folder, str(tmp_path / "never"))
     with subprocess.Popen([sys.executable, "-c", ENDLESS, str(begun), *arguments]) as process:
