@@ -90,6 +90,9 @@ def writing(
             raise DiskError(f"{_target_of(error) or path} is a folder in the place of a file: remove it") from error
         if _is_elsewhere(error, within):  # Such as in the folder for temporary files, where nothing more is known.
             raise _explained(number, file_of(error) or path) from error
+        if refused := _refused(error, number, within, temporary):
+            verb = verb if os.access(refused, os.R_OK) else "read"
+            raise _explained(number, refused, verb=verb) from error
         raise _explained(number, path, needs(), size_of(temporary) if temporary else 0, verb=verb) from error
 
 
@@ -155,6 +158,15 @@ def _target_of(error: BaseException) -> Path | None:
     return next(map(Path, targets), file_of(error))
 
 
+def _refused(error: BaseException, number: int, within: Path, temporary: Path | None) -> Path | None:
+    """What is there already within a folder, and has refused: to be made writable, or to be removed by hand."""
+    named = _target_of(error)
+    if number not in REFUSED or named is None or not named.exists() or named == within:
+        return None
+    is_inside = named.absolute().is_relative_to(within.absolute())
+    return named if is_inside and not (temporary and named.is_relative_to(temporary)) else None
+
+
 def _number(error: BaseException, among: tuple[int, ...]) -> int | None:
     """The system's number of the first error of these that led to this one."""
     numbers = (
@@ -190,7 +202,9 @@ def _explained(number: int, path: Path, needs: int = 0, so_far: int = 0, *, verb
     sizes = _sizes(number, path, needs, so_far)
     if number in FULL:
         return DiskFullError(f"{said_of_full_disk(path)}{sizes}")
-    remedy = "make it writable" if number in REFUSED else "its disk fails, or is not there any more"
+    remedy = "its disk fails, or is not there any more"
+    if number in REFUSED:
+        remedy = "make it readable" if verb == "read" else "make it writable"
     if number == errno.EFBIG:
         remedy = "a limit of this process (`ulimit -f`), or of the file system, is below the size of the file"
     return DiskError(f"{path} cannot be {verb}: {os.strerror(number)}: {remedy}{sizes}")

@@ -92,6 +92,16 @@ def test_a_name_alone_is_that_of_a_file_in_a_folder_that_is_removed(tmp_path):
     assert "x cannot be written" in str(explained(of_system(errno.EIO, "model.safetensors"), tmp_path / "x"))
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_file_that_is_there_already_and_refuses_is_the_one_that_is_named(tmp_path, number):
+    (file := tmp_path / "run.yaml").touch()
+    for error in (of_system(number, str(file)), OSError(number, "refused", ".tmp-1", None, str(file))):
+        said = explained(error, tmp_path / "results.json")
+        assert str(said).startswith(f"{file} cannot be written: {os.strerror(number)}: make it writable (")
+    inside = of_system(number, str(file))
+    assert "checkpoint-2 cannot be written" in str(explained(inside, tmp_path / "checkpoint-2", temporary=tmp_path))
+
+
 def test_a_folder_that_is_gone_is_an_error_of_its_disk(tmp_path):
     assert "not there any more" in str(explained(of_system(errno.ENOENT), tmp_path / "run" / "checkpoint-2"))
 
