@@ -21,8 +21,9 @@ def continuation(tokenizer: Any, before: Sequence[int], new: Sequence[int], *, s
     """
     decode, ids = _decoder(tokenizer, special), list(new)
     whole = _added(decode, before, ids)
-    # A decoder may give up a whole run of bytes for the last of them, which begin a character that is not complete.
-    for cut in range(1, min(BYTES, len(ids)) + 1 if whole.endswith(BROKEN) else 1):
+    if not whole.endswith(BROKEN) or not _may_give_up_runs(tokenizer):
+        return whole
+    for cut in range(1, min(BYTES, len(ids)) + 1):
         text = _added(decode, before, ids[:-cut])
         if not text.endswith(BROKEN):
             return text + BROKEN
@@ -52,17 +53,35 @@ def _decoder(tokenizer: Any, special: bool) -> Decode:
     return lambda ids: bare.decode(list(ids), **options)
 
 
+def _may_give_up_runs(tokenizer: Any) -> bool:
+    """Whether a run of bytes that ends within a character may be decoded to none of its characters.
+
+    `ByteFallback` does so. A slow tokenizer is not known.
+    """
+    return not tokenizer.is_fast or bool(_steps(_state(tokenizer), "ByteFallback"))
+
+
 def _without_cleanup(tokenizer: Any) -> Any:
     """The same tokenizer with a decoder that keeps spaces before punctuation, which WordPiece's own does not."""
-    decoder = tokenizer.backend_tokenizer.decoder
-    state = json.loads(decoder.__getstate__()) if decoder else {}
-    steps = [step for step in state.get("decoders", [state]) if step.get("type") == "WordPiece" and step["cleanup"]]
+    state = _state(tokenizer)
+    steps = [step for step in _steps(state, "WordPiece") if step["cleanup"]]
     if not steps:
         return tokenizer
     for step in steps:
         step["cleanup"] = False
     bare = copy.deepcopy(tokenizer)
-    changed = copy.deepcopy(decoder)
+    changed = copy.deepcopy(tokenizer.backend_tokenizer.decoder)
     changed.__setstate__(json.dumps(state).encode())
     bare.backend_tokenizer.decoder = changed
     return bare
+
+
+def _state(tokenizer: Any) -> dict[str, Any]:
+    """What the decoder of a fast tokenizer is, as tokenizer.json has it."""
+    decoder = tokenizer.backend_tokenizer.decoder
+    state: dict[str, Any] = json.loads(decoder.__getstate__()) if decoder else {}
+    return state
+
+
+def _steps(state: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [step for step in state.get("decoders", [state]) if step.get("type") == kind]

@@ -94,6 +94,12 @@ def test_a_character_of_several_tokens_that_is_cut_off_spoils_no_other(make, pro
     assert continuation(tokenizer, head, [*new, tokenizer.eos_token_id]) == shown
 
 
+@given(ids=st.lists(st.integers(1, 256), max_size=8))
+def test_bytes_that_are_no_text_are_shown_as_the_tokenizer_shows_them(ids):
+    tokenizer = byte_level()
+    assert continuation(tokenizer, [], ids) == tokenizer.decode(ids)
+
+
 @given(text=st.text("日é😀 thé cat.", max_size=12), cut=st.integers(0, 12))
 def test_a_text_is_put_together_again_wherever_it_was_cut(text, cut):
     tokenizer = byte_level()
