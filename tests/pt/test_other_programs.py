@@ -15,6 +15,7 @@ from transformers import (
 
 import clm_core as clm
 from clm_core import sample
+from clm_pt.modeling import load, save
 from clm_pt.trainer import ScheduledTrainer
 from clm_pt.training import train
 
@@ -138,3 +139,11 @@ def test_what_did_not_fit_in_memory_leaves_no_setting_behind(trained, monkeypatc
     run = trained(model_type="gpt2", config_overrides=sizes, auto_find_batch_size=True, per_device_train_batch_size=8)
     assert attempts == [8, 4, 4]
     assert settings(run, "config.json")["use_cache"] is True
+
+
+def test_a_model_that_generates_nothing_is_saved_too(gpt2, tmp_path):
+    model = load(gpt2)
+    model.generation_config, model.can_generate = None, lambda: False
+    save(model, tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
+    assert not (tmp_path / "saved" / "generation_config.json").exists()
